@@ -1,0 +1,134 @@
+package audit
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Fields builds one JSON object of a record, such as requestParameters, in the order of its calls. It takes only values
+// that may be shown: there is no method for octets, so a plaintext, a ciphertext or a secret.Bytes does not fit in.
+type Fields struct {
+	buf []byte
+}
+
+func (f *Fields) name(n string) {
+	if len(f.buf) == 0 {
+		f.buf = append(f.buf, '{')
+	} else {
+		f.buf = append(f.buf, ',')
+	}
+	f.buf = appendString(f.buf, n)
+	f.buf = append(f.buf, ':')
+}
+
+// String adds a text member.
+func (f *Fields) String(name, value string) {
+	f.name(name)
+	f.buf = appendString(f.buf, value)
+}
+
+// Int adds a whole number.
+func (f *Fields) Int(name string, value int64) {
+	f.name(name)
+	f.buf = strconv.AppendInt(f.buf, value, 10)
+}
+
+// Bool adds a truth value.
+func (f *Fields) Bool(name string, value bool) {
+	f.name(name)
+	f.buf = strconv.AppendBool(f.buf, value)
+}
+
+// Date adds a time in the long text form that CloudTrail uses inside parameters, "Aug 10, 2022, 10:38:27 PM", in UTC.
+func (f *Fields) Date(name string, value time.Time) {
+	f.String(name, value.UTC().Format("Jan 2, 2006, 3:04:05 PM"))
+}
+
+// Strings adds a list of texts.
+func (f *Fields) Strings(name string, values []string) {
+	f.name(name)
+	f.buf = append(f.buf, '[')
+	for i, v := range values {
+		if i > 0 {
+			f.buf = append(f.buf, ',')
+		}
+		f.buf = appendString(f.buf, v)
+	}
+	f.buf = append(f.buf, ']')
+}
+
+// Map adds an object of texts, in the order of its keys.
+func (f *Fields) Map(name string, values map[string]string) {
+	f.name(name)
+	keys := make([]string, 0, len(values))
+	for k := range values {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	f.buf = append(f.buf, '{')
+	for i, k := range keys {
+		if i > 0 {
+			f.buf = append(f.buf, ',')
+		}
+		f.buf = appendString(f.buf, k)
+		f.buf = append(f.buf, ':')
+		f.buf = appendString(f.buf, values[k])
+	}
+	f.buf = append(f.buf, '}')
+}
+
+// Object adds an object that fill describes.
+func (f *Fields) Object(name string, fill func(*Fields)) {
+	f.name(name)
+	var inner Fields
+	fill(&inner)
+	f.buf = append(f.buf, inner.object()...)
+}
+
+// Objects adds a list of n objects; fill describes the one with the index.
+func (f *Fields) Objects(name string, n int, fill func(i int, f *Fields)) {
+	f.name(name)
+	f.buf = append(f.buf, '[')
+	for i := range n {
+		if i > 0 {
+			f.buf = append(f.buf, ',')
+		}
+		var inner Fields
+		fill(i, &inner)
+		f.buf = append(f.buf, inner.object()...)
+	}
+	f.buf = append(f.buf, ']')
+}
+
+// object returns the JSON text, {} when nothing was added.
+func (f *Fields) object() []byte {
+	if len(f.buf) == 0 {
+		return []byte("{}")
+	}
+	return append(f.buf, '}')
+}
+
+// appendString appends s as a JSON string (RFC 8259). Octets that are no UTF-8 become U+FFFD, so that a caller cannot
+// break the log with its User-Agent.
+func appendString(dst []byte, s string) []byte {
+	plain := true
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		dst = append(dst, '"')
+		dst = append(dst, s...)
+		return append(dst, '"')
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string always encodes
+	}
+	return append(dst, text...)
+}

@@ -1,0 +1,338 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Durability says what Append waits for.
+type Durability uint8
+
+// The durabilities. The zero value is invalid.
+const (
+	// Written: the record has been handed to the operating system, so it survives the end of the process but not a
+	// power cut; the log is flushed to disk within Options.FlushEvery.
+	Written Durability = iota + 1
+	// Synced: the record is on disk. Records that arrive while a flush runs share the next one (group commit).
+	Synced
+)
+
+// ParseDurability reads the words of the configuration, "written" and "synced".
+func ParseDurability(s string) (Durability, error) {
+	switch s {
+	case "written":
+		return Written, nil
+	case "synced":
+		return Synced, nil
+	}
+	return 0, fmt.Errorf("audit durability %q: want written or synced", s)
+}
+
+// Options describe a Log.
+type Options struct {
+	Dir         string        // where the segments lie; created with mode 0700 if it is missing
+	Durability  Durability    // required
+	FlushEvery  time.Duration // Written: the longest time a record waits for the disk; zero means 100 ms
+	SegmentSize int64         // a segment that has grown past this many octets is closed; zero means 64 MiB
+}
+
+// Log is the append log: segments audit-00000001.jsonl, audit-00000002.jsonl, …, one record a line, in the order in which
+// they were acknowledged. It is safe for concurrent use.
+type Log struct {
+	opts Options
+
+	mu      sync.Mutex
+	file    *os.File
+	number  int
+	size    int64 // octets of whole records in the segment
+	broken  bool  // the segment may have octets of a failed write behind size
+	dirty   bool  // Written: something waits for the disk
+	closed  bool
+	line    []byte // Written: the record with its line end, reused
+	pending *batch // Synced: what the next flush takes
+	wake    chan struct{}
+	done    chan struct{}
+}
+
+// batch is a set of records that one flush takes.
+type batch struct {
+	buf  []byte
+	done chan struct{} // closed when err is final
+	err  error
+}
+
+// ErrClosed is returned by Append after Close.
+var ErrClosed = errors.New("the audit log is closed")
+
+const segmentPattern = "audit-%08d.jsonl"
+
+// Open opens the log for appending. A last line that was cut off by a crash is removed: its call was never answered.
+func Open(o Options) (*Log, error) {
+	if o.Durability != Written && o.Durability != Synced {
+		return nil, errors.New("opening audit log: no durability given")
+	}
+	if o.FlushEvery == 0 {
+		o.FlushEvery = 100 * time.Millisecond
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = 64 << 20
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("opening audit log: %w", err)
+	}
+	segments, err := Segments(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{opts: o, number: 1, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if len(segments) > 0 {
+		last := segments[len(segments)-1]
+		if l.number, err = segmentNumber(last); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.openSegment(); err != nil {
+		return nil, err
+	}
+	go l.flusher()
+	return l, nil
+}
+
+// Segments lists the log's segment files in order, oldest first, with dir in front.
+func Segments(dir string) ([]string, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "audit-*.jsonl"))
+	if err != nil {
+		return nil, fmt.Errorf("listing audit segments: %w", err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func segmentNumber(path string) (int, error) {
+	text := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "audit-"), ".jsonl")
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("opening audit log: %s is no segment name", filepath.Base(path))
+	}
+	return n, nil
+}
+
+func newBatch() *batch { return &batch{done: make(chan struct{})} }
+
+// openSegment opens the segment with the current number, new or existing, and finds its last whole record.
+func (l *Log) openSegment() error {
+	path := filepath.Join(l.opts.Dir, fmt.Sprintf(segmentPattern, l.number))
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening audit segment: %w", err)
+	}
+	size, torn, err := wholeRecords(file)
+	if err == nil && torn > 0 {
+		slog.Warn("the audit log ended within a record; the call had no answer and the rest is removed", "segment", path, "octets", torn)
+		err = file.Truncate(size)
+	}
+	if err == nil {
+		_, err = file.Seek(size, io.SeekStart)
+	}
+	if err == nil {
+		err = syncDir(l.opts.Dir)
+	}
+	if err != nil {
+		_ = file.Close()
+		return fmt.Errorf("opening audit segment: %w", err)
+	}
+	l.file, l.size, l.broken = file, size, false
+	return nil
+}
+
+// wholeRecords returns how many octets of the file are whole lines and how many follow behind.
+func wholeRecords(file *os.File) (size, torn int64, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, 0, err
+	}
+	end := info.Size()
+	buf := make([]byte, 64<<10)
+	for at := end; at > 0; {
+		n := min(at, int64(len(buf)))
+		if _, err := file.ReadAt(buf[:n], at-n); err != nil {
+			return 0, 0, err
+		}
+		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
+			size = at - n + int64(i) + 1
+			return size, end - size, nil
+		}
+		at -= n
+	}
+	return 0, end, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Append adds one record, a JSON object without line breaks, and returns when it is as durable as the log's Durability
+// says. On an error nothing of the record stays in the log, and the call it speaks of must not be answered. A later
+// Append tries again, so that a disk with room again is enough to recover.
+func (l *Log) Append(record []byte) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	if l.opts.Durability == Written {
+		defer l.mu.Unlock()
+		l.line = append(append(l.line[:0], record...), '\n')
+		if _, err := l.write(l.line); err != nil {
+			return err
+		}
+		l.dirty = true
+		return nil
+	}
+	b := l.pending
+	b.buf = append(append(b.buf, record...), '\n')
+	select { // under mu, so that Close cannot close the channel in between
+	case l.wake <- struct{}{}:
+	default: // the flusher has been called already
+	}
+	l.mu.Unlock()
+	<-b.done
+	return b.err
+}
+
+// write appends octets to the segment and returns the size it had before. The caller holds mu.
+func (l *Log) write(p []byte) (before int64, err error) {
+	if l.broken { // take back what an earlier failed write left
+		if err := l.file.Truncate(l.size); err != nil {
+			return 0, fmt.Errorf("mending audit segment: %w", err)
+		}
+		if _, err := l.file.Seek(l.size, io.SeekStart); err != nil {
+			return 0, fmt.Errorf("mending audit segment: %w", err)
+		}
+		l.broken = false
+	}
+	if l.size >= l.opts.SegmentSize {
+		if err := l.nextSegment(); err != nil {
+			return 0, err
+		}
+	}
+	before = l.size
+	if _, err := l.file.Write(p); err != nil {
+		l.broken = true
+		return before, fmt.Errorf("writing audit record: %w", err)
+	}
+	l.size += int64(len(p))
+	return before, nil
+}
+
+// nextSegment opens the next segment before it closes the current one, so that a failure leaves the log usable.
+func (l *Log) nextSegment() error {
+	if err := l.file.Sync(); err != nil {
+		return fmt.Errorf("closing audit segment: %w", err)
+	}
+	full := l.file
+	l.number++
+	if err := l.openSegment(); err != nil {
+		l.number--
+		return err
+	}
+	if err := full.Close(); err != nil {
+		slog.Warn("closing a full audit segment", "err", err) // it is synced: nothing is lost
+	}
+	return nil
+}
+
+// flusher is the log's one goroutine: it writes and syncs batches (Synced) or flushes what was written (Written).
+func (l *Log) flusher() {
+	defer close(l.done)
+	if l.opts.Durability == Written {
+		tick := time.NewTicker(l.opts.FlushEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if err := l.flushWritten(); err != nil {
+					slog.Error("the audit log could not be flushed to disk", "err", err)
+				}
+			case <-l.wake: // Close
+				return
+			}
+		}
+	}
+	for range l.wake {
+		l.flushBatch()
+	}
+}
+
+func (l *Log) flushWritten() error {
+	l.mu.Lock()
+	file, dirty := l.file, l.dirty
+	l.dirty = false
+	l.mu.Unlock()
+	if !dirty {
+		return nil
+	}
+	// Without the lock, so that records are written meanwhile. A segment that was closed in between was synced then.
+	if err := file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+		l.mu.Lock()
+		l.dirty = true
+		l.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+func (l *Log) flushBatch() {
+	l.mu.Lock()
+	b := l.pending
+	l.pending = newBatch()
+	var before int64
+	if len(b.buf) > 0 {
+		before, b.err = l.write(b.buf)
+	}
+	file := l.file
+	l.mu.Unlock()
+	if len(b.buf) > 0 && b.err == nil {
+		if err := file.Sync(); err != nil {
+			b.err = fmt.Errorf("syncing audit segment: %w", err)
+			l.mu.Lock()
+			// What is not durable is not acknowledged: take it back. Only this goroutine writes, so nothing stands behind it.
+			l.size, l.broken = before, true
+			l.mu.Unlock()
+		}
+	}
+	close(b.done)
+}
+
+// Close flushes the log and closes it. Calls of Append that began before are answered.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	if l.opts.Durability == Written {
+		l.wake <- struct{}{}
+	} else {
+		close(l.wake)
+	}
+	<-l.done
+	l.flushBatch() // what came between the last flush and the mark
+	return errors.Join(l.file.Sync(), l.file.Close())
+}
