@@ -1,0 +1,132 @@
+// Package house_test holds the rules of the house that no compiler knows.
+package house_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/keywright/keywright"
+
+// stair lists the packages from the top of the house to its ground. A package may import only packages that stand
+// further down; packages on one line are siblings and do not see each other.
+var stair = []string{
+	"cmd/keywright",
+	"internal/server",
+	"internal/httpapi",
+	"internal/pipeline",
+	"internal/kms",
+	"internal/iam",
+	"internal/custody/soft",
+	"internal/custody/custodytest",
+	"internal/custody",
+	"internal/store/storetest",
+	"internal/store",
+	"internal/seal",
+	"internal/guard",
+	"internal/policy",
+	"internal/audit",
+	"internal/ciphertext",
+	"internal/kbkdf",
+	"internal/key",
+	"internal/wire/kmsapi internal/wire/stsapi internal/wire/iamapi internal/wire/trailapi internal/wire/gen",
+	"internal/wire",
+	"internal/sigv4",
+	"internal/arn",
+	"internal/secret",
+}
+
+// outside lists packages that stand beside the stair: tools and tests, which may import what they like and which nothing
+// imports.
+var outside = []string{"bench", "internal/house", "conformance"}
+
+// pure lists packages that must not reach the network, the file system, a database or the clock's ticking.
+var pure = []string{"internal/policy", "internal/ciphertext", "internal/kbkdf", "internal/key", "internal/sigv4", "internal/arn", "internal/secret"}
+
+var impureImports = []string{"net", "net/http", "os", "io/fs", "database/sql", "os/exec", "log", "log/slog"}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); {
+		var p pkg
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func TestImportsRunDownTheStair(t *testing.T) {
+	floor := map[string]int{}
+	for i, line := range stair {
+		for _, name := range strings.Fields(line) {
+			floor[module+"/"+name] = i + 1
+		}
+	}
+	seen := 0
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		if beside(name) {
+			continue
+		}
+		at := floor[p.ImportPath]
+		if at == 0 {
+			t.Errorf("%s has no place on the stair", name)
+			continue
+		}
+		seen++
+		for _, imp := range p.Imports {
+			if !strings.HasPrefix(imp, module) {
+				continue
+			}
+			if to := floor[imp]; to <= at {
+				t.Errorf("%s imports %s, which does not stand further down", name, strings.TrimPrefix(imp, module+"/"))
+			}
+		}
+	}
+	if seen == 0 {
+		t.Errorf("no package was checked")
+	}
+}
+
+func beside(name string) bool {
+	for _, o := range outside {
+		if name == o || strings.HasPrefix(name, o+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func TestPurePackagesTouchNothing(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		for _, want := range pure {
+			if name != want {
+				continue
+			}
+			for _, imp := range p.Imports {
+				for _, bad := range impureImports {
+					if imp == bad && !(name == "internal/secret" && imp == "log/slog") { // slog.LogValuer is a redaction
+						t.Errorf("%s imports %s", name, imp)
+					}
+				}
+			}
+		}
+	}
+}
