@@ -1,6 +1,7 @@
 package sigv4
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -76,7 +77,10 @@ func minutes(d time.Duration) string {
 // and in the header form the date; and so is every x-amz-… header that is there. Without the last rule somebody could
 // add X-Amz-Target to a signed request and make another call of it. Other headers may stay unsigned, as clients and
 // proxies add some on the way (user-agent, content-type in older browser SDKs, x-amzn-trace-id).
-func (a *Auth) checkHeaders(header []Field) *Error {
+//
+// In the query form such a header may instead stand in the query, which is signed, with the same value: the Go SDK moves
+// X-Amz-Target there when it presigns.
+func (a *Auth) checkHeaders(header []Field, rawQuery string) *Error {
 	var host, dated bool
 	last := ""
 	for rest, more := a.SignedHeaders, true; more; {
@@ -97,11 +101,33 @@ func (a *Auth) checkHeaders(header []Field) *Error {
 	}
 	for i := range header {
 		name := header[i].Name
-		if len(name) > len(amzPrefix) && equalFold(amzPrefix, name[:len(amzPrefix)]) && !listed(a.SignedHeaders, name) {
+		if len(name) <= len(amzPrefix) || !equalFold(amzPrefix, name[:len(amzPrefix)]) || listed(a.SignedHeaders, name) {
+			continue
+		}
+		if !a.Presigned || !inQuery(rawQuery, header[i]) {
 			return notSigned("'" + strings.ToLower(name) + "'")
 		}
 	}
 	return nil
+}
+
+// inQuery reports whether the query has a parameter that says the same as the header line, and none that contradicts it.
+func inQuery(raw string, f Field) (found bool) {
+	for raw != "" {
+		var part string
+		part, raw, _ = strings.Cut(raw, "&")
+		name, value, _ := strings.Cut(part, "=")
+		plainName, err := url.QueryUnescape(name)
+		if err != nil || !strings.EqualFold(plainName, f.Name) {
+			continue
+		}
+		plain, err := url.QueryUnescape(value)
+		if err != nil || plain != strings.Trim(f.Value, " \t") {
+			return false
+		}
+		found = true
+	}
+	return found
 }
 
 // amzPrefix starts the headers that mean something to the service. "x-amzn-…" is another family, used for tracing.

@@ -49,7 +49,7 @@ func (a *Auth) Verify(req *Request, key *SigningKey) *Error {
 	if !a.checked || key == nil {
 		return ErrMismatch()
 	}
-	if err := a.checkHeaders(req.Header); err != nil {
+	if err := a.checkHeaders(req.Header, req.RawQuery); err != nil {
 		return err
 	}
 	s := scratches.Get().(*scratch)

@@ -258,6 +258,24 @@ func TestQueryForm(t *testing.T) {
 	}
 }
 
+// A presigning client may put X-Amz-Target into the signed query; the header then has to say the same.
+func TestHeaderInQuery(t *testing.T) {
+	for query, want := range map[string]string{
+		"X-Amz-Target=TrentService.DescribeKey":                                   "",
+		"x-amz-target=TrentService%2EDescribeKey":                                 "",
+		"X-Amz-Target=TrentService.Decrypt":                                       "InvalidSignatureException: 'x-amz-target' must be",
+		"X-Amz-Target=TrentService.DescribeKey&X-Amz-Target=TrentService.Decrypt": "InvalidSignatureException: 'x-amz-target' must be",
+		"X-Amz-Target=%zz":                                                        "InvalidSignatureException: 'x-amz-target' must be",
+	} {
+		r := kmsRequest()
+		unsigned := *r
+		unsigned.Header = nil
+		unsigned.RawQuery = query
+		r.RawQuery = sigv4.Presign(&unsigned, credential, "eu-west-1", "kms", now, time.Minute)
+		checkError(t, verifyAt(r, "kms", now, credential.Secret), want)
+	}
+}
+
 // A token travels in either form, and is signed in both.
 func TestSessionToken(t *testing.T) {
 	c := credential
