@@ -1,0 +1,46 @@
+# Everything that is built and checked here. Tools and Python packages are installed by scripts/setup into .tools and
+# .venv, pinned, and only where they are missing.
+
+export CGO_ENABLED ?= 0
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 5s
+
+.PHONY: build run test test-go test-race test-conformance generate-check lint fuzz bench soak clean
+
+build: ## bin/keywright, static
+	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/keywright ./cmd/keywright
+
+run: build ## a server for development on its embedded default
+	./bin/keywright dev
+
+test: lint generate-check test-go test-race test-conformance fuzz ## all that CI asks
+
+test-go: build
+	$(GO) test ./...
+
+# The race detector needs cgo.
+test-race:
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+test-conformance: build
+	scripts/conformance
+
+generate-check: ## committed generated code is what the generator makes
+	$(GO) generate ./internal/wire/...
+	git diff --exit-code -- internal/wire
+
+lint:
+	scripts/lint
+
+fuzz: ## every fuzz target for FUZZTIME
+	scripts/fuzz $(FUZZTIME)
+
+bench: build ## requests per second beside an empty server; writes bench/RESULTS.md
+	$(GO) run ./bench
+
+soak: build ## what takes too long for every change: a hundred kills, every byte flipped
+	scripts/soak
+
+clean:
+	rm -rf bin .tools .venv

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/sigv4"
+)
+
+// kinds are the measured cases. The floors are of the empty server's rate.
+var kinds = []kind{
+	{"Encrypt64", 16, 0.60, encryptRequests(64)},
+	{"Decrypt64", 16, 0.60, decryptRequests(64)},
+	{"Encrypt4096", 16, 0.45, encryptRequests(4096)},
+	{"Decrypt4096", 16, 0.45, decryptRequests(4096)},
+	{"GenerateDataKey", 16, 0.60, dataKeyRequests},
+	{"DescribeKey", 16, 0.60, describeRequests},
+	{"CreateKey", 64, 0.10, createRequests},
+}
+
+// variants is how many different requests a case sends in turn.
+const variants = 64
+
+// object is a JSON object of the API.
+type object map[string]any
+
+// sign returns the octets of a signed request to the target.
+func (t *target) sign(operation string, body object) ([]byte, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	r := sigv4.Request{Method: http.MethodPost, Path: "/", Host: t.addr, Body: text, Header: []sigv4.Field{
+		{Name: "Content-Type", Value: "application/x-amz-json-1.1"},
+		{Name: "X-Amz-Target", Value: "TrentService." + operation},
+	}}
+	signature := sigv4.Sign(&r, sigv4.Credential{AccessKeyID: accessKey, Secret: secret.FromString(secretKey)}, region, "kms", time.Now())
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "POST / HTTP/1.1\r\nHost: %s\r\nUser-Agent: keywright-bench\r\nContent-Length: %d\r\n", t.addr, len(text))
+	for _, f := range append(r.Header, signature...) {
+		fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
+	}
+	b.WriteString("\r\n")
+	b.Write(text)
+	return b.Bytes(), nil
+}
+
+// call makes one request and returns its answer.
+func (t *target) call(operation string, body object) (object, error) {
+	raw, err := t.sign(operation, body)
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial(t.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.Write(raw); err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d: %s", operation, resp.StatusCode, text)
+	}
+	return decode(text)
+}
+
+func decode(text []byte) (object, error) {
+	var o object
+	if err := json.Unmarshal(text, &o); err != nil {
+		return nil, fmt.Errorf("answer %q: %w", text, err)
+	}
+	return o, nil
+}
+
+// newKey makes a key and returns its ARN.
+func (t *target) newKey() (string, error) {
+	out, err := t.call("CreateKey", object{})
+	if err != nil {
+		return "", err
+	}
+	metadata, ok := out["KeyMetadata"].(map[string]any)
+	arn, isText := metadata["Arn"].(string)
+	if !ok || !isText {
+		return "", fmt.Errorf("CreateKey answered %v", out)
+	}
+	return arn, nil
+}
+
+func plaintext(size int) []byte {
+	b := make([]byte, size)
+	_, _ = rand.Read(b)
+	return b
+}
+
+// build makes the variants of a case.
+func (t *target) build(operation string, one func() (object, func(object) error, error)) ([]request, error) {
+	var all []request
+	for range variants {
+		body, check, err := one()
+		if err != nil {
+			return nil, err
+		}
+		raw, err := t.sign(operation, body)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, request{raw: raw, verify: func(text []byte) error {
+			out, err := decode(text)
+			if err != nil {
+				return err
+			}
+			return check(out)
+		}})
+	}
+	return all, nil
+}
+
+func encryptRequests(size int) func(*target) ([]request, error) {
+	return func(t *target) ([]request, error) {
+		arn, err := t.newKey()
+		if err != nil {
+			return nil, err
+		}
+		return t.build("Encrypt", func() (object, func(object) error, error) {
+			want := plaintext(size)
+			return object{"KeyId": arn, "Plaintext": want}, func(out object) error { return t.decryptsTo(out["CiphertextBlob"], want) }, nil
+		})
+	}
+}
+
+// decryptsTo asks the server to open a ciphertext, and compares.
+func (t *target) decryptsTo(blob any, want []byte) error {
+	out, err := t.call("Decrypt", object{"CiphertextBlob": blob})
+	if err != nil {
+		return err
+	}
+	return same(out["Plaintext"], want)
+}
+
+func same(got any, want []byte) error {
+	if got != base64.StdEncoding.EncodeToString(want) {
+		return fmt.Errorf("plaintext %v, want %x", got, want)
+	}
+	return nil
+}
+
+func decryptRequests(size int) func(*target) ([]request, error) {
+	return func(t *target) ([]request, error) {
+		arn, err := t.newKey()
+		if err != nil {
+			return nil, err
+		}
+		return t.build("Decrypt", func() (object, func(object) error, error) {
+			want := plaintext(size)
+			out, err := t.call("Encrypt", object{"KeyId": arn, "Plaintext": want})
+			if err != nil {
+				return nil, nil, err
+			}
+			return object{"CiphertextBlob": out["CiphertextBlob"]}, func(out object) error { return same(out["Plaintext"], want) }, nil
+		})
+	}
+}
+
+func dataKeyRequests(t *target) ([]request, error) {
+	arn, err := t.newKey()
+	if err != nil {
+		return nil, err
+	}
+	return t.build("GenerateDataKey", func() (object, func(object) error, error) {
+		return object{"KeyId": arn, "KeySpec": "AES_256"}, func(out object) error {
+			text, _ := out["Plaintext"].(string)
+			b, err := base64.StdEncoding.DecodeString(text)
+			if err != nil || len(b) != 32 {
+				return fmt.Errorf("data key of %d octets", len(b))
+			}
+			return t.decryptsTo(out["CiphertextBlob"], b)
+		}, nil
+	})
+}
+
+func describeRequests(t *target) ([]request, error) {
+	arn, err := t.newKey()
+	if err != nil {
+		return nil, err
+	}
+	return t.build("DescribeKey", func() (object, func(object) error, error) {
+		return object{"KeyId": arn}, func(out object) error {
+			if m, ok := out["KeyMetadata"].(map[string]any); !ok || m["Arn"] != arn || m["KeyState"] != "Enabled" {
+				return fmt.Errorf("metadata %v", out)
+			}
+			return nil
+		}, nil
+	})
+}
+
+func createRequests(t *target) ([]request, error) {
+	return t.build("CreateKey", func() (object, func(object) error, error) {
+		return object{"Description": "benchmark"}, func(out object) error {
+			m, ok := out["KeyMetadata"].(map[string]any)
+			if !ok {
+				return fmt.Errorf("metadata %v", out)
+			}
+			again, err := t.call("DescribeKey", object{"KeyId": m["KeyId"]})
+			if err != nil {
+				return err
+			}
+			if got, _ := again["KeyMetadata"].(map[string]any); got["Arn"] != m["Arn"] {
+				return fmt.Errorf("the new key is not found: %v", again)
+			}
+			return nil
+		}, nil
+	})
+}

@@ -1,0 +1,165 @@
+// Command bench measures Keywright beside an empty HTTP server on the same machine, in turn, in one run: requests per
+// second over loopback, and CPU time per request of the server process. Requests are signed beforehand; signature check,
+// authorization and audit are on, as in every Keywright. It prints a table, writes it to a file, and fails if a case is
+// under its floor or an answer is wrong.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// kind is one measured operation.
+type kind struct {
+	name        string
+	connections int
+	floor       float64 // of the empty server's requests per second
+	requests    func(*target) ([]request, error)
+}
+
+// result is what the rounds of a case came to.
+type result struct {
+	kind
+	null, keywright    float64 // requests per second, median
+	nullCPU, keyCPU    float64 // microseconds of server CPU per request, median
+	ratio, cpuRatio    float64 // medians of the rounds' own ratios
+	lowest, highest    float64 // of the rounds' ratios
+	answers, inspected int
+}
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("bench: ")
+	null := flag.Bool("null-server", false, "be the empty server (the benchmark starts itself this way)")
+	rounds := flag.Int("rounds", 5, "rounds of each case")
+	length := flag.Duration("time", 2*time.Second, "length of one measurement")
+	binary := flag.String("binary", "bin/keywright", "the program to measure")
+	out := flag.String("out", "bench/RESULTS.md", "file for the table; empty for none")
+	only := flag.String("only", "", "measure only cases whose name has this in it")
+	flag.Parse()
+	if *null {
+		serveNull()
+		return
+	}
+	if err := run(*binary, *rounds, *length, *out, *only); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(binary string, rounds int, length time.Duration, out, only string) error {
+	dir, err := os.MkdirTemp("", "keywright-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	empty, err := startNull()
+	if err != nil {
+		return err
+	}
+	defer empty.stop()
+	server, err := startKeywright(binary, dir)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+
+	var results []result
+	for _, k := range kinds {
+		if !strings.Contains(k.name, only) {
+			continue
+		}
+		r, err := measure(k, empty, server, rounds, length)
+		if err != nil {
+			return fmt.Errorf("%s: %w", k.name, err)
+		}
+		log.Printf("%-16s %.2f of null (%.2f to %.2f), CPU %.2f of null", r.name, r.ratio, r.lowest, r.highest, r.cpuRatio)
+		results = append(results, r)
+	}
+	if len(results) == 0 {
+		return fmt.Errorf("no case has %q in its name", only)
+	}
+	table := report(results, rounds, length)
+	fmt.Print("\n" + table)
+	if out != "" {
+		if err := os.WriteFile(out, []byte(table), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, r := range results {
+		if r.ratio < r.floor {
+			return fmt.Errorf("%s reaches %.2f of the empty server, the floor is %.2f", r.name, r.ratio, r.floor)
+		}
+	}
+	return nil
+}
+
+// measure runs the rounds of a case: in each, first the empty server, then Keywright, with the same requests.
+func measure(k kind, empty, server *target, rounds int, length time.Duration) (result, error) {
+	r := result{kind: k}
+	var null, key, nullCPU, keyCPU, ratios, cpuRatios []float64
+	for round := range rounds + 1 {
+		requests, err := k.requests(server) // signed anew: a signature holds for five minutes
+		if err != nil {
+			return r, err
+		}
+		time1, time2 := length, length
+		if round == 0 { // warm-up, not counted
+			time1, time2 = length/4, length/4
+		}
+		a, err := load(empty, requests, k.connections, time1, false)
+		if err != nil {
+			return r, fmt.Errorf("empty server: %w", err)
+		}
+		b, err := load(server, requests, k.connections, time2, true)
+		if err != nil {
+			return r, fmt.Errorf("keywright: %w", err)
+		}
+		if round == 0 {
+			continue
+		}
+		null, key = append(null, a.rate), append(key, b.rate)
+		nullCPU, keyCPU = append(nullCPU, a.cpu), append(keyCPU, b.cpu)
+		ratios, cpuRatios = append(ratios, b.rate/a.rate), append(cpuRatios, b.cpu/a.cpu)
+		r.answers += b.answers
+		r.inspected += b.inspected
+	}
+	r.null, r.keywright, r.nullCPU, r.keyCPU = median(null), median(key), median(nullCPU), median(keyCPU)
+	r.ratio, r.cpuRatio = median(ratios), median(cpuRatios)
+	r.lowest, r.highest = slices.Min(ratios), slices.Max(ratios)
+	if r.inspected == 0 {
+		return r, fmt.Errorf("no answer was inspected")
+	}
+	return r, nil
+}
+
+func median(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
+}
+
+func report(results []result, rounds int, length time.Duration) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Benchmark\n\nMade by `make bench` on %s, %d cores, %s. Each figure is the median of %d rounds of %s; a round\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), rounds, length)
+	b.WriteString("measures the empty server (net/http: reads the body, answers as many octets) and then Keywright (`keywright dev --data`)\n" +
+		"with the same signed requests over loopback; the load generator shares the cores. Ratios are Keywright to the empty server\nof the same round.\n\n```\n")
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	_, _ = io.WriteString(w, "case\tconnections\tnull req/s\tkeywright req/s\tratio\tfloor\tlowest\thighest\tnull µs CPU\tkeywright µs CPU\tCPU ratio\tanswers\tinspected\t\n")
+	for _, r := range results {
+		fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.1f\t%.1f\t%.2f\t%d\t%d\t\n", r.name, r.connections, r.null, r.keywright, r.ratio, r.floor, r.lowest, r.highest, r.nullCPU, r.keyCPU, r.cpuRatio, r.answers, r.inspected)
+	}
+	_ = w.Flush()
+	b.WriteString("```\n")
+	return b.String()
+}

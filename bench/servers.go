@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// target is a server under load.
+type target struct {
+	addr string
+	cmd  *exec.Cmd
+}
+
+// serveNull is the empty server: what net/http costs for reading a body and answering one of the same size.
+func serveNull() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("ready on http://%s\n", l.Addr())
+	filler := bytes.Repeat([]byte("x"), 1<<20)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		_, _ = w.Write(filler[:len(body)])
+	}), ReadHeaderTimeout: time.Minute}
+	log.Fatal(server.Serve(l))
+}
+
+func startNull() (*target, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return start(exec.Command(self, "-null-server"))
+}
+
+const (
+	accessKey = "AKIABENCHMARKBENCHMA"
+	secretKey = "benchmark/benchmark/benchmark/benchmark"
+	region    = "us-east-1"
+)
+
+func startKeywright(binary, dir string) (*target, error) {
+	return start(exec.Command(binary, "dev", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"),
+		"--root-access-key-id", accessKey, "--root-secret-access-key", secretKey))
+}
+
+var readyLine = regexp.MustCompile(`ready on http://(\S+)`)
+
+// start runs a server and waits for the line that says where it listens.
+func start(cmd *exec.Cmd) (*target, error) {
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
+			go func() { _, _ = io.Copy(io.Discard, out) }()
+			return &target{addr: m[1], cmd: cmd}, nil
+		}
+	}
+	_ = cmd.Process.Kill()
+	return nil, fmt.Errorf("%s ended before it was ready: %w", cmd.Path, cmd.Wait())
+}
+
+func (t *target) stop() {
+	_ = t.cmd.Process.Signal(syscall.SIGTERM)
+	_ = t.cmd.Wait()
+}
+
+// cpu returns the user and system time that the server has used, from proc(5) with its ticks of 10 ms.
+func (t *target) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ") // the name before may have spaces
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("unexpected process status %q", stat)
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	if err1 != nil || err2 != nil {
+		return 0, fmt.Errorf("unexpected process status %q", stat)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond, nil
+}
