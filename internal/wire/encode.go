@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/base64"
 	"math"
 	"strconv"
 	"time"
@@ -14,17 +13,25 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
+// plain are the ASCII characters that stand for themselves within a JSON string.
+var plain = func() (t [256]bool) {
+	for c := 0x20; c < utf8.RuneSelf; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
 // AppendString appends s as a JSON string (RFC 8259, section 7). Octets that are not UTF-8 become U+FFFD.
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
+		if plain[c] {
+			i++
+			continue
+		}
 		if c < utf8.RuneSelf {
-			if c >= 0x20 && c != '"' && c != '\\' {
-				i++
-				continue
-			}
 			b = append(b, s[start:i]...)
 			b = appendEscape(b, c)
 			i++
@@ -60,7 +67,7 @@ func appendEscape(b []byte, c byte) []byte {
 // AppendBlob appends octets as a JSON string of padded standard base64 (RFC 4648, section 4).
 func AppendBlob(b, blob []byte) []byte {
 	b = append(b, '"')
-	b = base64.StdEncoding.AppendEncode(b, blob)
+	b = appendBase64(b, blob)
 	return append(b, '"')
 }
 

@@ -25,7 +25,6 @@ const (
 	CodeKMSInternal           Code = "KMSInternalException"
 	CodeDependencyTimeout     Code = "DependencyTimeoutException"
 	CodeKeyUnavailable        Code = "KeyUnavailableException"
-	CodeIAMServiceFailure     Code = "ServiceFailureException"
 )
 
 // Error is the one error of the API: what a client gets to see. Anything else that reaches the renderer is an internal
@@ -62,7 +61,7 @@ func (e *Error) Error() string {
 // included, 503 when the service sheds load and 500 for its own faults.
 func (e *Error) Status() int {
 	switch e.Code {
-	case CodeKMSInternal, CodeDependencyTimeout, CodeKeyUnavailable, CodeInternalFailure, CodeIAMServiceFailure:
+	case CodeKMSInternal, CodeDependencyTimeout, CodeKeyUnavailable, CodeInternalFailure:
 		return 500
 	case CodeServiceUnavailable:
 		return 503

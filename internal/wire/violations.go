@@ -16,6 +16,10 @@ type Violations struct {
 	depth int
 }
 
+// maxFound bounds how many violations one answer lists, so that a request full of broken list elements does not get an
+// answer many times its own size.
+const maxFound = 64
+
 // maxPath is how deep modelled inputs nest; the generator refuses a model that nests deeper.
 const maxPath = 8
 
@@ -72,6 +76,9 @@ func (v *Violations) null(name string, r *Rule) {
 
 // add words one violation; shown is the value as printed, with a leading space, or empty if it is not shown.
 func (v *Violations) add(name, shown, constraint string) {
+	if len(v.found) >= maxFound {
+		return
+	}
 	var b strings.Builder
 	b.WriteString("Value")
 	b.WriteString(shown)

@@ -4467,9 +4467,9 @@ var Service = wire.Service{
 		{Code: CodeNoSuchEntityException, Query: "NoSuchEntity", Status: 404, Fault: false},
 		{Code: CodeOpenIDIdpCommunicationErrorException, Query: "OpenIdIdpCommunicationError", Status: 400, Fault: false},
 		{Code: CodePasswordPolicyViolationException, Query: "PasswordPolicyViolation", Status: 400, Fault: false},
-		{Code: CodePolicyEvaluationException, Query: "PolicyEvaluation", Status: 500, Fault: false},
+		{Code: CodePolicyEvaluationException, Query: "PolicyEvaluation", Status: 500, Fault: true},
 		{Code: CodePolicyNotAttachableException, Query: "PolicyNotAttachable", Status: 400, Fault: false},
-		{Code: CodeServiceFailureException, Query: "ServiceFailure", Status: 500, Fault: false},
+		{Code: CodeServiceFailureException, Query: "ServiceFailure", Status: 500, Fault: true},
 		{Code: CodeUnmodifiableEntityException, Query: "UnmodifiableEntity", Status: 400, Fault: false},
 	},
 }
