@@ -75,12 +75,13 @@ type XMLOutput interface {
 
 // Operation describes one operation of a service as the model has it.
 type Operation struct {
-	Name      string       // such as "Encrypt"
-	New       func() Input // returns an empty input
-	Errors    []Code       // modelled error codes, in model order; the service answers others too
-	HasOutput bool         // false: the answer has an empty body (JSON) or no result element (XML)
-	Wrapper   string       // name of the result element in XML; empty in JSON services
-	Anonymous bool         // the operation takes unsigned requests because its input proves itself
+	Name      string        // such as "Encrypt"
+	New       func() Input  // returns an empty input
+	NewOutput func() Output // returns an empty output; nil if the operation has none
+	Errors    []Code        // modelled error codes, in model order; the service answers others too
+	HasOutput bool          // false: the answer has an empty body (JSON) or no result element (XML)
+	Wrapper   string        // name of the result element in XML; empty in JSON services
+	Anonymous bool          // the operation takes unsigned requests because its input proves itself
 }
 
 // Protocol is a way to write requests and answers.

@@ -345,7 +345,7 @@ func (e *emitter) emitService() {
 			e.p("},")
 		}
 		if op.Output != "" {
-			e.p("HasOutput: true,")
+			e.p("HasOutput: true,\nNewOutput: func() wire.Output { return new(%s) },", goName(op.Output))
 		}
 		if op.ResultWrapper != "" {
 			e.p("Wrapper: %q,", op.ResultWrapper)

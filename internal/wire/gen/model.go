@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -80,7 +81,7 @@ func load(root, name string) (*model, error) {
 	}
 	var over overlay
 	if raw, ok := parts[name]; ok {
-		if err := json.Unmarshal(raw, &over); err != nil {
+		if err := strict(raw, &over); err != nil {
 			return nil, fmt.Errorf("reading overlay of %s: %w", name, err)
 		}
 	}
@@ -89,7 +90,7 @@ func load(root, name string) (*model, error) {
 		if !ok {
 			return nil, fmt.Errorf("overlay names unknown shape %s", shapeName)
 		}
-		if err := json.Unmarshal(raw, s); err != nil {
+		if err := strict(raw, s); err != nil {
 			return nil, fmt.Errorf("reading overlay of shape %s: %w", shapeName, err)
 		}
 		for _, w := range s.Enum {
@@ -107,10 +108,17 @@ func readJSON(path string, into any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(b, into); err != nil {
+	if err := strict(b, into); err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	return nil
+}
+
+// strict reads JSON and refuses names that nothing here understands: a misspelt constraint must not vanish.
+func strict(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
 }
 
 // kind is how a shape looks in Go.

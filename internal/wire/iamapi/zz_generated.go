@@ -4551,6 +4551,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateAccessKeyResponse) },
 		Wrapper:   "CreateAccessKeyResult",
 	},
 	{
@@ -4573,6 +4574,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateGroupResponse) },
 		Wrapper:   "CreateGroupResult",
 	},
 	{
@@ -4586,6 +4588,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateLoginProfileResponse) },
 		Wrapper:   "CreateLoginProfileResult",
 	},
 	{
@@ -4600,6 +4603,7 @@ var Operations = []wire.Operation{
 			CodeOpenIDIdpCommunicationErrorException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateOpenIDConnectProviderResponse) },
 		Wrapper:   "CreateOpenIDConnectProviderResult",
 	},
 	{
@@ -4614,6 +4618,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreatePolicyResponse) },
 		Wrapper:   "CreatePolicyResult",
 	},
 	{
@@ -4627,6 +4632,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreatePolicyVersionResponse) },
 		Wrapper:   "CreatePolicyVersionResult",
 	},
 	{
@@ -4641,6 +4647,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateRoleResponse) },
 		Wrapper:   "CreateRoleResult",
 	},
 	{
@@ -4655,6 +4662,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateUserResponse) },
 		Wrapper:   "CreateUserResult",
 	},
 	{
@@ -4830,6 +4838,7 @@ var Operations = []wire.Operation{
 		Name:      "GetAccessKeyLastUsed",
 		New:       func() wire.Input { return new(GetAccessKeyLastUsedRequest) },
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetAccessKeyLastUsedResponse) },
 		Wrapper:   "GetAccessKeyLastUsedResult",
 	},
 	{
@@ -4839,6 +4848,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetAccountSummaryResponse) },
 		Wrapper:   "GetAccountSummaryResult",
 	},
 	{
@@ -4848,6 +4858,7 @@ var Operations = []wire.Operation{
 			CodeInvalidInputException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetContextKeysForPolicyResponse) },
 		Wrapper:   "GetContextKeysForCustomPolicyResult",
 	},
 	{
@@ -4858,6 +4869,7 @@ var Operations = []wire.Operation{
 			CodeInvalidInputException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetContextKeysForPolicyResponse) },
 		Wrapper:   "GetContextKeysForPrincipalPolicyResult",
 	},
 	{
@@ -4868,6 +4880,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetGroupResponse) },
 		Wrapper:   "GetGroupResult",
 	},
 	{
@@ -4878,6 +4891,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetGroupPolicyResponse) },
 		Wrapper:   "GetGroupPolicyResult",
 	},
 	{
@@ -4888,6 +4902,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetLoginProfileResponse) },
 		Wrapper:   "GetLoginProfileResult",
 	},
 	{
@@ -4899,6 +4914,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetOpenIDConnectProviderResponse) },
 		Wrapper:   "GetOpenIDConnectProviderResult",
 	},
 	{
@@ -4910,6 +4926,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetPolicyResponse) },
 		Wrapper:   "GetPolicyResult",
 	},
 	{
@@ -4921,6 +4938,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetPolicyVersionResponse) },
 		Wrapper:   "GetPolicyVersionResult",
 	},
 	{
@@ -4931,6 +4949,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetRoleResponse) },
 		Wrapper:   "GetRoleResult",
 	},
 	{
@@ -4941,6 +4960,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetRolePolicyResponse) },
 		Wrapper:   "GetRolePolicyResult",
 	},
 	{
@@ -4951,6 +4971,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetUserResponse) },
 		Wrapper:   "GetUserResult",
 	},
 	{
@@ -4961,6 +4982,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetUserPolicyResponse) },
 		Wrapper:   "GetUserPolicyResult",
 	},
 	{
@@ -4971,6 +4993,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListAccessKeysResponse) },
 		Wrapper:   "ListAccessKeysResult",
 	},
 	{
@@ -4980,6 +5003,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListAccountAliasesResponse) },
 		Wrapper:   "ListAccountAliasesResult",
 	},
 	{
@@ -4991,6 +5015,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListAttachedGroupPoliciesResponse) },
 		Wrapper:   "ListAttachedGroupPoliciesResult",
 	},
 	{
@@ -5002,6 +5027,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListAttachedRolePoliciesResponse) },
 		Wrapper:   "ListAttachedRolePoliciesResult",
 	},
 	{
@@ -5013,6 +5039,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListAttachedUserPoliciesResponse) },
 		Wrapper:   "ListAttachedUserPoliciesResult",
 	},
 	{
@@ -5024,6 +5051,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListEntitiesForPolicyResponse) },
 		Wrapper:   "ListEntitiesForPolicyResult",
 	},
 	{
@@ -5034,6 +5062,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListGroupPoliciesResponse) },
 		Wrapper:   "ListGroupPoliciesResult",
 	},
 	{
@@ -5043,6 +5072,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListGroupsResponse) },
 		Wrapper:   "ListGroupsResult",
 	},
 	{
@@ -5053,6 +5083,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListGroupsForUserResponse) },
 		Wrapper:   "ListGroupsForUserResult",
 	},
 	{
@@ -5064,6 +5095,7 @@ var Operations = []wire.Operation{
 			CodeInvalidInputException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListOpenIDConnectProviderTagsResponse) },
 		Wrapper:   "ListOpenIDConnectProviderTagsResult",
 	},
 	{
@@ -5073,6 +5105,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListOpenIDConnectProvidersResponse) },
 		Wrapper:   "ListOpenIDConnectProvidersResult",
 	},
 	{
@@ -5082,6 +5115,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListPoliciesResponse) },
 		Wrapper:   "ListPoliciesResult",
 	},
 	{
@@ -5093,6 +5127,7 @@ var Operations = []wire.Operation{
 			CodeInvalidInputException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListPolicyTagsResponse) },
 		Wrapper:   "ListPolicyTagsResult",
 	},
 	{
@@ -5104,6 +5139,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListPolicyVersionsResponse) },
 		Wrapper:   "ListPolicyVersionsResult",
 	},
 	{
@@ -5114,6 +5150,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListRolePoliciesResponse) },
 		Wrapper:   "ListRolePoliciesResult",
 	},
 	{
@@ -5124,6 +5161,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListRoleTagsResponse) },
 		Wrapper:   "ListRoleTagsResult",
 	},
 	{
@@ -5133,6 +5171,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListRolesResponse) },
 		Wrapper:   "ListRolesResult",
 	},
 	{
@@ -5143,6 +5182,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListUserPoliciesResponse) },
 		Wrapper:   "ListUserPoliciesResult",
 	},
 	{
@@ -5153,6 +5193,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListUserTagsResponse) },
 		Wrapper:   "ListUserTagsResult",
 	},
 	{
@@ -5162,6 +5203,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListUsersResponse) },
 		Wrapper:   "ListUsersResult",
 	},
 	{
@@ -5253,6 +5295,7 @@ var Operations = []wire.Operation{
 			CodePolicyEvaluationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(SimulatePolicyResponse) },
 		Wrapper:   "SimulateCustomPolicyResult",
 	},
 	{
@@ -5264,6 +5307,7 @@ var Operations = []wire.Operation{
 			CodePolicyEvaluationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(SimulatePolicyResponse) },
 		Wrapper:   "SimulatePrincipalPolicyResult",
 	},
 	{
@@ -5409,6 +5453,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(UpdateRoleResponse) },
 		Wrapper:   "UpdateRoleResult",
 	},
 	{
@@ -5420,6 +5465,7 @@ var Operations = []wire.Operation{
 			CodeServiceFailureException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(UpdateRoleDescriptionResponse) },
 		Wrapper:   "UpdateRoleDescriptionResult",
 	},
 	{

@@ -5039,6 +5039,7 @@ var Operations = []wire.Operation{
 			CodeKMSInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CancelKeyDeletionResponse) },
 	},
 	{
 		Name: "ConnectCustomKeyStore",
@@ -5051,6 +5052,7 @@ var Operations = []wire.Operation{
 			CodeCloudHsmClusterInvalidConfigurationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ConnectCustomKeyStoreResponse) },
 	},
 	{
 		Name: "CreateAlias",
@@ -5088,6 +5090,7 @@ var Operations = []wire.Operation{
 			CodeXksProxyInvalidConfigurationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateCustomKeyStoreResponse) },
 	},
 	{
 		Name: "CreateGrant",
@@ -5104,6 +5107,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateGrantResponse) },
 	},
 	{
 		Name: "CreateKey",
@@ -5124,6 +5128,7 @@ var Operations = []wire.Operation{
 			CodeXksKeyNotFoundException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(CreateKeyResponse) },
 	},
 	{
 		Name: "Decapsulate",
@@ -5141,6 +5146,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DecapsulateResponse) },
 	},
 	{
 		Name: "Decrypt",
@@ -5159,6 +5165,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DecryptResponse) },
 	},
 	{
 		Name: "DeleteAlias",
@@ -5180,6 +5187,7 @@ var Operations = []wire.Operation{
 			CodeKMSInternalException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DeleteCustomKeyStoreResponse) },
 	},
 	{
 		Name: "DeleteImportedKeyMaterial",
@@ -5193,6 +5201,7 @@ var Operations = []wire.Operation{
 			CodeKMSInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DeleteImportedKeyMaterialResponse) },
 	},
 	{
 		Name: "DeriveSharedSecret",
@@ -5209,6 +5218,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DeriveSharedSecretResponse) },
 	},
 	{
 		Name: "DescribeCustomKeyStores",
@@ -5219,6 +5229,7 @@ var Operations = []wire.Operation{
 			CodeKMSInternalException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DescribeCustomKeyStoresResponse) },
 	},
 	{
 		Name: "DescribeKey",
@@ -5230,6 +5241,7 @@ var Operations = []wire.Operation{
 			CodeKMSInternalException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DescribeKeyResponse) },
 	},
 	{
 		Name: "DisableKey",
@@ -5264,6 +5276,7 @@ var Operations = []wire.Operation{
 			CodeKMSInternalException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DisconnectCustomKeyStoreResponse) },
 	},
 	{
 		Name: "EnableKey",
@@ -5305,6 +5318,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(EncapsulateResponse) },
 	},
 	{
 		Name: "Encrypt",
@@ -5321,6 +5335,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(EncryptResponse) },
 	},
 	{
 		Name: "GenerateDataKey",
@@ -5337,6 +5352,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GenerateDataKeyResponse) },
 	},
 	{
 		Name: "GenerateDataKeyPair",
@@ -5354,6 +5370,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GenerateDataKeyPairResponse) },
 	},
 	{
 		Name: "GenerateDataKeyPairWithoutPlaintext",
@@ -5371,6 +5388,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GenerateDataKeyPairWithoutPlaintextResponse) },
 	},
 	{
 		Name: "GenerateDataKeyWithoutPlaintext",
@@ -5387,6 +5405,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GenerateDataKeyWithoutPlaintextResponse) },
 	},
 	{
 		Name: "GenerateMac",
@@ -5402,6 +5421,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GenerateMacResponse) },
 	},
 	{
 		Name: "GenerateRandom",
@@ -5414,6 +5434,7 @@ var Operations = []wire.Operation{
 			CodeCustomKeyStoreInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GenerateRandomResponse) },
 	},
 	{
 		Name: "GetKeyLastUsage",
@@ -5425,6 +5446,7 @@ var Operations = []wire.Operation{
 			CodeKMSInternalException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetKeyLastUsageResponse) },
 	},
 	{
 		Name: "GetKeyPolicy",
@@ -5437,6 +5459,7 @@ var Operations = []wire.Operation{
 			CodeKMSInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetKeyPolicyResponse) },
 	},
 	{
 		Name: "GetKeyRotationStatus",
@@ -5450,6 +5473,7 @@ var Operations = []wire.Operation{
 			CodeUnsupportedOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetKeyRotationStatusResponse) },
 	},
 	{
 		Name: "GetParametersForImport",
@@ -5463,6 +5487,7 @@ var Operations = []wire.Operation{
 			CodeKMSInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetParametersForImportResponse) },
 	},
 	{
 		Name: "GetPublicKey",
@@ -5480,6 +5505,7 @@ var Operations = []wire.Operation{
 			CodeKMSInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetPublicKeyResponse) },
 	},
 	{
 		Name: "ImportKeyMaterial",
@@ -5497,6 +5523,7 @@ var Operations = []wire.Operation{
 			CodeInvalidImportTokenException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ImportKeyMaterialResponse) },
 	},
 	{
 		Name: "ListAliases",
@@ -5509,6 +5536,7 @@ var Operations = []wire.Operation{
 			CodeNotFoundException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListAliasesResponse) },
 	},
 	{
 		Name: "ListGrants",
@@ -5523,6 +5551,7 @@ var Operations = []wire.Operation{
 			CodeKMSInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListGrantsResponse) },
 	},
 	{
 		Name: "ListKeyPolicies",
@@ -5535,6 +5564,7 @@ var Operations = []wire.Operation{
 			CodeKMSInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListKeyPoliciesResponse) },
 	},
 	{
 		Name: "ListKeyRotations",
@@ -5548,6 +5578,7 @@ var Operations = []wire.Operation{
 			CodeUnsupportedOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListKeyRotationsResponse) },
 	},
 	{
 		Name: "ListKeys",
@@ -5558,6 +5589,7 @@ var Operations = []wire.Operation{
 			CodeInvalidMarkerException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListKeysResponse) },
 	},
 	{
 		Name: "ListResourceTags",
@@ -5569,6 +5601,7 @@ var Operations = []wire.Operation{
 			CodeInvalidMarkerException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListResourceTagsResponse) },
 	},
 	{
 		Name: "ListRetirableGrants",
@@ -5581,6 +5614,7 @@ var Operations = []wire.Operation{
 			CodeKMSInternalException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListGrantsResponse) },
 	},
 	{
 		Name: "PutKeyPolicy",
@@ -5613,6 +5647,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ReEncryptResponse) },
 	},
 	{
 		Name: "ReplicateKey",
@@ -5630,6 +5665,7 @@ var Operations = []wire.Operation{
 			CodeUnsupportedOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ReplicateKeyResponse) },
 	},
 	{
 		Name: "RetireGrant",
@@ -5673,6 +5709,7 @@ var Operations = []wire.Operation{
 			CodeConflictException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(RotateKeyOnDemandResponse) },
 	},
 	{
 		Name: "ScheduleKeyDeletion",
@@ -5685,6 +5722,7 @@ var Operations = []wire.Operation{
 			CodeKMSInvalidStateException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ScheduleKeyDeletionResponse) },
 	},
 	{
 		Name: "Sign",
@@ -5701,6 +5739,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(SignResponse) },
 	},
 	{
 		Name: "TagResource",
@@ -5759,6 +5798,7 @@ var Operations = []wire.Operation{
 			CodeXksProxyInvalidConfigurationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(UpdateCustomKeyStoreResponse) },
 	},
 	{
 		Name: "UpdateKeyDescription",
@@ -5799,6 +5839,7 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(VerifyResponse) },
 	},
 	{
 		Name: "VerifyMac",
@@ -5815,5 +5856,6 @@ var Operations = []wire.Operation{
 			CodeDryRunOperationException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(VerifyMacResponse) },
 	},
 }

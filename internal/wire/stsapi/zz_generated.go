@@ -710,6 +710,7 @@ var Operations = []wire.Operation{
 			CodeExpiredTokenException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(AssumeRoleResponse) },
 		Wrapper:   "AssumeRoleResult",
 	},
 	{
@@ -725,6 +726,7 @@ var Operations = []wire.Operation{
 			CodeRegionDisabledException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(AssumeRoleWithWebIdentityResponse) },
 		Wrapper:   "AssumeRoleWithWebIdentityResult",
 		Anonymous: true,
 	},
@@ -735,18 +737,21 @@ var Operations = []wire.Operation{
 			CodeInvalidAuthorizationMessageException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(DecodeAuthorizationMessageResponse) },
 		Wrapper:   "DecodeAuthorizationMessageResult",
 	},
 	{
 		Name:      "GetAccessKeyInfo",
 		New:       func() wire.Input { return new(GetAccessKeyInfoRequest) },
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetAccessKeyInfoResponse) },
 		Wrapper:   "GetAccessKeyInfoResult",
 	},
 	{
 		Name:      "GetCallerIdentity",
 		New:       func() wire.Input { return new(GetCallerIdentityRequest) },
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetCallerIdentityResponse) },
 		Wrapper:   "GetCallerIdentityResult",
 	},
 	{
@@ -758,6 +763,7 @@ var Operations = []wire.Operation{
 			CodeRegionDisabledException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetFederationTokenResponse) },
 		Wrapper:   "GetFederationTokenResult",
 	},
 	{
@@ -767,6 +773,7 @@ var Operations = []wire.Operation{
 			CodeRegionDisabledException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetSessionTokenResponse) },
 		Wrapper:   "GetSessionTokenResult",
 	},
 }

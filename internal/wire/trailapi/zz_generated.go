@@ -399,6 +399,7 @@ var Operations = []wire.Operation{
 			CodeInvalidTokenException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListPublicKeysResponse) },
 	},
 	{
 		Name: "LookupEvents",
@@ -413,5 +414,6 @@ var Operations = []wire.Operation{
 			CodeOperationNotPermittedException,
 		},
 		HasOutput: true,
+		NewOutput: func() wire.Output { return new(LookupEventsResponse) },
 	},
 }
