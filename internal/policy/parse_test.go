@@ -1,0 +1,346 @@
+package policy_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/policy"
+)
+
+// The kinds under short names, for the table.
+const (
+	kmsKey   = policy.KeyPolicy
+	idPolicy = policy.IdentityPolicy
+)
+
+func TestParseErrors(t *testing.T) {
+	const (
+		statement = `{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}`
+		mine      = `{"Effect":"Allow","Action":"kms:*","Resource":"*"}`
+	)
+	in := func(statements ...string) string { return document(statements...) }
+	with := func(condition string) string {
+		return in(`{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":` + condition + `}`)
+	}
+	tests := []struct {
+		name  string
+		kind  policy.Kind
+		doc   string
+		fault policy.Fault
+		want  string // the start of the message
+	}{
+		{"zero kind", 0, in(mine), policy.TooLarge, "the document is larger than 0"},
+		{"empty", kmsKey, "", policy.Malformed, "the document is not valid JSON"},
+		{"cut short", kmsKey, `{"Statement":[`, policy.Malformed, "Statement: the document is not valid JSON"},
+		{"list", kmsKey, `[]`, policy.Malformed, "the document must be a JSON object"},
+		{"text after the end", kmsKey, in(statement) + "x", policy.Malformed, "there is something after the end"},
+		{"second document", kmsKey, in(statement) + "{}", policy.Malformed, "there is something after the end"},
+		{"not UTF-8", kmsKey, "{\"Id\":\"\xff\"}", policy.Malformed, "the document is not UTF-8"},
+		{"character beyond U+00FF", kmsKey, `{"Id":"€"}`, policy.Malformed, "character U+20AC is not allowed"},
+		{"control character", kmsKey, "{\"Id\":\"\x00\"}", policy.Malformed, "character U+0000 is not allowed"},
+		{"escaped control character", kmsKey, `{"Id":"\u0001"}`, policy.Malformed, "Id: control characters are not allowed"},
+		{"too deep", kmsKey, strings.Repeat(`{"Id":`, 100) + "1" + strings.Repeat("}", 100), policy.Malformed, "Id.Id.Id.Id.Id.Id.Id.Id.Id.Id.Id: nested too deeply"},
+		{"duplicate member", kmsKey, `{"Id":"a","Id":"b"}`, policy.Malformed, "Id: appears twice"},
+		{"duplicate in a statement", kmsKey, in(`{"Effect":"Deny","Effect":"Allow"}`), policy.Malformed, "Statement[0].Effect: appears twice"},
+		{"duplicate condition key", kmsKey, with(`{"Bool":{"a:b":"true","a:b":"false"}}`), policy.Malformed, "Statement[0].Condition.Bool.a:b: appears twice"},
+		{"unknown member", kmsKey, `{"version":"2012-10-17"}`, policy.Malformed, "version: is not an element of a policy"},
+		{"unknown version", kmsKey, `{"Version":"2012-10-18"}`, policy.Malformed, "Version: must be 2012-10-17 or 2008-10-17"},
+		{"number as version", kmsKey, `{"Version":2012}`, policy.Malformed, "Version: must be"},
+		{"number as Id", kmsKey, `{"Id":1}`, policy.Malformed, "Id: must be a string"},
+		{"no statement", kmsKey, `{}`, policy.Malformed, "Statement: must be a statement or a list of at least one"},
+		{"empty list of statements", kmsKey, `{"Statement":[]}`, policy.Malformed, "Statement: must be"},
+		{"null statement", kmsKey, `{"Statement":null}`, policy.Malformed, "Statement: must be"},
+		{"string as statement", kmsKey, `{"Statement":["x"]}`, policy.Malformed, "Statement[0]: must be an object"},
+		{"unknown element", kmsKey, in(statement, `{"Principals":"*"}`), policy.Malformed, "Statement[1].Principals: is not an element of a statement"},
+		{"element of a lone statement", kmsKey, `{"Statement":{"Sid":1}}`, policy.Malformed, "Statement.Sid: must be a string"},
+		{"no effect", kmsKey, in(`{"Principal":"*","Action":"kms:*","Resource":"*"}`), policy.Malformed, "Statement[0]: has no Effect"},
+		{"lower-case effect", kmsKey, in(`{"Effect":"allow"}`), policy.Malformed, "Statement[0].Effect: must be Allow or Deny"},
+		{"list as effect", kmsKey, in(`{"Effect":["Allow"]}`), policy.Malformed, "Statement[0].Effect: must be Allow or Deny"},
+		{"no principal", kmsKey, in(mine), policy.Malformed, "Statement[0]: has no Principal"},
+		{"principal in an identity policy", idPolicy, in(statement), policy.Malformed, "Statement[0].Principal: is not allowed in this kind of policy"},
+		{"both principals", kmsKey, in(`{"Effect":"Deny","Principal":"*","NotPrincipal":"*"}`), policy.Malformed, "Statement[0]: has both Principal and NotPrincipal"},
+		{"both actions", idPolicy, in(`{"Effect":"Deny","Action":"*","NotAction":"*","Resource":"*"}`), policy.Malformed, "Statement[0]: has both Action and NotAction"},
+		{"both resources", idPolicy, in(`{"Effect":"Deny","Action":"*","NotResource":"*","Resource":"*"}`), policy.Malformed, "Statement[0]: has both Resource and NotResource"},
+		{"no action", idPolicy, in(`{"Effect":"Deny","Resource":"*"}`), policy.Malformed, "Statement[0]: has no Action"},
+		{"no resource", idPolicy, in(`{"Effect":"Deny","Action":"*"}`), policy.Malformed, "Statement[0]: has no Resource"},
+		{"resource in a trust policy", policy.TrustPolicy, in(statement), policy.Malformed, "Statement[0].Resource: is not allowed"},
+		{"empty action list", kmsKey, in(`{"Action":[]}`), policy.Malformed, "Statement[0].Action: must not be an empty list"},
+		{"number as action", kmsKey, in(`{"Action":["kms:*",1]}`), policy.Malformed, "Statement[0].Action[1]: must be a string"},
+		{"object as action", kmsKey, in(`{"Action":{}}`), policy.Malformed, "Statement[0].Action: must be a string or a list of strings"},
+		{"action without vendor", kmsKey, in(`{"Action":"Encrypt"}`), policy.Malformed, "Statement[0].Action: 'Encrypt' is not an action"},
+		{"wildcard as vendor", idPolicy, in(`{"Action":"k*:Encrypt"}`), policy.Malformed, "Statement[0].Action: 'k*:Encrypt' is not an action"},
+		{"resource that is no ARN", idPolicy, in(`{"Resource":"key/1"}`), policy.Malformed, "Statement[0].Resource: 'key/1' is neither * nor an ARN"},
+		{"open variable", idPolicy, in(`{"Resource":"arn:aws:kms:*:*:key/${aws:username"}`), policy.Malformed, "Statement[0].Resource: a policy variable is not closed"},
+		{"variable without name", idPolicy, in(`{"Resource":"arn:aws:kms:*:*:key/${}"}`), policy.Malformed, "Statement[0].Resource: '${}' is not a policy variable"},
+		{"unquoted default", idPolicy, in(`{"Resource":"arn:aws:kms:*:*:key/${a:b, c}"}`), policy.Malformed, "Statement[0].Resource: the default of a policy variable"},
+		{"Sid with a space", idPolicy, in(`{"Sid":"a b"}`), policy.Malformed, "Statement[0].Sid: must have letters and digits only"},
+		{"Sid twice", idPolicy, in(`{"Sid":"a","Effect":"Allow","Action":"*","Resource":"*"}`, `{"Sid":"a"}`), policy.Malformed, "Statement[1].Sid: appears in another statement"},
+		{"string as principal", kmsKey, in(`{"Principal":"arn:aws:iam::111122223333:root"}`), policy.Malformed, `Statement[0].Principal: must be "*" or an object`},
+		{"empty principal", kmsKey, in(`{"Principal":{}}`), policy.Malformed, `Statement[0].Principal: must be "*" or an object`},
+		{"unknown type of principal", kmsKey, in(`{"Principal":{"aws":"*"}}`), policy.Malformed, "Statement[0].Principal.aws: "},
+		{"condition that is a list", kmsKey, with(`[]`), policy.Malformed, "Statement[0].Condition: must be an object"},
+		{"operator that is a string", kmsKey, with(`{"Bool":"true"}`), policy.Malformed, "Statement[0].Condition.Bool: must be an object"},
+		{"unknown operator", kmsKey, with(`{"StringEqual":{"a:b":"c"}}`), policy.Malformed, "Statement[0].Condition.StringEqual: is not a condition operator"},
+		{"NullIfExists", kmsKey, with(`{"NullIfExists":{"a:b":"true"}}`), policy.Malformed, "Statement[0].Condition.NullIfExists: is not"},
+		{"set operator on Null", kmsKey, with(`{"ForAllValues:Null":{"a:b":"true"}}`), policy.Malformed, "Statement[0].Condition.ForAllValues:Null: is not"},
+		{"unknown set operator", kmsKey, with(`{"ForSomeValues:Bool":{"a:b":"true"}}`), policy.Malformed, "Statement[0].Condition.ForSomeValues:Bool: is not"},
+		{"two prefixes", kmsKey, with(`{"ForAllValues:ForAnyValue:Bool":{"a:b":"true"}}`), policy.Malformed, "Statement[0].Condition.ForAllValues:ForAnyValue:Bool: is not"},
+		{"key without vendor", kmsKey, with(`{"Bool":{"b":"true"}}`), policy.Malformed, "Statement[0].Condition.Bool.b: is not a condition key"},
+		{"variable in a key", kmsKey, with(`{"Bool":{"kms:EncryptionContext:${aws:username}":"true"}}`), policy.Malformed, "Statement[0].Condition.Bool.kms:EncryptionContext:${aws:username}: is not a condition key"},
+		{"object as value", kmsKey, with(`{"Bool":{"a:b":{}}}`), policy.Malformed, "Statement[0].Condition.Bool.a:b: must be a string, number or boolean, or a list"},
+		{"null in values", kmsKey, with(`{"Bool":{"a:b":["true",null]}}`), policy.Malformed, "Statement[0].Condition.Bool.a:b[1]: must be"},
+		{"no boolean", kmsKey, with(`{"Bool":{"a:b":"1"}}`), policy.Malformed, "Statement[0].Condition.Bool.a:b: '1' is not true or false"},
+		{"no number", kmsKey, with(`{"NumericEquals":{"a:b":"Inf"}}`), policy.Malformed, "Statement[0].Condition.NumericEquals.a:b: 'Inf' is not a number"},
+		{"variable as number", kmsKey, with(`{"NumericEquals":{"a:b":"${c:d}"}}`), policy.Malformed, "Statement[0].Condition.NumericEquals.a:b: '${c:d}' is not a number"},
+		{"no date", kmsKey, with(`{"DateEquals":{"a:b":"2026-13-01"}}`), policy.Malformed, "Statement[0].Condition.DateEquals.a:b: '2026-13-01' is not a date"},
+		{"no address", kmsKey, with(`{"IpAddress":{"a:b":"1.2.3.4/33"}}`), policy.Malformed, "Statement[0].Condition.IpAddress.a:b: '1.2.3.4/33' is not an IP address"},
+		{"no Base64", kmsKey, with(`{"BinaryEquals":{"a:b":"%"}}`), policy.Malformed, "Statement[0].Condition.BinaryEquals.a:b: '%' is not Base64"},
+		{"no Null", kmsKey, with(`{"Null":{"a:b":"absent"}}`), policy.Malformed, "Statement[0].Condition.Null.a:b: 'absent' is not true or false"},
+		{"ForAllValues on encryption context", kmsKey, with(`{"ForAllValues:StringEquals":{"kms:EncryptionContext:k":"v"}}`), policy.OverlyPermissive, ""},
+		{"ForAllValues on a tag", kmsKey, with(`{"ForAllValues:StringLike":{"aws:ResourceTag/k":"v"}}`), policy.OverlyPermissive, ""},
+		{"key policy too large", kmsKey, in(statement) + strings.Repeat(" ", 32769), policy.TooLarge, "the document is larger than 32768"},
+		{"session policy too large", policy.SessionPolicy, in(mine, strings.Repeat("x", 2048)), policy.TooLarge, "the document is larger than 2048"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := policy.Parse(tt.kind, []byte(tt.doc))
+			var e *policy.Error
+			if !errors.As(err, &e) {
+				t.Fatalf("error %v", err)
+			}
+			if e.Fault != tt.fault || !strings.HasPrefix(e.Error(), tt.want) {
+				t.Errorf("fault %d: %v", e.Fault, e)
+			}
+		})
+	}
+}
+
+// White space counts in a key policy and nowhere else.
+func TestSizes(t *testing.T) {
+	doc := document(on("Allow", any2, star))
+	d, err := policy.Parse(policy.SessionPolicy, []byte(doc+strings.Repeat(" \n", 5000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Chars() != len(doc) {
+		t.Errorf("%d characters, want %d", d.Chars(), len(doc))
+	}
+	full := `{"Id":"` + strings.Repeat("é", 16000) + `"}`
+	if _, err := policy.Parse(policy.KeyPolicy, []byte(full)); err == nil || strings.Contains(err.Error(), "larger") {
+		t.Errorf("%d octets: %v", len(full), err)
+	}
+}
+
+func TestMessages(t *testing.T) {
+	parse := func(principal, condition string) string {
+		_, err := policy.Parse(policy.KeyPolicy, []byte(document(
+			`{"Effect":"Allow","Principal":`+principal+`,"Action":"kms:*","Resource":"*","Condition":`+condition+`}`)))
+		var e *policy.Error
+		if !errors.As(err, &e) {
+			t.Fatalf("%s %s: %v", principal, condition, err)
+		}
+		return e.Message()
+	}
+	for _, p := range []string{
+		"", "*1", "arn:aws:iam::111122223333:group/g", "arn:aws:iam::111122223333:user/*", "arn:aws:iam::1111:root", "11112222333",
+		"arn:aws:iam::111122223333:user/", "arn:aws:iam::111122223333:user", "arn:aws:iam:us-east-1:111122223333:root",
+		"arn:aws:sts::111122223333:assumed-role/r", "arn:aws:sts::111122223333:assumed-role/r/s/t", "arn:aws:s3:::bucket",
+		"arn:aws:sts::111122223333:assumed-role//s", "AKIAIOSFODNN7EXAMPLE", "AIDAshort", "arn:aws:iam::111122223333:*", "arn",
+	} {
+		if got := parse(fmt.Sprintf(`{"AWS":%q}`, p), "{}"); got != "Policy contains a statement with one or more invalid principals." {
+			t.Errorf("%s: %s", p, got)
+		}
+	}
+	for _, p := range []string{"", "s3", "*", "*.amazonaws.com", "s3.amazonaws.com/x"} {
+		if got := parse(fmt.Sprintf(`{"Service":[%q]}`, p), "{}"); got != "Policy contains a statement with one or more invalid service principals." {
+			t.Errorf("%s: %s", p, got)
+		}
+	}
+	want := "OverlyPermissiveCondition:EncryptionContext: Using the ForAllValues set operator with a single-valued condition key " +
+		"matches requests without the specified encryption context or with an unspecified encryption context. To fix, remove ForAllValues."
+	if got := parse(`"*"`, `{"ForAllValues:StringEquals":{"kms:EncryptionContext:k":"v"}}`); got != want {
+		t.Error(got)
+	}
+	want = "Statement[0].Condition.X: is not a condition operator"
+	if got := parse(`"*"`, `{"X":{}}`); got != want {
+		t.Error(got)
+	}
+}
+
+func TestText(t *testing.T) {
+	const doc = `{"Id":"i","Version":"2012-10-17","Statement":[{"Sid":"q\"\\é\u20ac\n","Effect":"Allow","Principal":"*",` +
+		`"Resource":"*","Action":["kms:Encrypt","kms:Decrypt"],"Condition":{"StringEquals":{},"Bool":{"a:b":true},"NumericEquals":{"c:d":[1.50,"2"],"e:f":[]}}},` +
+		`{"Effect":"Deny","NotPrincipal":{"AWS":["arn:aws:iam::111122223333:user/a","*"],"Service":"s3.amazonaws.com"},"Action":"kms:*","Resource":"*"}]}`
+	const want = `{
+  "Id" : "i",
+  "Version" : "2012-10-17",
+  "Statement" : [ {
+    "Sid" : "q\"\\é\u20AC\n",
+    "Effect" : "Allow",
+    "Principal" : {
+      "AWS" : "*"
+    },
+    "Resource" : "*",
+    "Action" : [ "kms:Encrypt", "kms:Decrypt" ],
+    "Condition" : {
+      "StringEquals" : { },
+      "Bool" : {
+        "a:b" : true
+      },
+      "NumericEquals" : {
+        "c:d" : [ 1.50, "2" ],
+        "e:f" : [ ]
+      }
+    }
+  }, {
+    "Effect" : "Deny",
+    "NotPrincipal" : {
+      "AWS" : [ "AIDAX", "*" ],
+      "Service" : "s3.amazonaws.com"
+    },
+    "Action" : "kms:*",
+    "Resource" : "*"
+  } ]
+}`
+	d, err := policy.Parse(policy.KeyPolicy, []byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := d.TextWith(func(p string) string {
+		if strings.HasSuffix(p, "user/a") {
+			return "AIDAX"
+		}
+		return p
+	})
+	if got != want {
+		t.Errorf("got\n%s", got)
+	}
+	lone, err := policy.Parse(policy.KeyPolicy, []byte(`{"Statement":{"Effect":"Allow","Principal":"*"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const wantLone = "{\n  \"Statement\" : {\n    \"Effect\" : \"Allow\",\n    \"Principal\" : {\n      \"AWS\" : \"*\"\n    }\n  }\n}"
+	if got := lone.Text(); got != wantLone {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestPrincipals(t *testing.T) {
+	d, err := policy.Parse(policy.KeyPolicy, []byte(document(
+		to("Allow", `"Principal":{"AWS":["111122223333","arn:aws:iam::111122223333:user/a","*"]}`),
+		to("Deny", `"NotPrincipal":{"Service":"s3.amazonaws.com","Federated":"f","CanonicalUser":"c"}`))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []policy.Named{{0, "AWS", "111122223333"}, {0, "AWS", "arn:aws:iam::111122223333:user/a"},
+		{1, "Service", "s3.amazonaws.com"}, {1, "Federated", "f"}, {1, "CanonicalUser", "c"}}
+	if got := d.Principals(); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A user who is made again under the same name is another one.
+func TestBind(t *testing.T) {
+	d, err := policy.Parse(policy.KeyPolicy, []byte(document(to("Allow", `"Principal":{"AWS":["arn:aws:iam::111122223333:user/alice",`+
+		`"arn:aws:iam::111122223333:role/ops","arn:aws:sts::111122223333:assumed-role/ops/monday"]}`))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, same := range []bool{true, false} {
+		bound := d.Bind(func(a string) (string, bool) {
+			switch {
+			case !same:
+				return "AIDAOLD0000000000001", true
+			case strings.HasSuffix(a, "alice"):
+				return callers["alice"].ID, true
+			}
+			return callers["ops"].ID, true
+		})
+		for _, who := range []string{"alice", "ops", "ops2"} {
+			req := &policy.Request{Principal: callers[who], Action: "kms:Encrypt", Resource: keyARN}
+			if got := bound.Evaluate(req).Effect == policy.Allow; got != same {
+				t.Errorf("%s, same id %v: allowed %v", who, same, got)
+			}
+			if d.Evaluate(req).Effect != policy.Allow {
+				t.Errorf("%s: Bind changed the original", who)
+			}
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	d, err := policy.Parse(policy.KeyPolicy, []byte(document(
+		`{"Sid":"p","Effect":"Allow","Principal":{"AWS":"444455556666"},"Action":"kms:*","Resource":"*"}`,
+		`{"Sid":"a","Effect":"Allow","Principal":"*","Action":"kms:Decrypt","Resource":"*"}`,
+		`{"Sid":"r","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"arn:aws:kms:*:*:alias/x"}`,
+		`{"Sid":"c","Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"Bool":{"a:b":"false"},"StringEquals":{"kms:ViaService":["x","y"]}}}`,
+		`{"Sid":"n","Effect":"Allow","Principal":"*","Action":"kms:*"}`,
+		`{"Sid":"ok","Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := d.Evaluate(&policy.Request{Principal: callers["alice"], Action: "kms:Encrypt", Resource: keyARN, Explain: true,
+		Context: facts{"a:b": {"false"}, "kms:viaservice": {"z"}}})
+	if got.Effect != policy.Allow || got.Match != policy.MatchAccount || len(got.Reasons) != 6 {
+		t.Fatalf("got %+v", got)
+	}
+	for i, want := range []policy.Part{policy.PartPrincipal, policy.PartAction, policy.PartResource, policy.PartCondition, policy.PartMissing, policy.NoPart} {
+		if r := got.Reasons[i]; r.Failed != want || r.Statement != i {
+			t.Errorf("statement %d failed at %v, want %v", i, r.Failed, want)
+		}
+	}
+	c := got.Reasons[3]
+	if c.Sid != "c" || c.Effect != policy.Deny || c.Condition != "StringEquals kms:ViaService" ||
+		!slices.Equal(c.Want, []string{"x", "y"}) || !slices.Equal(c.Have, []string{"z"}) {
+		t.Errorf("condition: %+v", c)
+	}
+}
+
+func TestParseKey(t *testing.T) {
+	for in, want := range map[string]policy.Key{
+		"kms:ViaService":                            {Name: "kms:viaservice"},
+		"kms:EncryptionContext:App:Name/x":          {Name: "kms:encryptioncontext", Sub: "app:name/x"},
+		"kms:EncryptionContext:AppName":             {Name: "kms:encryptioncontext", Sub: "appname"},
+		"kms:EncryptionContextKeys":                 {Name: "kms:encryptioncontextkeys"},
+		"aws:ResourceTag/Cost/Center":               {Name: "aws:resourcetag", Sub: "cost/center"},
+		"oidc.eks.eu-west-1.amazonaws.com/id/X:sub": {Name: "oidc.eks.eu-west-1.amazonaws.com/id/x:sub"},
+		"kms:RecipientAttestation:PCR0":             {Name: "kms:recipientattestation", Sub: "pcr0"},
+		"plain":                                     {Name: "plain"},
+	} {
+		if got := policy.ParseKey(in); got != want {
+			t.Errorf("%s: %+v", in, got)
+		}
+		if got := policy.ParseKey(in).String(); got != strings.ToLower(in) {
+			t.Errorf("%s: printed as %s", in, got)
+		}
+	}
+}
+
+// The built-in policies are valid, printed in the service's style, and say what they are for.
+func TestBuiltInPolicies(t *testing.T) {
+	const region arn.Region = "us-east-1"
+	for _, text := range []string{
+		policy.DefaultKeyPolicy(account, "aws"), policy.DefaultKeyPolicy(account, "aws-us-gov"), policy.AWSManagedKeyPolicy("s3", account, region),
+	} {
+		d, err := policy.Parse(policy.KeyPolicy, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Text() != text {
+			t.Errorf("printed as\n%s\nnot\n%s", d.Text(), text)
+		}
+	}
+	g := group{"AWS managed key", policy.KeyPolicy, policy.AWSManagedKeyPolicy("s3", account, region), `
+		allow:anyone alice kms:Decrypt kms:CallerAccount=111122223333 kms:ViaService=s3.us-east-1.amazonaws.com
+		none alice kms:Decrypt kms:CallerAccount=111122223333
+		none stranger kms:Decrypt kms:CallerAccount=444455556666 kms:ViaService=s3.us-east-1.amazonaws.com
+		allow:account alice kms:DescribeKey kms:CallerAccount=111122223333
+		allow:account,exact root kms:GetKeyPolicy
+		none root kms:PutKeyPolicy
+		none root kms:ScheduleKeyDeletion`}
+	g.run(t)
+}

@@ -1,0 +1,274 @@
+package policy
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Marks in compiled patterns. Documents cannot contain these octets, and values from a request that do never fill in a
+// variable, so that a literal '*' and a wildcard cannot be mistaken for one another.
+const (
+	anyRun  = '\x01' // the wildcard *
+	anyChar = '\x02' // the wildcard ?
+)
+
+// pattern is a string of a document, compiled: wildcards replaced by marks, variables cut out.
+type pattern struct {
+	text string    // the whole pattern when there are no variables
+	wild bool      // text has marks
+	any  bool      // the pattern is a lone wildcard *
+	segs []segment // with variables: the pieces, in order
+}
+
+// segment is literal text (with marks), or a variable.
+type segment struct {
+	text     string
+	variable bool
+	key      Key
+	fallback string // the default value, if there is one
+	defaults bool
+}
+
+// language says how strings of a place are to be read.
+type language struct {
+	wildcards bool // * and ? are wildcards
+	variables bool // ${…} is a variable: Version2012, and an element that can have them
+}
+
+// compile reads a string of a document. It fails on a variable that does not end.
+func (l language) compile(place, s string) (pattern, *Error) {
+	var p pattern
+	var text strings.Builder
+	flush := func() {
+		if text.Len() > 0 {
+			p.segs = append(p.segs, segment{text: text.String()})
+			text.Reset()
+		}
+	}
+	hasVariable := false
+	for s != "" {
+		if l.variables && strings.HasPrefix(s, "${") {
+			end := variableEnd(s)
+			if end < 0 {
+				return pattern{}, malformed(place, "a policy variable is not closed")
+			}
+			name := s[2:end]
+			s = s[end+1:]
+			if name == "*" || name == "?" || name == "$" {
+				text.WriteString(name)
+				continue
+			}
+			flush()
+			seg, err := readVariable(place, name)
+			if err != nil {
+				return pattern{}, err
+			}
+			p.segs, hasVariable = append(p.segs, seg), true
+			continue
+		}
+		switch c := s[0]; {
+		case l.wildcards && c == '*':
+			text.WriteByte(anyRun)
+			p.wild = true
+		case l.wildcards && c == '?':
+			text.WriteByte(anyChar)
+			p.wild = true
+		default:
+			text.WriteByte(c)
+		}
+		s = s[1:]
+	}
+	if hasVariable {
+		flush()
+		return p, nil
+	}
+	p.text, p.segs = text.String(), nil
+	p.any = p.text == string(rune(anyRun))
+	return p, nil
+}
+
+// variableEnd returns where the brace is that closes the variable at the start of s, or -1. A quoted default may contain
+// braces.
+func variableEnd(s string) int {
+	quoted := false
+	for i := 2; i < len(s); i++ {
+		switch {
+		case s[i] == '\'':
+			quoted = !quoted
+		case s[i] == '}' && !quoted:
+			return i
+		}
+	}
+	return -1
+}
+
+// readVariable reads "key" or "key, 'default'".
+func readVariable(place, s string) (segment, *Error) {
+	name, rest, hasDefault := strings.Cut(s, ",")
+	seg := segment{variable: true, key: ParseKey(strings.TrimSpace(name))}
+	if seg.key.Name == "" || strings.ContainsAny(seg.key.Name, "${'") {
+		return segment{}, malformed(place, "'${"+s+"}' is not a policy variable")
+	}
+	if hasDefault {
+		rest = strings.TrimSpace(rest)
+		if len(rest) < 2 || rest[0] != '\'' || rest[len(rest)-1] != '\'' {
+			return segment{}, malformed(place, "the default of a policy variable must be in single quotes")
+		}
+		seg.fallback, seg.defaults = rest[1:len(rest)-1], true
+	}
+	return seg, nil
+}
+
+// match compares the pattern with s. fold ignores letter case. A pattern with a variable that has no value matches nothing.
+func (p *pattern) match(s string, ctx Context, fold bool) bool {
+	switch {
+	case p.any:
+		return true
+	case p.segs != nil:
+		var buf [256]byte
+		b, ok := p.expand(buf[:0], ctx)
+		return ok && glob(b, s, fold)
+	case p.wild:
+		return glob(p.text, s, fold)
+	case fold:
+		return strings.EqualFold(p.text, s)
+	}
+	return p.text == s
+}
+
+// expand fills in the variables. It reports false if one has no value, more than one, or one that contains a mark.
+func (p *pattern) expand(b []byte, ctx Context) ([]byte, bool) {
+	for i := range p.segs {
+		seg := &p.segs[i]
+		text := seg.text
+		if seg.variable {
+			v := lookup(ctx, seg.key)
+			switch {
+			case v.Len() == 1 && strings.IndexByte(v.At(0), anyRun) < 0 && strings.IndexByte(v.At(0), anyChar) < 0:
+				text = v.At(0)
+			case v.Len() == 0 && seg.defaults:
+				text = seg.fallback
+			default:
+				return b, false
+			}
+		}
+		b = append(b, text...)
+	}
+	return b, true
+}
+
+// glob matches s against a pattern with marks. It goes back to the last run only, so its time is at most the product of
+// the lengths.
+func glob[P string | []byte](p P, s string, fold bool) bool {
+	i, j := 0, 0
+	star, back := -1, 0
+	for j < len(s) {
+		switch {
+		case i < len(p) && p[i] == anyRun:
+			star, back = i, j
+			i++
+			continue
+		case i < len(p) && p[i] == anyChar:
+			_, size := utf8.DecodeRuneInString(s[j:])
+			i++
+			j += size
+			continue
+		case i < len(p) && (p[i] == s[j] || fold && lower(p[i]) == lower(s[j])):
+			i++
+			j++
+			continue
+		}
+		if star < 0 {
+			return false
+		}
+		back++
+		i, j = star+1, back
+	}
+	for i < len(p) && p[i] == anyRun {
+		i++
+	}
+	return i == len(p)
+}
+
+// lower folds ASCII letters. Patterns that ignore case are of action names, which have no others, and of
+// StringEqualsIgnoreCase, where pattern without wildcards are compared by the full rules of Unicode.
+func lower(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
+}
+
+// arnParts is how many parts an ARN has; the last one may itself contain colons.
+const arnParts = 6
+
+// arnPattern is the pattern of an ARN: each of its parts is matched on its own, so that a wildcard or the value of a
+// variable never reaches over a colon into the next part. A pattern that is no ARN is kept in whole.
+type arnPattern struct {
+	parts []pattern // six, or none
+	whole pattern   // without parts: "*", or text that only equals itself
+}
+
+// compileARN reads an ARN pattern. complete adds wildcards for parts that are missing at the end, as IAM does in Resource.
+func (l language) compileARN(place, s string, complete bool) (arnPattern, *Error) {
+	l.wildcards = true
+	if !strings.HasPrefix(s, "arn:") {
+		whole, err := l.compile(place, s)
+		return arnPattern{whole: whole}, err
+	}
+	texts := l.splitARN(s)
+	for complete && len(texts) < arnParts {
+		texts = append(texts, "*")
+	}
+	if len(texts) < arnParts {
+		whole, err := language{}.compile(place, s)
+		return arnPattern{whole: whole}, err
+	}
+	a := arnPattern{parts: make([]pattern, arnParts)}
+	for i, t := range texts {
+		var err *Error
+		if a.parts[i], err = l.compile(place, t); err != nil {
+			return arnPattern{}, err
+		}
+	}
+	return a, nil
+}
+
+// splitARN cuts a pattern at its first five colons that are not within variables.
+func (l language) splitARN(s string) (parts []string) {
+	from := 0
+	for i := 0; i < len(s) && len(parts) < arnParts-1; i++ {
+		if l.variables && strings.HasPrefix(s[i:], "${") {
+			end := variableEnd(s[i:])
+			if end < 0 {
+				break // compile will complain
+			}
+			i += end
+		} else if s[i] == ':' {
+			parts = append(parts, s[from:i])
+			from = i + 1
+		}
+	}
+	return append(parts, s[from:])
+}
+
+// match compares the pattern with an ARN, or with "*" for an operation that has no resource.
+func (a *arnPattern) match(s string, ctx Context) bool {
+	if len(a.parts) == 0 {
+		return a.whole.match(s, ctx, false)
+	}
+	for i := range a.parts {
+		part := s
+		if i < arnParts-1 {
+			colon := strings.IndexByte(s, ':')
+			if colon < 0 {
+				return false
+			}
+			part, s = s[:colon], s[colon+1:]
+		}
+		if !a.parts[i].match(part, ctx, false) {
+			return false
+		}
+	}
+	return true
+}
