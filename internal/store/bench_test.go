@@ -1,0 +1,106 @@
+package store_test
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/store"
+)
+
+const (
+	account = arn.Account("111122223333")
+	region  = arn.Region("us-east-1")
+)
+
+// open opens the store in dir ("" is in memory), initialising it if need be.
+func open(t testing.TB, dir string) *store.Store {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return unseal(t, db)
+}
+
+func testSeal() seal.Seal { return seal.KeyFile("test", secret.Take(make([]byte, 32))) }
+
+func unseal(t testing.TB, db *store.DB) *store.Store {
+	t.Helper()
+	sealed, err := db.Sealed(t.Context())
+	var b *seal.Barrier
+	if err == store.ErrNotInitialized {
+		b, sealed, err = seal.Initialize(t.Context(), time.Now(), testSeal())
+		if err == nil {
+			err = db.Initialize(t.Context(), sealed)
+		}
+	} else if err == nil {
+		b, err = seal.Unseal(t.Context(), sealed, testSeal())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := db.Unseal(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// aKey is a key whose row takes about 1.2 KB.
+func aKey() *key.Key {
+	return &key.Key{
+		Name:      key.Name{Account: account, Region: region, ID: arn.NewKeyID(false)},
+		CreatedAt: time.UnixMilli(1790000000123).UTC(), Description: "a key of the benchmark", Spec: key.SymmetricDefault,
+		Usage: key.EncryptDecrypt, Origin: key.OriginAWSKMS, Manager: key.ManagerCustomer, State: key.Enabled,
+		Policy:   strings.Repeat(`{"Effect":"Allow"}`, 45),
+		Material: []key.Material{{ID: strings.Repeat("0a", 32), CreatedAt: time.UnixMilli(1790000000123).UTC(), Wrapped: make([]byte, 81)}},
+	}
+}
+
+func BenchmarkPutKey(b *testing.B) {
+	for _, writers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			s := open(b, b.TempDir())
+			b.SetParallelism((writers + 1) / 2) // of two processors
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					k := aKey()
+					if err := s.Update(b.Context(), func(tx *store.Tx) error { return tx.PutKey(k) }); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
+// BenchmarkFailingUpdates is BenchmarkPutKey with 64 writers of which each tenth update fails after it wrote.
+func BenchmarkFailingUpdates(b *testing.B) {
+	s := open(b, b.TempDir())
+	var n atomic.Int64
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			k, fails := aKey(), n.Add(1)%10 == 0
+			err := s.Update(b.Context(), func(tx *store.Tx) error {
+				if err := tx.PutKey(k); err != nil || !fails {
+					return err
+				}
+				return store.ErrExists
+			})
+			if (err != nil) != fails {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}

@@ -1,0 +1,191 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Every connection waits this long for a lock that another process holds, such as a backup that opens the file.
+const busyTimeoutMillis = 10_000
+
+// commonPragmas are those of every connection. Deleted content is overwritten (secure_delete): a deleted key's wrapped
+// material must not stay in free pages.
+var commonPragmas = []string{
+	"busy_timeout(" + strconv.Itoa(busyTimeoutMillis) + ")",
+	"foreign_keys(1)",
+	"secure_delete(1)",
+	"cache_size(-16384)", // KiB
+}
+
+// dsn returns the data source name of a database file, whatever characters its path has.
+func dsn(path string, parameters url.Values, pragmas ...string) string {
+	q := url.Values{}
+	for name, values := range parameters {
+		q[name] = values
+	}
+	q["_pragma"] = append(append([]string(nil), commonPragmas...), pragmas...)
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+}
+
+// pools opens the writer and the readers of the store in dir, which the caller has locked unless it is read-only.
+func openPools(dir string, readOnly bool, readers int) (write, read *sql.DB, err error) {
+	if dir == "" {
+		// A database in memory belongs to its connection: there is one, and it must stay.
+		write, err = sql.Open("sqlite", "file::memory:?"+strings.SplitN(dsn("", url.Values{"_txlock": {"immediate"}}), "?", 2)[1])
+		if err != nil {
+			return nil, nil, err
+		}
+		write.SetMaxOpenConns(1)
+		write.SetMaxIdleConns(1)
+		return write, write, nil
+	}
+	path, err := filepath.Abs(filepath.Join(dir, databaseName))
+	if err != nil {
+		return nil, nil, err
+	}
+	if !readOnly {
+		if err := makeFile(path); err != nil {
+			return nil, nil, err
+		}
+		write, err = sql.Open("sqlite", dsn(path, url.Values{"_txlock": {"immediate"}},
+			"journal_mode(WAL)", "synchronous(FULL)"))
+		if err != nil {
+			return nil, nil, err
+		}
+		write.SetMaxOpenConns(1)
+		write.SetMaxIdleConns(1)
+	} else if _, err := os.Stat(path); err != nil {
+		return nil, nil, err
+	}
+	// Readers too open the file for writing, which WAL wants, but refuse every statement that writes.
+	read, err = sql.Open("sqlite", dsn(path, url.Values{"mode": {"rw"}}, "query_only(1)"))
+	if err != nil {
+		return nil, nil, errors.Join(err, closePools(write, nil))
+	}
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
+	return write, read, nil
+}
+
+// openImmutable opens a finished database file that nobody writes to, such as a backup, and leaves no trace beside it.
+func openImmutable(path string) (*sql.DB, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return sql.Open("sqlite", dsn(path, url.Values{"mode": {"ro"}, "immutable": {"1"}}, "query_only(1)"))
+}
+
+func closePools(write, read *sql.DB) error {
+	var err error
+	if read != nil && read != write {
+		err = read.Close()
+	}
+	if write != nil {
+		err = errors.Join(err, write.Close()) // last, so that it folds the log into the file
+	}
+	return err
+}
+
+// makeFile makes an empty database file, or takes from an existing one every right of others than its owner. SQLite gives
+// the files that it makes beside it the same mode.
+func makeFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return os.Chmod(path, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// migrator returns the migrations on a database. It must not be closed: that would close the database.
+func migrator(db *sql.DB) (*goose.Provider, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectSQLite3, db, files)
+}
+
+// schemaPolicy says what to do about a schema that is older than this program.
+type schemaPolicy int
+
+const (
+	schemaIsUpdated  schemaPolicy = iota + 1 // run the missing migrations
+	schemaMustFit                            // refuse it
+	schemaMayBeOlder                         // leave it: only tables that every version has are read
+)
+
+// migrate looks at the version of the schema and brings it up to date if the policy says so. It refuses a schema that is
+// newer than this program.
+func migrate(ctx context.Context, db *sql.DB, policy schemaPolicy) error {
+	m, err := migrator(db)
+	if err != nil {
+		return err
+	}
+	current, err := schemaVersion(ctx, db)
+	if err != nil {
+		return err
+	}
+	sources := m.ListSources()
+	newest := sources[len(sources)-1].Version
+	switch {
+	case current > newest:
+		return fmt.Errorf("the schema has version %d and this program knows %d at most: use a newer Keywright", current, newest)
+	case current == newest:
+		return nil
+	case current == 0 && policy != schemaIsUpdated:
+		return errors.New("the file is no Keywright store")
+	case policy == schemaMustFit:
+		return fmt.Errorf("the schema has version %d, not %d: start the server once to bring it up to date", current, newest)
+	case policy == schemaMayBeOlder:
+		return nil
+	}
+	if _, err := m.Up(ctx); err != nil {
+		return fmt.Errorf("bringing the schema up to date: %w", err)
+	}
+	return nil
+}
+
+// schemaVersion reads the number of the last migration that ran; 0 for an empty database.
+func schemaVersion(ctx context.Context, db *sql.DB) (version int64, err error) {
+	var tables int
+	err = db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE name = 'goose_db_version'`).Scan(&tables)
+	if err != nil || tables == 0 {
+		return 0, err
+	}
+	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
+	return version, err
+}

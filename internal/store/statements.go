@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// Placeholders are $1, $2, … numbered in order of their first appearance: drivers differ in whether they bind by number
+// or by appearance, and this is where both agree. Pages are keyset pages: a page costs the same wherever it is.
+
+// A statement names one prepared statement of a *Store.
+type statement int
+
+const (
+	selectKey statement = iota
+	selectKeyIDs
+	selectKeyCount
+	selectDue
+	selectAlias
+	selectAliases
+	selectAliasesOfKey
+	selectAliasCount
+	selectAccount
+	selectAccessKey
+	selectAccessKeysOfAccount
+	selectChanges
+	selectPositions
+	selectSeals
+	selectDomainKeys
+	walkKeys
+	walkAliases
+	walkAccounts
+	walkAccessKeys
+	savepoint
+	rollbackToSavepoint
+	releaseSavepoint
+	insertKey
+	updateKey
+	deleteKey
+	insertAlias
+	updateAlias
+	deleteAlias
+	upsertAccount
+	upsertAccessKey
+	deleteAccessKey
+	claimCounter
+	updateCounter
+	insertChange
+	deleteDomainKeys
+	statementCount
+)
+
+// firstWrite is where the statements begin that only the writer prepares.
+const firstWrite = savepoint
+
+var statements = [statementCount]string{
+	selectKey: `SELECT account, region, key_id, due_ms, body, tag FROM keys
+		WHERE account = $1 AND region = $2 AND key_id = $3`,
+	selectKeyIDs:   `SELECT key_id FROM keys WHERE account = $1 AND region = $2 AND key_id > $3 ORDER BY key_id LIMIT $4`,
+	selectKeyCount: `SELECT key_count FROM counters WHERE account = $1 AND region = $2`,
+	selectDue: `SELECT account, region, key_id FROM keys WHERE due_ms <= $1
+		ORDER BY due_ms, account, region, key_id LIMIT $2`,
+	selectAlias: `SELECT account, region, name, target, body, tag FROM aliases
+		WHERE account = $1 AND region = $2 AND name = $3`,
+	selectAliases: `SELECT account, region, name, target, body, tag FROM aliases
+		WHERE account = $1 AND region = $2 AND name > $3 ORDER BY name LIMIT $4`,
+	selectAliasesOfKey: `SELECT account, region, name, target, body, tag FROM aliases
+		WHERE account = $1 AND region = $2 AND target = $3 AND name > $4 ORDER BY name LIMIT $5`,
+	selectAliasCount: `SELECT count(*) FROM aliases WHERE account = $1 AND region = $2 AND target = $3`,
+	selectAccount:    `SELECT account, body, tag FROM accounts WHERE account = $1`,
+	selectAccessKey: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
+		WHERE access_key_id = $1`,
+	selectAccessKeysOfAccount: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
+		WHERE account = $1 AND access_key_id > $2 ORDER BY access_key_id LIMIT $3`,
+	selectChanges:    `SELECT n, kind, ref FROM changes WHERE account = $1 AND region = $2 AND n > $3 ORDER BY n LIMIT $4`,
+	selectPositions:  `SELECT account, region, n FROM counters ORDER BY account, region`,
+	selectSeals:      `SELECT seal_id, kind, name, root_id, created_ms, params, wrapped FROM seals ORDER BY seal_id`,
+	selectDomainKeys: `SELECT domain, version, root_id, created_ms, wrapped FROM domain_keys ORDER BY domain, version`,
+	walkKeys: `SELECT account, region, key_id, due_ms, body, tag FROM keys
+		WHERE (account, region, key_id) > ($1, $2, $3) ORDER BY account, region, key_id LIMIT $4`,
+	walkAliases: `SELECT account, region, name, target, body, tag FROM aliases
+		WHERE (account, region, name) > ($1, $2, $3) ORDER BY account, region, name LIMIT $4`,
+	walkAccounts: `SELECT account, body, tag FROM accounts WHERE account > $1 ORDER BY account LIMIT $2`,
+	walkAccessKeys: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
+		WHERE access_key_id > $1 ORDER BY access_key_id LIMIT $2`,
+
+	savepoint:           `SAVEPOINT one_update`,
+	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,
+	releaseSavepoint:    `RELEASE SAVEPOINT one_update`,
+
+	insertKey: `INSERT INTO keys (account, region, key_id, due_ms, body, tag) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (account, region, key_id) DO NOTHING`,
+	updateKey: `UPDATE keys SET due_ms = $1, body = $2, tag = $3 WHERE account = $4 AND region = $5 AND key_id = $6`,
+	deleteKey: `DELETE FROM keys WHERE account = $1 AND region = $2 AND key_id = $3`,
+	insertAlias: `INSERT INTO aliases (account, region, name, target, body, tag) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (account, region, name) DO NOTHING`,
+	updateAlias: `UPDATE aliases SET target = $1, body = $2, tag = $3 WHERE account = $4 AND region = $5 AND name = $6`,
+	deleteAlias: `DELETE FROM aliases WHERE account = $1 AND region = $2 AND name = $3`,
+	upsertAccount: `INSERT INTO accounts (account, body, tag) VALUES ($1, $2, $3)
+		ON CONFLICT (account) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
+	upsertAccessKey: `INSERT INTO access_keys (access_key_id, account, principal, status, sealed, body, tag)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (access_key_id) DO UPDATE SET account = excluded.account, principal = excluded.principal,
+		status = excluded.status, sealed = excluded.sealed, body = excluded.body, tag = excluded.tag`,
+	deleteAccessKey: `DELETE FROM access_keys WHERE access_key_id = $1`,
+
+	// Makes the row if it is not there, and locks it on an engine with many writers.
+	claimCounter: `INSERT INTO counters (account, region, n, key_count) VALUES ($1, $2, 0, 0)
+		ON CONFLICT (account, region) DO UPDATE SET n = counters.n RETURNING n, key_count`,
+	updateCounter:    `UPDATE counters SET n = $1, key_count = $2 WHERE account = $3 AND region = $4`,
+	insertChange:     `INSERT INTO changes (account, region, n, kind, ref) VALUES ($1, $2, $3, $4, $5)`,
+	deleteDomainKeys: `DELETE FROM domain_keys WHERE domain = $1 AND version < $2`,
+}
+
+// prepared holds the statements prepared on one pool, by their number.
+type prepared [statementCount]*sql.Stmt
+
+func prepare(ctx context.Context, db *sql.DB, count statement) (*prepared, error) {
+	p := new(prepared)
+	for i := range count {
+		s, err := db.PrepareContext(ctx, statements[i])
+		if err != nil {
+			p.close()
+			return nil, fmt.Errorf("preparing statement %d: %w", i, err)
+		}
+		p[i] = s
+	}
+	return p, nil
+}
+
+func (p *prepared) close() {
+	for _, s := range p {
+		if s != nil {
+			_ = s.Close() // the pool is closed next
+		}
+	}
+}
+
+// querier runs a prepared statement: on the pool of readers, or inside a transaction.
+type querier interface {
+	query(ctx context.Context, s statement, args ...any) (*sql.Rows, error)
+}
+
+func (p *prepared) query(ctx context.Context, s statement, args ...any) (*sql.Rows, error) {
+	return p[s].QueryContext(ctx, args...)
+}
+
+// collect runs a query and gathers what scan makes of each row.
+func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), s statement, args ...any) ([]T, error) {
+	rows, err := q.query(ctx, s, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() // its error is that of rows.Err
+	var out []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}
+
+// one runs a query that gives one row at most; ErrNotFound if there is none.
+func one[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), s statement, args ...any) (T, error) {
+	all, err := collect(ctx, q, scan, s, args...)
+	if err == nil && len(all) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return all[0], nil
+}
+
+// page turns limit+1 rows into limit rows and whether there are more.
+func page[T any](rows []T, limit int) ([]T, bool) {
+	if len(rows) > limit {
+		return rows[:limit], true
+	}
+	return rows, false
+}

@@ -1,0 +1,113 @@
+// Package store keeps what Keywright must not forget: keys with their policies, tags and wrapped material, aliases,
+// accounts, access keys, and the sealed root of trust. It is a concrete store over SQL. The engine is SQLite, embedded;
+// the SQL is written so that another engine can run the same text.
+//
+// # Two types, two states
+//
+// Open gives a *DB, which reads and writes the seals and nothing else. DB.Unseal takes the barrier that they opened and
+// gives a *Store. So nothing can be read before the root key is there.
+//
+// # Trust
+//
+// The database is not trusted with rights. Every row that decides who may do what carries a tag of the barrier over its
+// table, its primary key, its index columns and its body; a row that does not verify is refused with a
+// *CorruptRowError and named in the log. Secret access keys are encrypted; key material arrives wrapped. What an attacker with
+// write access to the file can still do is to delete rows and to put back an older value of a row. Lists of key ids and of
+// what is due come from indexes and are names only: whoever acts on a name reads the row and so verifies it. The change
+// feed is not authenticated: it says where to look, never what is there.
+//
+// # Durability
+//
+// When Update returns nil, its changes are on disk (fsynced). Updates that wait at the same time share one transaction.
+// Every mutation of a key or alias gets a change number, gapless per account and Region, in the same transaction.
+//
+// # Never
+//
+// This package must never decide whether an operation is allowed, never hold the plaintext of key material, and never log
+// what is in a row.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/secret"
+)
+
+// The errors that callers tell apart.
+var (
+	// ErrNotFound says that the row is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrExists says that the row is there already.
+	ErrExists = errors.New("already exists")
+	// ErrLocked says that another process uses the data directory.
+	ErrLocked = errors.New("the data directory is in use by another process")
+	// ErrInitialized says that the installation has seals already.
+	ErrInitialized = errors.New("the installation is initialized already")
+	// ErrNotInitialized says that the installation has no seals yet.
+	ErrNotInitialized = errors.New("the installation is not initialized")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("the store is closed")
+	// ErrStale says that rows still need an old domain key.
+	ErrStale = errors.New("rows still use an old domain key")
+)
+
+// CorruptRowError says that a stored row was refused: it is not what Keywright wrote there. It has been logged. Key is
+// the row's primary key, its columns joined with slashes.
+type CorruptRowError struct{ Table, Key string }
+
+// Error implements error.
+func (e *CorruptRowError) Error() string {
+	return fmt.Sprintf("row %q of table %s was changed outside Keywright and is refused", e.Key, e.Table)
+}
+
+// Account is an account of the installation.
+type Account struct {
+	ID        arn.Account
+	Name      string // what the operator calls it; may be empty
+	CreatedAt time.Time
+}
+
+// AccessKeyStatus is the StatusType of the IAM API. The zero value is invalid.
+type AccessKeyStatus string
+
+// The statuses of an access key.
+const (
+	AccessKeyActive   AccessKeyStatus = "Active"
+	AccessKeyInactive AccessKeyStatus = "Inactive"
+)
+
+// AccessKey is a long-term credential. The secret is encrypted in the store.
+type AccessKey struct {
+	ID        string
+	Account   arn.Account
+	Principal string // ARN of the principal that signs with it
+	Status    AccessKeyStatus
+	CreatedAt time.Time
+	Secret    secret.Bytes
+}
+
+// ChangeKind says what a change is about.
+type ChangeKind string
+
+// The kinds of change. Put and delete are not told apart: a follower reads what is there now.
+const (
+	ChangedKey   ChangeKind = "key"   // Ref is a key id
+	ChangedAlias ChangeKind = "alias" // Ref is an alias name
+)
+
+// Change is one entry of the change feed of an account and Region.
+type Change struct {
+	N    int64 // 1, 2, 3, … without gaps, in commit order
+	Kind ChangeKind
+	Ref  string
+}
+
+// Position is how far the change feed of an account and Region has come.
+type Position struct {
+	Account arn.Account
+	Region  arn.Region
+	N       int64 // number of the last change
+}

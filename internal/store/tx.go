@@ -1,0 +1,251 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/key"
+)
+
+// Tx is what a function given to Update reads and writes with. It sees what earlier updates of the same transaction did.
+// It is of one goroutine and ends when the function returns.
+type Tx struct {
+	g        *group
+	saved    bool  // the savepoint is set
+	over     bool  // the function has returned
+	broken   error // a statement failed: nothing runs any more
+	counters map[scope]counter
+	onCommit []func()
+}
+
+var errTxOver = errors.New("the transaction is over")
+
+// OnCommit has f called after the changes are on disk and before Update returns; not at all if they are undone. Calls
+// follow each other in commit order, on the goroutine that writes: f must be quick and must not use the Store.
+func (tx *Tx) OnCommit(f func()) { tx.onCommit = append(tx.onCommit, f) }
+
+// usable returns why nothing can run, or nil.
+func (tx *Tx) usable() error {
+	if tx.over {
+		return errTxOver
+	}
+	return tx.broken
+}
+
+// exec runs a statement that writes, and returns how many rows it touched. After an error the transaction is unusable:
+// some engines have undone it then, and further statements would run on their own.
+func (tx *Tx) exec(s statement, args ...any) (int64, error) {
+	if err := tx.save(); err != nil {
+		return 0, err
+	}
+	result, err := tx.g.exec(s, args...)
+	if err != nil {
+		tx.broken = err
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// save sets the savepoint before the first write: what only reads needs none.
+func (tx *Tx) save() error {
+	if err := tx.usable(); err != nil || tx.saved {
+		return err
+	}
+	if _, err := tx.g.exec(savepoint); err != nil {
+		tx.broken = err
+		return err
+	}
+	tx.saved = true
+	return nil
+}
+
+// scope returns the counter of an account and Region, to be changed in place of the map.
+func (tx *Tx) counter(s scope) (counter, error) {
+	if c, ok := tx.counters[s]; ok {
+		return c, nil
+	}
+	if c, ok := tx.g.counters[s]; ok {
+		return c, nil
+	}
+	if err := tx.save(); err != nil {
+		return counter{}, err
+	}
+	var c counter
+	row := tx.g.statement(claimCounter).QueryRowContext(context.Background(), string(s.account), string(s.region))
+	if err := row.Scan(&c.n, &c.keys); err != nil {
+		tx.broken = fmt.Errorf("claiming a change number: %w", err)
+		return c, tx.broken
+	}
+	return c, nil
+}
+
+// changed gives a change its number and writes it to the feed. more is how many keys there are more than before.
+func (tx *Tx) changed(s scope, kind ChangeKind, ref string, more int64) error {
+	c, err := tx.counter(s)
+	if err != nil {
+		return err
+	}
+	c.n++
+	c.keys += more
+	if tx.counters == nil {
+		tx.counters = map[scope]counter{}
+	}
+	tx.counters[s] = c
+	_, err = tx.exec(insertChange, string(s.account), string(s.region), c.n, string(kind), ref)
+	return err
+}
+
+// GetKey is Store.GetKey inside the transaction.
+func (tx *Tx) GetKey(n key.Name) (*key.Key, error) {
+	if err := tx.usable(); err != nil {
+		return nil, err
+	}
+	k, err := verified(context.Background(), tx.g, scanKeyRow, tx.g.w.verifier.key, selectKey,
+		string(n.Account), string(n.Region), string(n.ID))
+	return k, doing("reading a key", err)
+}
+
+// CountKeys is Store.CountKeys inside the transaction.
+func (tx *Tx) CountKeys(a arn.Account, r arn.Region) (int64, error) {
+	if err := tx.usable(); err != nil {
+		return 0, err
+	}
+	c, err := tx.counter(scope{a, r})
+	return c.keys, err
+}
+
+// GetAlias is Store.GetAlias inside the transaction.
+func (tx *Tx) GetAlias(a arn.Account, r arn.Region, name arn.AliasName) (*key.Alias, error) {
+	if err := tx.usable(); err != nil {
+		return nil, err
+	}
+	alias, err := verified(context.Background(), tx.g, scanAliasRow, tx.g.w.verifier.alias, selectAlias,
+		string(a), string(r), string(name))
+	return alias, doing("reading an alias", err)
+}
+
+// CountAliasesOfKey returns how many aliases point at a key.
+func (tx *Tx) CountAliasesOfKey(n key.Name) (int64, error) {
+	if err := tx.usable(); err != nil {
+		return 0, err
+	}
+	count, err := one(context.Background(), tx.g, scanNumber, selectAliasCount, string(n.Account), string(n.Region), string(n.ID))
+	return count, doing("counting aliases", err)
+}
+
+// PutKey writes a key, new or in place of what is there. Times are kept to the millisecond.
+func (tx *Tx) PutKey(k *key.Key) error {
+	r, err := tx.g.w.verifier.keyRow(k)
+	if err != nil {
+		return doing("writing a key", err)
+	}
+	n, err := tx.exec(insertKey, r.account, r.region, r.id, r.due, r.body, r.tag)
+	if err == nil && n == 0 {
+		_, err = tx.exec(updateKey, r.due, r.body, r.tag, r.account, r.region, r.id)
+	}
+	if err == nil {
+		err = tx.changed(scope{k.Account, k.Region}, ChangedKey, r.id, n)
+	}
+	return doing("writing a key", err)
+}
+
+// DeleteKey removes a key and its aliases; ErrNotFound if it is not there.
+func (tx *Tx) DeleteKey(n key.Name) error {
+	if err := tx.usable(); err != nil {
+		return err
+	}
+	aliases, err := collect(context.Background(), tx.g, scanAliasRow, selectAliasesOfKey,
+		string(n.Account), string(n.Region), string(n.ID), "", everything)
+	if err != nil {
+		return doing("deleting a key", err)
+	}
+	for _, a := range aliases {
+		if err := tx.DeleteAlias(n.Account, n.Region, arn.AliasName(a.name)); err != nil {
+			return doing("deleting a key", err)
+		}
+	}
+	count, err := tx.exec(deleteKey, string(n.Account), string(n.Region), string(n.ID))
+	switch {
+	case err != nil:
+	case count == 0:
+		err = ErrNotFound
+	default:
+		err = tx.changed(scope{n.Account, n.Region}, ChangedKey, string(n.ID), -1)
+	}
+	return doing("deleting a key", err)
+}
+
+// InsertAlias writes a new alias; ErrExists if the name is taken. The key must be there.
+func (tx *Tx) InsertAlias(a *key.Alias) error {
+	r, err := tx.g.w.verifier.aliasRow(a)
+	if err != nil {
+		return doing("writing an alias", err)
+	}
+	n, err := tx.exec(insertAlias, r.account, r.region, r.name, r.target, r.body, r.tag)
+	switch {
+	case err != nil:
+	case n == 0:
+		err = ErrExists
+	default:
+		err = tx.changed(scope{a.Account, a.Region}, ChangedAlias, r.name, 0)
+	}
+	return doing("writing an alias", err)
+}
+
+// PutAlias writes an alias, new or in place of what is there. The key must be there.
+func (tx *Tx) PutAlias(a *key.Alias) error {
+	err := tx.InsertAlias(a)
+	if !errors.Is(err, ErrExists) {
+		return err
+	}
+	r, err := tx.g.w.verifier.aliasRow(a)
+	if err == nil {
+		_, err = tx.exec(updateAlias, r.target, r.body, r.tag, r.account, r.region, r.name)
+	}
+	if err == nil {
+		err = tx.changed(scope{a.Account, a.Region}, ChangedAlias, r.name, 0)
+	}
+	return doing("writing an alias", err)
+}
+
+// DeleteAlias removes an alias; ErrNotFound if it is not there.
+func (tx *Tx) DeleteAlias(a arn.Account, r arn.Region, name arn.AliasName) error {
+	n, err := tx.exec(deleteAlias, string(a), string(r), string(name))
+	switch {
+	case err != nil:
+	case n == 0:
+		err = ErrNotFound
+	default:
+		err = tx.changed(scope{a, r}, ChangedAlias, string(name), 0)
+	}
+	return doing("deleting an alias", err)
+}
+
+// PutAccount writes an account, new or in place of what is there.
+func (tx *Tx) PutAccount(a *Account) error {
+	r, err := tx.g.w.verifier.accountRow(a)
+	if err == nil {
+		_, err = tx.exec(upsertAccount, r.account, r.body, r.tag)
+	}
+	return doing("writing an account", err)
+}
+
+// PutAccessKey writes an access key, new or in place of what is there. Its account must be there.
+func (tx *Tx) PutAccessKey(k *AccessKey) error {
+	r, err := tx.g.w.verifier.accessKeyRow(k)
+	if err == nil {
+		_, err = tx.exec(upsertAccessKey, r.id, r.account, r.principal, r.status, r.sealed, r.body, r.tag)
+	}
+	return doing("writing an access key", err)
+}
+
+// DeleteAccessKey removes an access key; ErrNotFound if it is not there.
+func (tx *Tx) DeleteAccessKey(id string) error {
+	n, err := tx.exec(deleteAccessKey, id)
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return doing("deleting an access key", err)
+}

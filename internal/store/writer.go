@@ -1,0 +1,285 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/keywright/keywright/internal/arn"
+)
+
+// maxGroup bounds how many updates share a transaction, and with it how long the first of them waits for the others.
+const maxGroup = 256
+
+// Update runs f in a transaction and returns when its changes are on disk. If f returns an error, nothing that it did
+// stays and Update returns that error; updates that happen to share the transaction are not touched. f may run more than
+// once, so it must not have effects of its own but through its Tx (OnCommit is for those), and it must not keep the Tx,
+// call Update or a read of the Store, or wait for anything slow: it holds up all other updates.
+//
+// If ctx ends before f starts, f does not run and Update returns the context's error. From then on ctx has no say: Update
+// returns what happened. After an error of the commit itself the changes are not visible, and are not on disk as far
+// as the engine knows.
+//
+// A panic of f is passed on to the caller of Update.
+func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
+	if s.writer == nil {
+		return errReadOnly
+	}
+	u := &update{ctx: ctx, f: f, done: make(chan struct{})}
+	if err := s.writer.enqueue(u); err != nil {
+		return err
+	}
+	select {
+	case <-u.done:
+	case <-ctx.Done():
+		if u.state.CompareAndSwap(updateWaits, updateAbandoned) {
+			return context.Cause(ctx)
+		}
+		<-u.done
+	}
+	if u.panicked != "" {
+		panic(u.panicked)
+	}
+	return u.err
+}
+
+// update is one call of Update on its way through the writer.
+type update struct {
+	ctx      context.Context
+	f        func(*Tx) error
+	state    atomic.Int32
+	onCommit []func()
+	err      error         // valid once done is closed
+	panicked string        // likewise
+	done     chan struct{} // closed by the writer
+}
+
+// The states of an update. Both changes are made from updateWaits, by whoever comes first.
+const (
+	updateWaits int32 = iota
+	updateStarted
+	updateAbandoned
+)
+
+// start claims an update for running; false if its caller has gone.
+func (u *update) start() bool {
+	if u.ctx.Err() != nil {
+		u.state.CompareAndSwap(updateWaits, updateAbandoned)
+		u.err = context.Cause(u.ctx)
+		return false
+	}
+	return u.state.CompareAndSwap(updateWaits, updateStarted)
+}
+
+// writer is the one goroutine that writes. It takes all updates that wait, up to maxGroup, runs them one after the other
+// in one transaction, each in a savepoint of its own once it writes, and commits: one fsync for all of them.
+type writer struct {
+	db       *sql.DB
+	verifier verifier
+	stmts    *prepared
+	stopped  chan struct{} // closed when the goroutine has ended
+
+	mu     sync.RWMutex // held for reading while queue is sent to, for writing while it is closed
+	closed bool
+	queue  chan *update
+}
+
+func newWriter(ctx context.Context, db *sql.DB, v verifier) (*writer, error) {
+	stmts, err := prepare(ctx, db, statementCount)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{db: db, verifier: v, stmts: stmts, stopped: make(chan struct{}), queue: make(chan *update, 4*maxGroup)}
+	go w.run()
+	return w, nil
+}
+
+// enqueue hands an update to the goroutine.
+func (w *writer) enqueue(u *update) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.closed {
+		return ErrClosed
+	}
+	select {
+	case w.queue <- u:
+		return nil
+	case <-u.ctx.Done():
+		return context.Cause(u.ctx)
+	}
+}
+
+// stop lets the updates that wait finish and ends the goroutine.
+func (w *writer) stop() {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.queue)
+	}
+	w.mu.Unlock()
+	<-w.stopped
+}
+
+func (w *writer) run() {
+	defer close(w.stopped)
+	defer w.stmts.close()
+	var group []*update
+	for first := range w.queue {
+		group = append(group[:0], first)
+	gather:
+		for len(group) < maxGroup {
+			select {
+			case u, ok := <-w.queue:
+				if !ok {
+					break gather
+				}
+				group = append(group, u)
+			default:
+				break gather
+			}
+		}
+		w.runGroup(group)
+		for _, u := range group {
+			close(u.done)
+		}
+		clear(group)
+	}
+}
+
+// runGroup runs updates in one transaction and sets their results.
+func (w *writer) runGroup(updates []*update) {
+	var ran []*update
+	g, err := w.begin()
+	for _, u := range updates {
+		if !u.start() {
+			continue
+		}
+		ran = append(ran, u)
+		if err == nil {
+			err = g.run(u)
+		}
+	}
+	if err == nil {
+		err = g.commit()
+	} else if g != nil {
+		g.rollback()
+	}
+	for _, u := range ran {
+		switch {
+		case err != nil && u.err == nil && u.panicked == "":
+			u.err = fmt.Errorf("committing: %w", err)
+		case u.err == nil && u.panicked == "":
+			for _, f := range u.onCommit {
+				f()
+			}
+		}
+	}
+}
+
+// group is a transaction that several updates share.
+type group struct {
+	w        *writer
+	tx       *sql.Tx
+	stmts    prepared // those of the writer, bound to tx when first used
+	counters map[scope]counter
+}
+
+// scope is what has change numbers of its own.
+type scope struct {
+	account arn.Account
+	region  arn.Region
+}
+
+// counter is a row of counters, as it will be at the commit.
+type counter struct{ n, keys int64 }
+
+func (w *writer) begin() (*group, error) {
+	tx, err := w.db.BeginTx(context.Background(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("beginning a transaction: %w", err)
+	}
+	return &group{w: w, tx: tx, counters: map[scope]counter{}}, nil
+}
+
+func (g *group) statement(s statement) *sql.Stmt {
+	if g.stmts[s] == nil {
+		g.stmts[s] = g.tx.StmtContext(context.Background(), g.w.stmts[s])
+	}
+	return g.stmts[s]
+}
+
+func (g *group) exec(s statement, args ...any) (sql.Result, error) {
+	return g.statement(s).ExecContext(context.Background(), args...)
+}
+
+// query implements querier.
+func (g *group) query(ctx context.Context, s statement, args ...any) (*sql.Rows, error) {
+	return g.statement(s).QueryContext(ctx, args...)
+}
+
+// run runs one update. The error is one that makes the transaction unusable; the update's own goes to u.err.
+func (g *group) run(u *update) error {
+	tx := &Tx{g: g}
+	u.panicked, u.err = call(u.f, tx)
+	tx.over = true
+	failed := u.err != nil || u.panicked != ""
+	if tx.broken != nil && !failed {
+		u.err, failed = tx.broken, true // f swallowed it
+	}
+	if !failed {
+		u.onCommit = tx.onCommit
+		for s, c := range tx.counters {
+			g.counters[s] = c
+		}
+	}
+	if !tx.saved {
+		return nil // it wrote nothing
+	}
+	if failed {
+		if _, err := g.exec(rollbackToSavepoint); err != nil {
+			return fmt.Errorf("undoing an update: %w", err)
+		}
+	}
+	// If the engine gave up the whole transaction, as it does when the disk is full, there is no savepoint any more and
+	// this fails.
+	if _, err := g.exec(releaseSavepoint); err != nil {
+		return fmt.Errorf("ending an update: %w", err)
+	}
+	return nil
+}
+
+// call runs f and catches its panic.
+func call(f func(*Tx) error, tx *Tx) (panicked string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			panicked = fmt.Sprintf("%v\n\nin a function given to Update:\n%s", v, debug.Stack())
+		}
+	}()
+	return "", f(tx)
+}
+
+func (g *group) commit() error {
+	for s, c := range g.counters {
+		if _, err := g.exec(updateCounter, c.n, c.keys, string(s.account), string(s.region)); err != nil {
+			g.rollback()
+			return err
+		}
+	}
+	if err := g.tx.Commit(); err != nil {
+		// The driver may have left the transaction open. There is one connection: clear it, or the next one fails.
+		_, _ = g.w.db.ExecContext(context.Background(), `ROLLBACK`)
+		return err
+	}
+	return nil
+}
+
+func (g *group) rollback() {
+	if err := g.tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
+		g.w.verifier.log.Error("rolling back", "error", err)
+		_, _ = g.w.db.ExecContext(context.Background(), `ROLLBACK`) // as in commit
+	}
+}
