@@ -1,0 +1,270 @@
+// Package guard stands between every caller and everything that can be done: it decides whether a call is authorized,
+// is the sole maker of the Permit without which key material stays closed, and writes the audit record of the call
+// before its answer leaves.
+//
+// It trusts the pipeline to say truthfully who calls (Call.Identify after a verified signature) and the services to name
+// the action and resource they are about to use. It must never return an answer whose record was not written, and never
+// make a Permit without a decision.
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/wire"
+)
+
+// Recorder takes the record of a call and returns when it is written. audit.Log and audit.Memory are Recorders.
+type Recorder interface {
+	// Append writes one record. After an error nothing of the record may remain.
+	Append(record []byte) error
+}
+
+// Operation is one row of a service's table.
+type Operation struct {
+	Service  string    // the service's signing name, "kms"
+	Name     string    // "Encrypt"
+	ReadOnly bool      // readOnly of its audit record
+	Internal wire.Code // error of an internal failure; empty means InternalFailure
+
+	// New returns an empty input to decode the request into.
+	New func() wire.Input
+	// Do answers a decoded and validated input. A *wire.Error goes to the client; any other error is an internal failure
+	// whose detail stays in the server's log. A nil output is an empty body.
+	Do func(context.Context, *Call, wire.Input) (wire.Output, error)
+	// Show adds to requestParameters what the record may show of the input; nil leaves them null.
+	Show func(*audit.Fields, wire.Input)
+	// Reply adds to responseElements what the record may show of a successful output; nil leaves them null.
+	Reply func(*audit.Fields, *Call, wire.Output)
+}
+
+// Meta is what is known of a request before anybody looks into it.
+type Meta struct {
+	RequestID string // UUID, x-amzn-RequestId of the answer
+	Time      time.Time
+	SourceIP  string
+	UserAgent string
+	TLS       *audit.TLS
+}
+
+// Caller is an authenticated principal.
+type Caller struct {
+	Account     arn.Account
+	ARN         string // arn:aws:iam::111122223333:root
+	PrincipalID string // unique id; the account id for a root user
+	AccessKeyID string
+}
+
+// Call is one request on its way. It belongs to one goroutine and must not be kept after its answer.
+type Call struct {
+	Meta
+	Service   string     // signing name of the service that was addressed
+	Name      string     // operation as the client wrote it; Operation.Name once it is known
+	Operation *Operation // nil until the operation is found
+	Input     wire.Input // nil until the request was decoded
+	Caller    *Caller    // nil until the signature was verified
+	Region    arn.Region // of the signature's scope; empty before
+
+	claimed    string // access key id of a signature that did not verify
+	target     arn.Account
+	resources  []audit.Resource
+	two        [2]audit.Resource
+	additional *audit.Fields
+
+	// What evaluate works with.
+	principal     policy.Principal
+	circumstances circumstances
+	question      policy.Request
+}
+
+// KeyARN returns the ARN of the key that the call concerns; where it concerns an alias and a key, the key's. It is empty
+// where there is none.
+func (c *Call) KeyARN() string {
+	if n := len(c.resources); n > 0 {
+		return c.resources[n-1].ARN
+	}
+	return ""
+}
+
+// Identify sets who calls, after the signature was verified, and the Region that it is scoped to.
+func (c *Call) Identify(who *Caller, region arn.Region) { c.Caller, c.Region = who, region }
+
+// Claim notes the access key id that an unverified signature names, for the record of the refusal.
+func (c *Call) Claim(accessKeyID string) { c.claimed = accessKeyID }
+
+// Concerns adds a key or alias to the resources of the call's record.
+func (c *Call) Concerns(account arn.Account, arn string) {
+	if c.resources == nil {
+		c.resources = c.two[:0]
+	}
+	for _, r := range c.resources {
+		if r.ARN == arn {
+			return
+		}
+	}
+	c.resources = append(c.resources, audit.Resource{Account: account, ARN: arn})
+}
+
+// Additional returns the fields of additionalEventData, for a handler to add to.
+func (c *Call) Additional() *audit.Fields {
+	if c.additional == nil {
+		c.additional = new(audit.Fields)
+	}
+	return c.additional
+}
+
+// Guard authorizes and records. It is safe for concurrent use.
+type Guard struct {
+	recorder Recorder
+	now      func() time.Time
+}
+
+// New returns a Guard that writes its records to r. Both arguments are required.
+func New(r Recorder, now func() time.Time) *Guard {
+	if r == nil || now == nil {
+		panic("guard: no recorder or no clock")
+	}
+	return &Guard{recorder: r, now: now}
+}
+
+// Answer runs f, writes the call's audit record and only then returns the answer. Exactly one of the results is not nil,
+// or both are for an answer without a body. If the record cannot be written there is no output, only an error.
+func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output, *wire.Error) {
+	c := &Call{Meta: m}
+	out, err := g.run(c, f)
+	failure := c.public(err)
+	if err := g.record(c, out, failure); err != nil {
+		slog.Error("an answer was withheld because its audit record could not be written", "requestId", c.RequestID, "operation", c.Name, "err", err)
+		return nil, c.internal()
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	return out, nil
+}
+
+// run calls f and turns a panic into an internal failure, so that even then there is a record.
+func (g *Guard) run(c *Call, f func(*Call) (wire.Output, error)) (out wire.Output, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			// Not the panic's value: it could hold what the caller sent.
+			out, err = nil, fmt.Errorf("panic of type %T\n%s", p, debug.Stack())
+		}
+	}()
+	return f(c)
+}
+
+// public returns the error that the client may see. What is no *wire.Error is logged here and goes no further.
+func (c *Call) public(err error) *wire.Error {
+	if err == nil {
+		return nil
+	}
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	slog.Error("internal failure", "requestId", c.RequestID, "operation", c.Name, "err", err)
+	return c.internal()
+}
+
+func (c *Call) internal() *wire.Error {
+	if c.Operation != nil && c.Operation.Internal != "" {
+		return wire.Bare(c.Operation.Internal)
+	}
+	return wire.Bare(wire.CodeInternalFailure)
+}
+
+var recordBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
+
+// record writes the record of an answered call, and for an allowed call to another account's key a second one for the
+// owner of the key.
+func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
+	r := c.draft(out, failure)
+	buf := recordBuffers.Get().(*[]byte)
+	defer recordBuffers.Put(buf)
+	foreign := c.target != "" && c.Caller != nil && c.target != c.Caller.Account
+	if foreign {
+		r.SharedEventID = arn.NewUUID()
+	}
+	*buf = r.AppendJSON((*buf)[:0])
+	if err := g.recorder.Append(*buf); err != nil {
+		return err
+	}
+	if !foreign {
+		return nil
+	}
+	r.EventID, r.Recipient = arn.NewUUID(), c.target
+	r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
+	*buf = r.AppendJSON((*buf)[:0])
+	return g.recorder.Append(*buf)
+}
+
+// draft describes the call as CloudTrail does. A denied call shows neither its parameters nor a resource.
+func (c *Call) draft(out wire.Output, failure *wire.Error) *audit.Record {
+	r := &audit.Record{
+		Time: c.Time, Source: c.Service + ".amazonaws.com", Name: c.Name, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
+		RequestID: c.RequestID, EventID: arn.NewUUID(), EventType: audit.APICall, TLS: c.TLS,
+	}
+	if who := c.Caller; who != nil {
+		r.Identity = audit.Identity{Type: "Root", PrincipalID: who.PrincipalID, ARN: who.ARN, AccountID: string(who.Account), AccessKeyID: who.AccessKeyID}
+		r.Recipient = who.Account
+	} else {
+		r.Identity = audit.Identity{Type: "Unknown", AccessKeyID: c.claimed}
+	}
+	if c.Operation != nil {
+		r.ReadOnly = c.Operation.ReadOnly
+	}
+	if failure != nil {
+		r.ErrorCode, r.ErrorMessage = string(failure.Code), failure.Message
+		if failure.Code == wire.CodeAccessDenied {
+			r.ErrorCode = "AccessDenied" // the record's word for it
+			return r
+		}
+	}
+	if c.Input != nil && c.Operation.Show != nil {
+		r.Parameters = new(audit.Fields)
+		c.Operation.Show(r.Parameters, c.Input)
+	}
+	if failure == nil && c.Operation != nil && c.Operation.Reply != nil {
+		r.Response = new(audit.Fields)
+		c.Operation.Reply(r.Response, c, out)
+	}
+	r.Resources, r.Additional = c.resources, c.additional
+	return r
+}
+
+// Act does what the service does to a key on its own, such as a rotation that is due. prepare makes the change ready
+// under a permit with the given uses and returns serviceEventDetails (nil for none); then the event's record is written,
+// and only then commit makes the change hold. An error of any of the three ends it: a change is never without its
+// record, while a record can be of a change whose commit failed and that will be tried, and recorded, again.
+func (g *Guard) Act(event string, name key.Name, uses Use, prepare func(Permit) (*audit.Fields, error), commit func() error) error {
+	details, err := prepare(Permit{name: name, uses: uses})
+	if err != nil {
+		return fmt.Errorf("preparing %s of %s: %w", event, name.ARN(), err)
+	}
+	r := audit.Record{
+		Identity: audit.Identity{AccountID: string(name.Account), InvokedBy: internalActor},
+		Time:     g.now(), Source: "kms.amazonaws.com", Name: event, Region: name.Region, SourceIP: internalActor, UserAgent: internalActor,
+		EventID: arn.NewUUID(), Resources: []audit.Resource{{Account: name.Account, ARN: name.ARN()}}, EventType: audit.ServiceEvent,
+		Recipient: name.Account, Service: details,
+	}
+	if err := g.recorder.Append(r.AppendJSON(nil)); err != nil {
+		return fmt.Errorf("recording %s of %s: %w", event, name.ARN(), err)
+	}
+	if err := commit(); err != nil {
+		return fmt.Errorf("committing %s of %s: %w", event, name.ARN(), err)
+	}
+	return nil
+}
+
+// internalActor is what CloudTrail prints as the source of service events.
+const internalActor = "AWS Internal"

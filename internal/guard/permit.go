@@ -1,0 +1,54 @@
+package guard
+
+import (
+	"github.com/keywright/keywright/internal/key"
+)
+
+// Use is a set of things that may be done with key material.
+type Use uint8
+
+// The uses. The zero set permits nothing.
+const (
+	UseEncrypt Use = 1 << iota // encrypt under the key
+	UseDecrypt                 // decrypt what the key encrypted
+	UseCreate                  // make new material for the key
+	UseRandom                  // draw random octets for a caller
+)
+
+// actionUses lists every action that touches key material, and how. An action that is not here gives a Permit that opens
+// nothing.
+var actionUses = map[string]Use{
+	"kms:CreateKey":                       UseCreate,
+	"kms:Encrypt":                         UseEncrypt,
+	"kms:Decrypt":                         UseDecrypt,
+	"kms:ReEncryptFrom":                   UseDecrypt,
+	"kms:ReEncryptTo":                     UseEncrypt,
+	"kms:GenerateDataKey":                 UseEncrypt | UseRandom,
+	"kms:GenerateDataKeyWithoutPlaintext": UseEncrypt | UseRandom,
+	"kms:GenerateRandom":                  UseRandom,
+}
+
+// Action is the name of a permission, with what it lets its holder do to key material.
+type Action struct {
+	name string
+	uses Use
+}
+
+// NewAction returns the Action of a permission such as "kms:Encrypt".
+func NewAction(name string) Action { return Action{name: name, uses: actionUses[name]} }
+
+// Name returns the permission, "kms:Encrypt".
+func (a Action) Name() string { return a.name }
+
+// Permit says that one call was authorized to use one key in certain ways. Only this package makes one that permits
+// anything; the zero value permits nothing. It is a value to be passed on, never to be stored beyond its call.
+type Permit struct {
+	name key.Name
+	uses Use
+}
+
+// Allows reports whether the permit covers the use on the key. Permits for no particular key (GenerateRandom, CreateKey)
+// have the zero Name.
+func (p Permit) Allows(use Use, name key.Name) bool {
+	return use != 0 && p.uses&use == use && p.name == name
+}
