@@ -1,0 +1,188 @@
+// Package custody holds key material and is the only one that opens it. It opens nothing without a guard.Permit for that
+// key and that use: a new operation cannot forget to ask.
+//
+// It trusts the guard's permits and its Engine. It must never return material itself, say why a ciphertext is bad, or
+// log anything that came out of one.
+package custody
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/keywright/keywright/internal/ciphertext"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/secret"
+)
+
+// The errors of this package. Anything else that its methods return is an internal failure.
+var (
+	// ErrInvalidCiphertext is the one answer to every ciphertext that does not open: altered, of another key or
+	// material, with another encryption context.
+	ErrInvalidCiphertext = ciphertext.ErrInvalid
+	// ErrNoPermit means that a caller came without a permit for what it does: a defect, never a client's fault.
+	ErrNoPermit = errors.New("no permit for this use of the key")
+	// ErrNoMaterial means that the key has no material now, as one that waits for import.
+	ErrNoMaterial = errors.New("the key has no material")
+)
+
+// Engine makes and opens key material of one kind of custody. An Engine is safe for concurrent use and keeps no state of
+// single keys: what it needs to open material again is in the wrapped form that it returned.
+type Engine interface {
+	// Generate makes new material for the key and returns its id (64 hexadecimal digits, the same for the same key and
+	// octets) and its wrapped form.
+	Generate(k *key.Key) (id string, wrapped []byte, err error)
+	// Open unwraps material that Generate made for this key. A wrapped form that was altered, or is another key's, is
+	// an error.
+	Open(k *key.Key, m *key.Material) (Material, error)
+	// Rewrap opens a wrapped form and wraps it again under the newest domain key.
+	Rewrap(k *key.Key, m *key.Material) (wrapped []byte, err error)
+}
+
+// Material is opened key material for symmetric encryption, safe for concurrent use.
+type Material interface {
+	// Seal appends the encryption of plaintext to dst: a message key of its own derived with the nonce, GCM nonce first,
+	// tag last (ciphertext.SealOverhead). aad is authenticated with it.
+	Seal(dst []byte, nonce *[ciphertext.NonceSize]byte, plaintext, aad []byte) ([]byte, error)
+	// Open is the inverse of Seal. Every failure is ErrInvalidCiphertext.
+	Open(nonce *[ciphertext.NonceSize]byte, sealed, aad []byte) (secret.Bytes, error)
+}
+
+// Custody gives callers with a permit the use of key material. It is safe for concurrent use.
+type Custody struct {
+	engine Engine
+}
+
+// New returns a Custody over an engine.
+func New(e Engine) *Custody { return &Custody{engine: e} }
+
+// Generate makes new material for k, as its first or its next generation. It needs a permit with guard.UseCreate: for a
+// key that is just being made the permit names no key.
+func (c *Custody) Generate(p guard.Permit, k *key.Key, now time.Time) (key.Material, error) {
+	if !p.Allows(guard.UseCreate, k.Name) && !p.Allows(guard.UseCreate, key.Name{}) {
+		return key.Material{}, ErrNoPermit
+	}
+	id, wrapped, err := c.engine.Generate(k)
+	if err != nil {
+		return key.Material{}, fmt.Errorf("generating key material: %w", err)
+	}
+	return key.Material{ID: id, CreatedAt: now, Wrapped: wrapped}, nil
+}
+
+// Random returns n octets from the system's generator for a caller with a permit for the named key (the zero Name where
+// the operation has none). n is positive.
+func (c *Custody) Random(p guard.Permit, name key.Name, n int) (secret.Bytes, error) {
+	if !p.Allows(guard.UseRandom, name) {
+		return secret.Bytes{}, ErrNoPermit
+	}
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead
+	return secret.Take(b), nil
+}
+
+// Key binds a key to its engine. Nothing is opened yet: material is opened at its first use under a permit and kept for
+// as long as the Key lives.
+type Key struct {
+	custody *Custody
+	key     *key.Key
+	opened  []slot // one for each generation of material, in the order of key.Material
+}
+
+type slot struct {
+	id ciphertext.MaterialID
+	m  atomic.Pointer[Material]
+}
+
+// Bind returns the Key of a snapshot.
+func (c *Custody) Bind(k *key.Key) (*Key, error) {
+	b := &Key{custody: c, key: k, opened: make([]slot, len(k.Material))}
+	for i := range k.Material {
+		id, ok := ciphertext.ParseMaterialID(k.Material[i].ID)
+		if !ok {
+			return nil, fmt.Errorf("key %s has a malformed material id", k.ARN())
+		}
+		b.opened[i].id = id
+	}
+	return b, nil
+}
+
+// Encrypt returns the ciphertext blob of plaintext under the key's current material.
+func (k *Key) Encrypt(p guard.Permit, plaintext []byte, context map[string]string) ([]byte, error) {
+	if !p.Allows(guard.UseEncrypt, k.key.Name) {
+		return nil, ErrNoPermit
+	}
+	current := len(k.opened) - 1
+	if current < 0 {
+		return nil, ErrNoMaterial
+	}
+	m, err := k.open(current)
+	if err != nil {
+		return nil, err
+	}
+	h := ciphertext.Header{Account: k.key.Account, Key: k.key.ID, Material: k.opened[current].id}
+	_, _ = rand.Read(h.Nonce[:])
+	blob := h.Append(make([]byte, 0, ciphertext.Overhead+len(plaintext)))
+	var room [256]byte
+	aad := ciphertext.AppendAssociatedData(room[:0], blob, context)
+	blob, err = m.Seal(blob, &h.Nonce, plaintext, aad)
+	if err != nil {
+		return nil, fmt.Errorf("encrypting: %w", err)
+	}
+	return blob, nil
+}
+
+// Decrypt opens a blob that Parse took apart: h is its header, header its octets, sealed what follows. It returns the
+// plaintext and which generation of the material it was encrypted under.
+func (k *Key) Decrypt(p guard.Permit, h *ciphertext.Header, blob []byte, context map[string]string) (secret.Bytes, *key.Material, error) {
+	if !p.Allows(guard.UseDecrypt, k.key.Name) {
+		return secret.Bytes{}, nil, ErrNoPermit
+	}
+	if h.Account != k.key.Account || h.Key != k.key.ID || len(blob) <= ciphertext.Overhead {
+		return secret.Bytes{}, nil, ErrInvalidCiphertext
+	}
+	for i := len(k.opened) - 1; i >= 0; i-- {
+		if k.opened[i].id != h.Material {
+			continue
+		}
+		m, err := k.open(i)
+		if err != nil {
+			return secret.Bytes{}, nil, err
+		}
+		var room [256]byte
+		aad := ciphertext.AppendAssociatedData(room[:0], blob[:ciphertext.HeaderSize], context)
+		plaintext, err := m.Open(&h.Nonce, blob[ciphertext.HeaderSize:], aad)
+		return plaintext, &k.key.Material[i], err
+	}
+	return secret.Bytes{}, nil, ErrInvalidCiphertext
+}
+
+// open returns the opened material of a generation. Two callers may open it at the same time; both get good material and
+// one of them stays.
+func (k *Key) open(i int) (Material, error) {
+	if m := k.opened[i].m.Load(); m != nil {
+		return *m, nil
+	}
+	m, err := k.custody.engine.Open(k.key, &k.key.Material[i])
+	if err != nil {
+		return nil, fmt.Errorf("opening the material of %s: %w", k.key.ARN(), err)
+	}
+	k.opened[i].m.Store(&m)
+	return m, nil
+}
+
+// Rewrap returns a copy of the key whose materials are wrapped under the newest domain key. It shows no material to its
+// caller and needs no permit.
+func (c *Custody) Rewrap(k *key.Key) (*key.Key, error) {
+	k = k.Clone()
+	for i := range k.Material {
+		wrapped, err := c.engine.Rewrap(k, &k.Material[i])
+		if err != nil {
+			return nil, fmt.Errorf("rewrapping the material of %s: %w", k.ARN(), err)
+		}
+		k.Material[i].Wrapped = wrapped
+	}
+	return k, nil
+}

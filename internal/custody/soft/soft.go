@@ -1,0 +1,141 @@
+// Package soft is custody in software: key material is made here, wrapped by the installation's domain key for material,
+// and opened into this process's memory.
+//
+// It trusts the barrier that wraps and unwraps. Material is bound to its key by the associated data of the wrapping, so
+// that a row that was copied or edited in the store does not open. The package must never write or print material.
+package soft
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/keywright/keywright/internal/ciphertext"
+	"github.com/keywright/keywright/internal/custody"
+	"github.com/keywright/keywright/internal/kbkdf"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/secret"
+)
+
+// Engine is the software engine. It has no state but the barrier.
+type Engine struct {
+	barrier *seal.Barrier
+}
+
+// New returns an Engine that wraps material with the barrier.
+func New(b *seal.Barrier) *Engine { return &Engine{barrier: b} }
+
+// materialSize is the length of SYMMETRIC_DEFAULT material: a 256-bit key (KMS developer guide, "SYMMETRIC_DEFAULT key
+// spec"). It keys the KDF that gives each message its AES-256 key.
+const materialSize = 32
+
+// materialData is the associated data of wrapped material. It names the key without its Region where the key is a
+// multi-Region key, because its replicas share the material.
+func materialData(k *key.Key, id string) []byte {
+	region := string(k.Region)
+	if k.MultiRegion {
+		region = "*"
+	}
+	return seal.Associate("keywright material v1", string(k.Account), region, string(k.ID), string(k.Spec), id)
+}
+
+// materialID computes a key material id: 256 bits that depend on the key and the octets only, so that the same material
+// imported again into the same key has the same id, and that say nothing of the octets.
+func materialID(k *key.Key, material secret.Bytes) string {
+	mac := hmac.New(sha256.New, material.Expose())
+	mac.Write([]byte("keywright material id v1\x00" + string(k.Account) + "/" + string(k.ID)))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// Generate implements custody.Engine.
+func (e *Engine) Generate(k *key.Key) (id string, wrapped []byte, err error) {
+	if k.Spec != key.SymmetricDefault {
+		return "", nil, fmt.Errorf("key spec %q has no software custody", k.Spec)
+	}
+	b := make([]byte, materialSize)
+	_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead
+	material := secret.Take(b)
+	defer material.Wipe()
+	id = materialID(k, material)
+	wrapped, err = e.barrier.Encrypt(seal.Material, materialData(k, id), material)
+	return id, wrapped, err
+}
+
+func (e *Engine) unwrap(k *key.Key, m *key.Material) (secret.Bytes, error) {
+	material, err := e.barrier.Decrypt(seal.Material, materialData(k, m.ID), m.Wrapped)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("unwrapping key material %s: %w", m.ID, err)
+	}
+	if material.Len() != materialSize {
+		return secret.Bytes{}, errors.New("unwrapped key material has the wrong size")
+	}
+	return material, nil
+}
+
+// Open implements custody.Engine.
+func (e *Engine) Open(k *key.Key, m *key.Material) (custody.Material, error) {
+	material, err := e.unwrap(k, m)
+	if err != nil {
+		return nil, err
+	}
+	defer material.Wipe() // the deriver has its own copy
+	return &symmetric{kbkdf.NewDeriver(material.Expose(), messageKeyLabel)}, nil
+}
+
+// Rewrap implements custody.Engine.
+func (e *Engine) Rewrap(k *key.Key, m *key.Material) ([]byte, error) {
+	material, err := e.unwrap(k, m)
+	if err != nil {
+		return nil, err
+	}
+	defer material.Wipe()
+	return e.barrier.Encrypt(seal.Material, materialData(k, m.ID), material)
+}
+
+// messageKeyLabel is the SP 800-108 label of the key that encrypts one message; the context is the blob's 16-octet nonce.
+const messageKeyLabel = "keywright message key v1"
+
+// symmetric is opened SYMMETRIC_DEFAULT material.
+type symmetric struct {
+	messageKeys *kbkdf.Deriver
+}
+
+// gcm returns the cipher of one message. Its key is used once: with 128 random bits in the derivation nonce and 96 in the
+// GCM nonce, no key ever comes near the limits of SP 800-38D, whatever number of messages it encrypts.
+func (s *symmetric) gcm(nonce *[ciphertext.NonceSize]byte) (cipher.AEAD, error) {
+	k := s.messageKeys.Derive(nonce[:])
+	defer clear(k[:])
+	block, err := aes.NewCipher(k[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// Seal implements custody.Material.
+func (s *symmetric) Seal(dst []byte, nonce *[ciphertext.NonceSize]byte, plaintext, aad []byte) ([]byte, error) {
+	aead, err := s.gcm(nonce)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal(dst, nil, plaintext, aad), nil
+}
+
+// Open implements custody.Material.
+func (s *symmetric) Open(nonce *[ciphertext.NonceSize]byte, sealed, aad []byte) (secret.Bytes, error) {
+	aead, err := s.gcm(nonce)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	plaintext, err := aead.Open(make([]byte, 0, max(0, len(sealed)-ciphertext.SealOverhead)), nil, sealed, aad)
+	if err != nil {
+		return secret.Bytes{}, custody.ErrInvalidCiphertext // why is nobody's business
+	}
+	return secret.Take(plaintext), nil
+}
