@@ -1,0 +1,204 @@
+package kms
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// ownAlias checks the name of an alias that a client wants to make, move or remove, and returns it in the caller's account
+// and Region.
+func (r *request) ownAlias(name string) (aliasName, error) {
+	a := aliasName{account: r.call.Caller.Account, region: r.call.Region, name: arn.AliasName(name)}
+	switch {
+	case !strings.HasPrefix(name, arn.AliasPrefix):
+		return a, wire.Errorf(wire.CodeValidation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
+	case name == arn.AliasPrefix || strings.Contains(name, ":"):
+		return a, wire.Errorf(wire.CodeValidation, "%s contains invalid characters for an alias", name)
+	case a.name.Reserved():
+		return a, wire.Bare(codeNotAuthorized)
+	}
+	return a, nil
+}
+
+// codeNotAuthorized is the answer to the making of an alias with a reserved name. It is not in the service's model.
+const codeNotAuthorized wire.Code = "NotAuthorizedException"
+
+// targetKey finds the key that an alias is to point at, and asks the guard about the alias and the key.
+func (r *request) targetKey(a aliasName, given string, in wire.Input) (*snapshot, error) {
+	if form := arn.ParseRef(given).Form; form == arn.FormAlias || form == arn.FormAliasARN {
+		return nil, wire.Errorf(wire.CodeValidation, "Aliases must refer to keys. Not aliases")
+	}
+	snap, _, err := r.find(keyOnly, given)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.authorizeAlias(a); err != nil {
+		return nil, err
+	}
+	if _, err := r.authorize(snap, "", r.action, nil, in); err != nil {
+		return nil, err
+	}
+	return snap, usableTarget(snap.Key)
+}
+
+func usableTarget(k *key.Key) error {
+	return stateRule{PendingDeletion: true}.blocks(k)
+}
+
+func (r *request) authorizeAlias(a aliasName) error {
+	if _, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: a.ARN()}); err != nil {
+		return err
+	}
+	r.call.Concerns(a.account, a.ARN())
+	return nil
+}
+
+func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
+	a, err := r.ownAlias(in.AliasName.V)
+	if err != nil {
+		return err
+	}
+	snap, err := r.targetKey(a, in.TargetKeyID.V, in)
+	if err != nil {
+		return err
+	}
+	r.key = snap
+	now := r.now().UTC().Truncate(time.Millisecond)
+	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: snap.ID, CreatedAt: now, UpdatedAt: now}
+	err = r.changeAlias(r.ctx, a, snap.ID, func(tx *store.Tx) error {
+		if err := r.stillThere(tx, snap.Name); err != nil {
+			return err
+		}
+		return tx.InsertAlias(alias)
+	})
+	if errors.Is(err, store.ErrExists) {
+		return wire.Errorf(kmsapi.CodeAlreadyExistsException, "An alias with the name %s already exists", a.ARN())
+	}
+	return err
+}
+
+// stillThere makes a transaction that points an alias at a key fail if the key went, or began to go, in the meantime.
+func (r *request) stillThere(tx *store.Tx, name key.Name) error {
+	k, err := tx.GetKey(name)
+	if errors.Is(err, store.ErrNotFound) {
+		return wire.Errorf(kmsapi.CodeNotFoundException, "Key '%s' does not exist", name.ARN())
+	}
+	if err != nil {
+		return err
+	}
+	return usableTarget(k)
+}
+
+func updateAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
+	a, err := r.ownAlias(in.AliasName.V)
+	if err != nil {
+		return err
+	}
+	old, err := r.lookup(r.ctx, a)
+	if errors.Is(err, store.ErrNotFound) {
+		return aliasNotFound(a)
+	}
+	if err != nil {
+		return err
+	}
+	next, err := r.targetKey(a, in.TargetKeyID.V, in)
+	if err != nil {
+		return err
+	}
+	if _, err := r.authorize(old, "", r.action, nil, in); err != nil {
+		return err
+	}
+	if old.Usage != next.Usage {
+		return wire.Errorf(wire.CodeValidation,
+			"Alias %s cannot be changed from a CMK with key usage %s to a CMK with key usage %s. The key usage of the current CMK and the new CMK must be the same.",
+			a.name, old.Usage, next.Usage)
+	}
+	r.key = next
+	now := r.now().UTC().Truncate(time.Millisecond)
+	err = r.changeAlias(r.ctx, a, next.ID, func(tx *store.Tx) error {
+		if err := r.stillThere(tx, next.Name); err != nil {
+			return err
+		}
+		alias, err := tx.GetAlias(a.account, a.region, a.name)
+		if err != nil {
+			return err
+		}
+		moved := *alias
+		moved.Target, moved.UpdatedAt = next.ID, now
+		return tx.PutAlias(&moved)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return aliasNotFound(a)
+	}
+	return err
+}
+
+func deleteAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
+	a, err := r.ownAlias(in.AliasName.V)
+	if err != nil {
+		return err
+	}
+	snap, err := r.lookup(r.ctx, a)
+	if errors.Is(err, store.ErrNotFound) {
+		return aliasNotFound(a)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.authorizeAlias(a); err != nil {
+		return err
+	}
+	if _, err := r.authorize(snap, "", r.action, nil, in); err != nil {
+		return err
+	}
+	r.key = snap
+	err = r.changeAlias(r.ctx, a, "", func(tx *store.Tx) error { return tx.DeleteAlias(a.account, a.region, a.name) })
+	if errors.Is(err, store.ErrNotFound) {
+		return aliasNotFound(a)
+	}
+	return err
+}
+
+func listAliases(r *request, in *kmsapi.ListAliasesRequest) (*kmsapi.ListAliasesResponse, error) {
+	after, err := r.readMarker(in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	account, region, limit := r.call.Caller.Account, r.call.Region, int(in.Limit.Or(50))
+	var page []*key.Alias
+	var more bool
+	if in.KeyID.Set {
+		snap, _, err := r.find(keyOnly, in.KeyID.V)
+		if err != nil {
+			return nil, err
+		}
+		if snap.Account != account {
+			return nil, r.call.Deny(r.action, snap.arn)
+		}
+		page, more, err = r.store.ListAliasesOfKey(r.ctx, snap.Name, arn.AliasName(after), limit)
+		if err != nil {
+			return nil, err
+		}
+	} else if page, more, err = r.store.ListAliases(r.ctx, account, region, arn.AliasName(after), limit); err != nil {
+		return nil, err
+	}
+	out := &kmsapi.ListAliasesResponse{Aliases: make([]kmsapi.AliasListEntry, len(page)), Truncated: wire.Some(more)}
+	for i, a := range page {
+		out.Aliases[i] = kmsapi.AliasListEntry{
+			AliasName: wire.Some(string(a.Name)), AliasARN: wire.Some(a.ARN()), TargetKeyID: wire.Some(string(a.Target)),
+			CreationDate: wire.Some(a.CreatedAt), LastUpdatedDate: wire.Some(a.UpdatedAt),
+		}
+	}
+	if more {
+		out.NextMarker, err = r.marker(string(page[len(page)-1].Name))
+	}
+	return out, err
+}

@@ -1,0 +1,80 @@
+package kms
+
+import (
+	"hash/maphash"
+	"sync"
+)
+
+// cache is a bounded map in two generations: a value that is used stays, one that is not used while limit others are
+// goes. Looking a value up takes one read lock. It is safe for concurrent use.
+type cache[K comparable, V any] struct {
+	limit int // values in one generation
+	seed  maphash.Seed
+	locks [64]sync.Mutex // stripes for whoever loads or changes what a key stands for
+
+	mu    sync.RWMutex
+	young map[K]V
+	old   map[K]V
+}
+
+func newCache[K comparable, V any](limit int) *cache[K, V] {
+	return &cache[K, V]{limit: limit, seed: maphash.MakeSeed(), young: map[K]V{}}
+}
+
+// get returns the value and whether there is one.
+func (c *cache[K, V]) get(k K) (V, bool) {
+	c.mu.RLock()
+	v, ok := c.young[k]
+	if !ok {
+		v, ok = c.old[k]
+		if ok {
+			c.mu.RUnlock()
+			return c.promote(k)
+		}
+	}
+	c.mu.RUnlock()
+	return v, ok
+}
+
+// promote moves a value of the old generation to the young one, if it is still there.
+func (c *cache[K, V]) promote(k K) (V, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, ok := c.old[k]
+	if ok {
+		delete(c.old, k)
+		c.add(k, v)
+	}
+	return v, ok
+}
+
+func (c *cache[K, V]) add(k K, v V) {
+	c.young[k] = v
+	if len(c.young) >= c.limit {
+		c.old, c.young = c.young, make(map[K]V)
+	}
+}
+
+// put sets the value of a key. The caller holds the key's lock.
+func (c *cache[K, V]) put(k K, v V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.old, k)
+	c.add(k, v)
+}
+
+// drop forgets a key. The caller holds the key's lock.
+func (c *cache[K, V]) drop(k K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.young, k)
+	delete(c.old, k)
+}
+
+// lock locks the key against others who load or change it, and returns how to unlock it. Whoever holds a lock must not
+// take another one of the same cache.
+func (c *cache[K, V]) lock(k K) (unlock func()) {
+	m := &c.locks[maphash.Comparable(c.seed, k)%uint64(len(c.locks))]
+	m.Lock()
+	return m.Unlock
+}

@@ -1,0 +1,336 @@
+package kms
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/ciphertext"
+	"github.com/keywright/keywright/internal/custody"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// maxContext is the largest encryption context in octets of its keys and values ("Encryption context", KMS developer
+// guide: under 8,192 bytes serialized).
+const maxContext = 8192
+
+func checkContext(context map[string]string) error {
+	n := 0
+	for k, v := range context {
+		n += len(k) + len(v)
+	}
+	if n >= maxContext {
+		return wire.Errorf(wire.CodeValidation, "The encryption context must be smaller than %d bytes.", maxContext)
+	}
+	return nil
+}
+
+// symmetric checks an encryption algorithm against a symmetric key.
+func symmetric(algorithm wire.Opt[string], k *key.Key) error {
+	if a := algorithm.Or(string(key.SymmetricDefault)); a != string(k.Spec) {
+		return wire.Errorf(kmsapi.CodeInvalidKeyUsageException, "Algorithm %s is incompatible with key spec %s.", a, k.Spec)
+	}
+	return nil
+}
+
+// noGrants refuses grant tokens: there are no grants yet, so none can be valid.
+func noGrants(tokens []string) error {
+	if len(tokens) > 0 {
+		return wire.Bare(kmsapi.CodeInvalidGrantTokenException)
+	}
+	return nil
+}
+
+// noRecipient refuses the encryption of an answer for an enclave instead of answering in the clear.
+func noRecipient(r *kmsapi.RecipientInfo) error {
+	if r != nil {
+		return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "This Keywright does not verify attestation documents: Recipient is not supported.")
+	}
+	return nil
+}
+
+// dry ends a dry run in which everything was checked.
+func dry(run wire.Opt[bool]) error {
+	if run.V {
+		return wire.Errorf(kmsapi.CodeDryRunOperationException, "The request would have succeeded, but the DryRun option is set.")
+	}
+	return nil
+}
+
+// firstError returns the first error of a list of checks that cost next to nothing.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// usedMaterial notes the key material that the call used, for its record.
+func (r *request) usedMaterial(m *key.Material) { r.call.Additional().String("keyMaterialId", m.ID) }
+
+func encrypt(r *request, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
+	if err := firstError(noGrants(in.GrantTokens), symmetric(in.EncryptionAlgorithm, r.key.Key), checkContext(in.EncryptionContext), dry(in.DryRun)); err != nil {
+		return nil, err
+	}
+	blob, err := r.key.material.Encrypt(r.permit, in.Plaintext.Expose(), in.EncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	r.usedMaterial(r.key.Current())
+	return &kmsapi.EncryptResponse{
+		CiphertextBlob: blob, KeyID: wire.Some(r.key.arn), EncryptionAlgorithm: wire.Some(string(key.SymmetricDefault)),
+	}, nil
+}
+
+// sealed is a ciphertext to be opened: the blob, what its header says, and the key it is for.
+type sealed struct {
+	blob   []byte
+	header ciphertext.Header
+	key    *snapshot
+	permit guard.Permit
+}
+
+// unopened describes a request to decrypt, as Decrypt and ReEncrypt have it.
+type unopened struct {
+	blob      []byte
+	given     wire.Opt[string] // the key the client named, if it did
+	algorithm wire.Opt[string]
+	action    guard.Action
+	facts     guard.FactSource
+	in        wire.Input
+	bare      bool // a dry run without a ciphertext
+}
+
+// errForeignCiphertext is the answer to a ciphertext whose key is unknown here or closed to the caller, where the client
+// named none: which of them it is stays untold.
+var errForeignCiphertext = wire.Errorf(wire.CodeAccessDenied,
+	"The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
+
+// locate finds and authorizes the key of a ciphertext, and checks everything but the ciphertext's own integrity.
+func (r *request) locate(u unopened) (*sealed, error) {
+	s := &sealed{blob: u.blob}
+	var err error
+	if u.given.Set {
+		var alias arn.AliasName
+		if s.key, alias, err = r.find(anyForm, u.given.V); err != nil {
+			return nil, err
+		}
+		if s.permit, err = r.authorize(s.key, alias, u.action, u.facts, u.in); err != nil {
+			return nil, err
+		}
+	}
+	if !u.bare {
+		if s.header, _, err = ciphertext.Parse(u.blob); err != nil {
+			return nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
+		}
+	}
+	switch {
+	case u.bare:
+	case s.key == nil:
+		if err := r.locateByHeader(s, u); err != nil {
+			return nil, err
+		}
+	case s.header.Account != s.key.Account || s.header.Key != s.key.ID:
+		return nil, wire.Errorf(kmsapi.CodeIncorrectKeyException, "The key ID in the request does not identify a CMK that can perform this operation.")
+	}
+	if err := firstError(r.op.usage(s.key.Key), usable.blocks(s.key.Key), symmetric(u.algorithm, s.key.Key)); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (r *request) locateByHeader(s *sealed, u unopened) error {
+	var err error
+	s.key, err = r.load(r.ctx, key.Name{Account: s.header.Account, Region: r.call.Region, ID: s.header.Key})
+	if errors.Is(err, store.ErrNotFound) {
+		return errForeignCiphertext
+	}
+	if err != nil {
+		return err
+	}
+	s.permit, err = r.authorize(s.key, "", u.action, u.facts, u.in)
+	var denied *wire.Error
+	if errors.As(err, &denied) && denied.Code == wire.CodeAccessDenied && s.key.Account != r.call.Caller.Account {
+		return errForeignCiphertext
+	}
+	return err
+}
+
+// open decrypts a located ciphertext.
+func (r *request) openSealed(s *sealed, context map[string]string) (secret.Bytes, *key.Material, error) {
+	plaintext, material, err := s.key.material.Decrypt(s.permit, &s.header, s.blob, context)
+	if errors.Is(err, custody.ErrInvalidCiphertext) {
+		return secret.Bytes{}, nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
+	}
+	return plaintext, material, err
+}
+
+// bareDryRun checks the members of a request to decrypt that depend on each other, and reports whether it is a dry run
+// without a ciphertext.
+func bareDryRun(modifiers []string, run wire.Opt[bool], given wire.Opt[string], keyMember string) (bool, error) {
+	ignore := slices.Contains(modifiers, kmsapi.DryRunModifierTypeIgnoreCiphertext)
+	switch {
+	case len(modifiers) > 0 && !run.V:
+		return false, wire.Errorf(wire.CodeValidation, "DryRunModifiers can only be specified when DryRun is set to true.")
+	case ignore && !given.Set:
+		return false, wire.Errorf(wire.CodeValidation, "%s is required when DryRunModifiers includes IGNORE_CIPHERTEXT.", keyMember)
+	}
+	return ignore, nil
+}
+
+func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
+	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.KeyID, "KeyId")
+	if err := firstError(err, noGrants(in.GrantTokens), noRecipient(in.Recipient)); err != nil {
+		return nil, err
+	}
+	s, err := r.locate(unopened{in.CiphertextBlob, in.KeyID, in.EncryptionAlgorithm, r.action, r.op.facts, in, bare})
+	if err != nil {
+		return nil, err
+	}
+	if bare {
+		return nil, dry(in.DryRun)
+	}
+	plaintext, material, err := r.openSealed(s, in.EncryptionContext)
+	if err := firstError(err, dry(in.DryRun)); err != nil {
+		return nil, err
+	}
+	r.usedMaterial(material)
+	return &kmsapi.DecryptResponse{
+		KeyID: wire.Some(s.key.arn), Plaintext: plaintext, EncryptionAlgorithm: wire.Some(string(key.SymmetricDefault)),
+		KeyMaterialID: wire.Some(material.ID),
+	}, nil
+}
+
+func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptResponse, error) {
+	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.SourceKeyID, "SourceKeyId")
+	if err := firstError(err, noGrants(in.GrantTokens)); err != nil {
+		return nil, err
+	}
+	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, in.SourceEncryptionAlgorithm, r.action, r.op.facts, in, bare})
+	if err != nil {
+		return nil, err
+	}
+	to, alias, err := r.find(anyForm, in.DestinationKeyID.V)
+	if err != nil {
+		return nil, err
+	}
+	permit, err := r.authorize(to, alias, actionReEncryptTo, destinationFacts, in)
+	if err != nil {
+		return nil, err
+	}
+	if err := firstError(r.op.usage(to.Key), usable.blocks(to.Key), symmetric(in.DestinationEncryptionAlgorithm, to.Key), checkContext(in.DestinationEncryptionContext)); err != nil {
+		return nil, err
+	}
+	if bare {
+		return nil, dry(in.DryRun)
+	}
+	plaintext, material, err := r.openSealed(from, in.SourceEncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	defer plaintext.Wipe()
+	if err := dry(in.DryRun); err != nil {
+		return nil, err
+	}
+	blob, err := to.material.Encrypt(permit, plaintext.Expose(), in.DestinationEncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	fresh := to.Current()
+	r.call.Additional().String("destinationKeyMaterialId", fresh.ID)
+	r.call.Additional().String("sourceKeyMaterialId", material.ID)
+	algorithm := wire.Some(string(key.SymmetricDefault))
+	return &kmsapi.ReEncryptResponse{
+		CiphertextBlob: blob, SourceKeyID: wire.Some(from.key.arn), KeyID: wire.Some(to.arn),
+		SourceEncryptionAlgorithm: algorithm, DestinationEncryptionAlgorithm: algorithm,
+		SourceKeyMaterialID: wire.Some(material.ID), DestinationKeyMaterialID: wire.Some(fresh.ID),
+	}, nil
+}
+
+// dataKeySize returns the length of the data key that a request asks for. That exactly one of the two is there was
+// checked before.
+func dataKeySize(spec wire.Opt[string], n wire.Opt[int32]) int {
+	switch {
+	case n.Set:
+		return int(n.V)
+	case spec.V == kmsapi.DataKeySpecAes128:
+		return 16
+	}
+	return 32
+}
+
+func oneSize(spec wire.Opt[string], n wire.Opt[int32]) error {
+	if spec.Set == n.Set {
+		return wire.Errorf(wire.CodeValidation, "Please specify either number of bytes or key spec.")
+	}
+	if spec.Set && spec.V != kmsapi.DataKeySpecAes128 && spec.V != kmsapi.DataKeySpecAes256 {
+		// The service's model check lets the specs of KMS keys through here, too.
+		return wire.Errorf(wire.CodeValidation, "KeySpec %s is not a valid data key spec.", spec.V)
+	}
+	return nil
+}
+
+// dataKey makes a data key and encrypts it.
+func (r *request) dataKey(size int, context map[string]string, grants []string, run wire.Opt[bool]) (secret.Bytes, []byte, error) {
+	if err := firstError(noGrants(grants), checkContext(context), dry(run)); err != nil {
+		return secret.Bytes{}, nil, err
+	}
+	plaintext, err := r.custody.Random(r.permit, r.key.Name, size)
+	if err != nil {
+		return secret.Bytes{}, nil, err
+	}
+	blob, err := r.key.material.Encrypt(r.permit, plaintext.Expose(), context)
+	if err != nil {
+		return secret.Bytes{}, nil, err
+	}
+	r.usedMaterial(r.key.Current())
+	return plaintext, blob, nil
+}
+
+func generateDataKey(r *request, in *kmsapi.GenerateDataKeyRequest) (*kmsapi.GenerateDataKeyResponse, error) {
+	if err := noRecipient(in.Recipient); err != nil {
+		return nil, err
+	}
+	plaintext, blob, err := r.dataKey(dataKeySize(in.KeySpec, in.NumberOfBytes), in.EncryptionContext, in.GrantTokens, in.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	return &kmsapi.GenerateDataKeyResponse{
+		CiphertextBlob: blob, Plaintext: plaintext, KeyID: wire.Some(r.key.arn), KeyMaterialID: wire.Some(r.key.Current().ID),
+	}, nil
+}
+
+func generateDataKeyWithoutPlaintext(r *request, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) (*kmsapi.GenerateDataKeyWithoutPlaintextResponse, error) {
+	plaintext, blob, err := r.dataKey(dataKeySize(in.KeySpec, in.NumberOfBytes), in.EncryptionContext, in.GrantTokens, in.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	plaintext.Wipe()
+	return &kmsapi.GenerateDataKeyWithoutPlaintextResponse{
+		CiphertextBlob: blob, KeyID: wire.Some(r.key.arn), KeyMaterialID: wire.Some(r.key.Current().ID),
+	}, nil
+}
+
+func generateRandom(r *request, in *kmsapi.GenerateRandomRequest) (*kmsapi.GenerateRandomResponse, error) {
+	switch {
+	case !in.NumberOfBytes.Set:
+		return nil, wire.Errorf(wire.CodeValidation, "NumberOfBytes is required.")
+	case in.CustomKeyStoreID.Set:
+		return nil, wire.Bare(kmsapi.CodeCustomKeyStoreNotFoundException) // there are none
+	}
+	if err := noRecipient(in.Recipient); err != nil {
+		return nil, err
+	}
+	b, err := r.custody.Random(r.permit, key.Name{}, int(in.NumberOfBytes.V))
+	if err != nil {
+		return nil, err
+	}
+	return &kmsapi.GenerateRandomResponse{Plaintext: b}, nil
+}

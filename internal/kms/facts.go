@@ -1,0 +1,64 @@
+package kms
+
+import (
+	"slices"
+
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// What conditions in policies may ask about an input, after "Condition keys for AWS KMS" (KMS developer guide). The facts
+// about the key and the caller are the guard's.
+
+// usage returns the error for a key that is not for what the operation does.
+func (op *operation) usage(k *key.Key) error {
+	if op.Usage == "" || op.Usage == k.Usage {
+		return nil
+	}
+	return wire.Errorf(kmsapi.CodeInvalidKeyUsageException, "%s key usage is %s which is not valid for %s.", k.ARN(), k.Usage, op.Name)
+}
+
+// model returns the operation as the wire model has it.
+func (op *operation) model() *wire.Operation {
+	m, ok := kmsapi.Service.Operation(op.Name)
+	if !ok {
+		panic("kms: no operation " + op.Name + " in the model")
+	}
+	return m
+}
+
+func contextFacts(f *guard.Facts, algorithm wire.Opt[string], context map[string]string) {
+	f.String("kms:EncryptionAlgorithm", algorithm.Or(string(key.SymmetricDefault)))
+	names := make([]string, 0, len(context))
+	for k, v := range context {
+		f.String("kms:EncryptionContext:"+k, v)
+		names = append(names, k)
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		f.Strings("kms:EncryptionContextKeys", names)
+	}
+}
+
+func tagFacts(f *guard.Facts, tags []kmsapi.Tag) {
+	names := make([]string, len(tags))
+	for i, t := range tags {
+		f.String("aws:RequestTag/"+t.TagKey.V, t.TagValue.V)
+		names[i] = t.TagKey.V
+	}
+	if len(names) > 0 {
+		f.Strings("aws:TagKeys", names)
+	}
+}
+
+func createKeyFacts(f *guard.Facts, in *kmsapi.CreateKeyRequest) {
+	spec, usage, origin := createKeyDefaults(in)
+	f.String("kms:KeySpec", string(spec))
+	f.String("kms:KeyUsage", string(usage))
+	f.String("kms:KeyOrigin", string(origin))
+	f.Bool("kms:MultiRegion", in.MultiRegion.V)
+	f.Bool("kms:BypassPolicyLockoutSafetyCheck", in.BypassPolicyLockoutSafetyCheck.V)
+	tagFacts(f, in.Tags)
+}

@@ -1,0 +1,156 @@
+package kms
+
+import (
+	"context"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// createKeyDefaults are the values that the service fills in.
+func createKeyDefaults(in *kmsapi.CreateKeyRequest) (spec key.Spec, usage key.Usage, origin key.Origin) {
+	text := in.KeySpec.Or(in.CustomerMasterKeySpec.Or(string(key.SymmetricDefault)))
+	spec, origin = key.Spec(text), key.Origin(in.Origin.Or(string(key.OriginAWSKMS)))
+	if usage = key.Usage(in.KeyUsage.V); usage == "" && spec == key.SymmetricDefault {
+		usage = key.EncryptDecrypt
+	}
+	return spec, usage, origin
+}
+
+// checkKeyKind refuses combinations that the service refuses, and honestly those that this Keywright does not have.
+func checkKeyKind(in *kmsapi.CreateKeyRequest) error {
+	if in.KeySpec.Set && in.CustomerMasterKeySpec.Set {
+		return wire.Errorf(wire.CodeValidation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+	}
+	spec, usage, origin := createKeyDefaults(in)
+	missing := func(what, value string) error {
+		return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "This Keywright does not have keys with %s %s.", what, value)
+	}
+	switch {
+	case usage == "":
+		return wire.Errorf(wire.CodeValidation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+	case spec == key.SymmetricDefault && usage != key.EncryptDecrypt:
+		return wire.Errorf(wire.CodeValidation, "KeyUsage %s is not compatible with KeySpec %s", usage, spec)
+	case in.CustomKeyStoreID.Set:
+		return wire.Bare(kmsapi.CodeCustomKeyStoreNotFoundException) // there are none
+	case in.XksKeyID.Set:
+		return wire.Errorf(wire.CodeValidation, "XksKeyId can only be specified for KMS keys in an external key store.")
+	case spec != key.SymmetricDefault:
+		return missing("KeySpec", string(spec))
+	case origin != key.OriginAWSKMS:
+		return missing("Origin", string(origin))
+	case in.MultiRegion.V:
+		return missing("MultiRegion", "true")
+	}
+	return nil
+}
+
+func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyResponse, error) {
+	if err := firstError(checkKeyKind(in), checkTags(in.Tags)); err != nil {
+		return nil, err
+	}
+	caller := r.call.Caller
+	text := in.Policy.V
+	if !in.Policy.Set {
+		text = policy.DefaultKeyPolicy(caller.Account, r.call.Region.Partition())
+	}
+	spec, usage, origin := createKeyDefaults(in)
+	k := &key.Key{
+		Name:        key.Name{Account: caller.Account, Region: r.call.Region, ID: arn.NewKeyID(false)},
+		CreatedAt:   r.now().UTC().Truncate(time.Millisecond),
+		Description: in.Description.V,
+		Spec:        spec, Usage: usage, Origin: origin, Manager: key.ManagerCustomer,
+		State: key.Enabled,
+	}
+	k.SetTags(toTags(in.Tags))
+	var err error
+	if k.Policy, err = r.checkPolicy(k, text, in.BypassPolicyLockoutSafetyCheck.V); err != nil {
+		return nil, err
+	}
+	snap, err := r.makeKey(r.ctx, r.permit, k)
+	if err != nil {
+		return nil, err
+	}
+	r.call.Concerns(snap.Account, snap.arn)
+	return &kmsapi.CreateKeyResponse{KeyMetadata: metadata(snap.Key)}, nil
+}
+
+// makeKey gives a new key its first material and stores it.
+func (s *Service) makeKey(ctx context.Context, p guard.Permit, k *key.Key) (*snapshot, error) {
+	m, err := s.custody.Generate(p, k, k.CreatedAt)
+	if err != nil {
+		return nil, err
+	}
+	k.Material = []key.Material{m}
+	return s.commit(ctx, k, nil)
+}
+
+// metadata describes a key as CreateKey and DescribeKey answer it.
+func metadata(k *key.Key) *kmsapi.KeyMetadata {
+	m := &kmsapi.KeyMetadata{
+		AWSAccountID: wire.Some(string(k.Account)), KeyID: wire.Some(string(k.ID)), ARN: wire.Some(k.ARN()),
+		CreationDate: wire.Some(k.CreatedAt), Enabled: wire.Some(k.State == key.Enabled), Description: wire.Some(k.Description),
+		KeyUsage: wire.Some(string(k.Usage)), KeyState: wire.Some(string(k.State)), Origin: wire.Some(string(k.Origin)),
+		KeyManager: wire.Some(string(k.Manager)), CustomerMasterKeySpec: wire.Some(string(k.Spec)), KeySpec: wire.Some(string(k.Spec)),
+		EncryptionAlgorithms: symmetricAlgorithms, MultiRegion: wire.Some(k.MultiRegion),
+	}
+	if !k.DeletionAt.IsZero() {
+		m.DeletionDate = wire.Some(k.DeletionAt)
+	}
+	if current := k.Current(); current != nil {
+		m.CurrentKeyMaterialID = wire.Some(current.ID)
+	}
+	return m
+}
+
+var symmetricAlgorithms = []string{string(key.SymmetricDefault)}
+
+func describeKey(r *request, in *kmsapi.DescribeKeyRequest) (*kmsapi.DescribeKeyResponse, error) {
+	if err := noGrants(in.GrantTokens); err != nil {
+		return nil, err
+	}
+	return &kmsapi.DescribeKeyResponse{KeyMetadata: metadata(r.key.Key)}, nil
+}
+
+func listKeys(r *request, in *kmsapi.ListKeysRequest) (*kmsapi.ListKeysResponse, error) {
+	caller := r.call.Caller
+	after, err := r.readMarker(in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	ids, more, err := r.store.ListKeys(r.ctx, caller.Account, r.call.Region, arn.KeyID(after), int(in.Limit.Or(100)))
+	if err != nil {
+		return nil, err
+	}
+	out := &kmsapi.ListKeysResponse{Keys: make([]kmsapi.KeyListEntry, len(ids)), Truncated: wire.Some(more)}
+	for i, id := range ids {
+		out.Keys[i] = kmsapi.KeyListEntry{KeyID: wire.Some(string(id)), KeyARN: wire.Some(id.ARN(r.call.Region, caller.Account))}
+	}
+	if more {
+		out.NextMarker, err = r.marker(string(ids[len(ids)-1]))
+	}
+	return out, err
+}
+
+// setState is EnableKey and DisableKey.
+func (r *request) setState(state key.State) error {
+	return r.change(func(k *key.Key) error {
+		k.State = state
+		return nil
+	})
+}
+
+func enableKey(r *request, _ *kmsapi.EnableKeyRequest) error   { return r.setState(key.Enabled) }
+func disableKey(r *request, _ *kmsapi.DisableKeyRequest) error { return r.setState(key.Disabled) }
+
+func updateKeyDescription(r *request, in *kmsapi.UpdateKeyDescriptionRequest) error {
+	return r.change(func(k *key.Key) error {
+		k.Description = in.Description.V
+		return nil
+	})
+}

@@ -1,0 +1,154 @@
+// Package kms is the KMS service: what each operation does, in the order of checks that clients of AWS KMS can see.
+//
+// It trusts the pipeline for decoded, model-checked inputs and verified callers, and asks the guard before everything
+// else: without the guard's Permit, custody opens nothing for it. It must never hold key material, and never answer
+// success for what was not done.
+package kms
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/custody"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
+)
+
+// Config is what a Service needs. All fields are required but CachedKeys.
+type Config struct {
+	Store   *store.Store
+	Custody *custody.Custody
+	Barrier *seal.Barrier // seals pagination markers
+	Guard   *guard.Guard
+	Now     func() time.Time
+
+	// CachedKeys is how many keys and aliases stay ready in memory; zero means 100,000.
+	CachedKeys int
+}
+
+// Service answers the operations of KMS. It is safe for concurrent use.
+type Service struct {
+	store   *store.Store
+	custody *custody.Custody
+	barrier *seal.Barrier
+	guard   *guard.Guard
+	now     func() time.Time
+	keys    *cache[key.Name, *snapshot]
+	aliases *cache[aliasName, arn.KeyID]
+}
+
+// New returns a Service.
+func New(c Config) *Service {
+	if c.CachedKeys == 0 {
+		c.CachedKeys = 100_000
+	}
+	return &Service{
+		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
+		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
+	}
+}
+
+// request is one call on its way through an operation.
+type request struct {
+	*Service
+	ctx    context.Context //nolint:containedctx // a request lives no longer than its context
+	call   *guard.Call
+	op     *operation
+	action guard.Action  // the row's permission
+	key    *snapshot     // the key that the operation works on, if its row says how to find one
+	alias  arn.AliasName // the alias through which the client named it, if it did
+	permit guard.Permit
+}
+
+// Operations returns the service's operations for the pipeline.
+func (s *Service) Operations() []guard.Operation {
+	all := make([]guard.Operation, 0, len(operations))
+	for i := range operations {
+		all = append(all, s.bind(&operations[i]))
+	}
+	return all
+}
+
+// bind makes a row of the table into what the pipeline calls: the steps that all operations share, in the order that
+// clients can see, and then the row's own.
+func (s *Service) bind(op *operation) guard.Operation {
+	action := guard.NewAction(op.Permission)
+	return guard.Operation{
+		Service: "kms", Name: op.Name, ReadOnly: op.ReadOnly, Internal: wire.CodeKMSInternal,
+		New: op.model().New, Show: op.show, Reply: op.reply,
+		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
+			r := &request{Service: s, ctx: ctx, call: call, op: op, action: action}
+			switch {
+			case op.named != nil:
+				if err := r.open(in); err != nil {
+					return nil, err
+				}
+			case op.Permission != "" && op.Key == noKey:
+				permit, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: op.facts, Input: in})
+				if err != nil {
+					return nil, err
+				}
+				r.permit = permit
+			}
+			return op.do(r, in)
+		},
+	}
+}
+
+// open finds the key that the input names, asks the guard, and checks what is the same for all operations on a key.
+func (r *request) open(in wire.Input) error {
+	snap, alias, err := r.find(r.op.Key, r.op.named(in))
+	if err != nil {
+		return err
+	}
+	r.key, r.alias = snap, alias
+	if r.permit, err = r.authorize(snap, alias, r.action, r.op.facts, in); err != nil {
+		return err
+	}
+	if r.op.check != nil {
+		if err := r.op.check(in); err != nil {
+			return err
+		}
+	}
+	if err := r.op.usage(snap.Key); err != nil {
+		return err
+	}
+	return r.op.States.blocks(snap.Key)
+}
+
+// authorize asks the guard for an action on a key, and notes the key for the call's record. facts says what conditions
+// may ask about the input; nil for nothing.
+func (r *request) authorize(snap *snapshot, alias arn.AliasName, action guard.Action, facts guard.FactSource, in wire.Input) (guard.Permit, error) {
+	permit, err := r.call.Authorize(guard.Resource{
+		Action: action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: facts, Input: in,
+	})
+	if err != nil {
+		return guard.Permit{}, err
+	}
+	r.call.Concerns(snap.Account, snap.arn)
+	return permit, nil
+}
+
+// change changes the request's key, unless its state has come to forbid the operation since it was looked at.
+func (r *request) change(edit func(*key.Key) error) error {
+	snap, err := r.Service.change(r.ctx, r.key.Name, func(k *key.Key) error {
+		if err := r.op.States.blocks(k); err != nil {
+			return err
+		}
+		return edit(k)
+	}, nil)
+	if err == nil {
+		r.key = snap
+	}
+	return err
+}
+
+// logFailure logs what went wrong with a key outside of any request.
+func logFailure(what string, name key.Name, err error) {
+	slog.Error(what, "key", name.ARN(), "err", err)
+}

@@ -1,0 +1,284 @@
+package kms
+
+import (
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// operation is a row of the table below. The columns say what all operations have in common; the handler has only what
+// is peculiar to its own.
+type operation struct {
+	Name       string
+	Permission string    // what the caller needs on the key, or on "*" where there is none
+	Key        finder    // how the key may be named
+	Foreign    bool      // works on keys of other accounts
+	Usage      key.Usage // what the key must be for; empty: any
+	States     stateRule // which key states forbid it
+	Bucket     string    // request quota that it counts to; empty: its own
+	ReadOnly   bool      // readOnly of the audit record
+
+	named func(wire.Input) string        // the key's identifier in the input
+	facts func(*guard.Facts, wire.Input) // what conditions of policies may ask about the input
+	check func(wire.Input) error         // rules between members, before usage and state are looked at
+	do    func(*request, wire.Input) (wire.Output, error)
+	show  func(*audit.Fields, wire.Input)               // requestParameters
+	reply func(*audit.Fields, *guard.Call, wire.Output) // responseElements
+}
+
+// symmetricBucket is the request quota that cryptographic operations under symmetric keys share.
+const symmetricBucket = "cryptographic operations (symmetric)"
+
+// operations is the table of everything that this service does. What is not in it is answered by an error that says so.
+var operations = []operation{
+	{
+		Name: "CancelKeyDeletion", Permission: "kms:CancelKeyDeletion", Key: keyOnly, States: restores,
+		named: id(func(in *kmsapi.CancelKeyDeletionRequest) string { return in.KeyID.V }),
+		do:    on(cancelKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.CancelKeyDeletionRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
+	},
+	{
+		Name: "CreateAlias", Permission: "kms:CreateAlias",
+		do: quiet(createAlias), show: show(func(f *audit.Fields, in *kmsapi.CreateAliasRequest) {
+			f.String("aliasName", in.AliasName.V)
+			f.String("targetKeyId", in.TargetKeyID.V)
+		}), reply: keyARN,
+	},
+	{
+		Name: "CreateKey", Permission: "kms:CreateKey", facts: facts(createKeyFacts),
+		do: on(createKey), show: show(showCreateKey), reply: replyCreateKey,
+	},
+	{
+		Name: "Decrypt", Permission: "kms:Decrypt", Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		facts: facts(func(f *guard.Facts, in *kmsapi.DecryptRequest) {
+			contextFacts(f, in.EncryptionAlgorithm, in.EncryptionContext)
+		}),
+		do: on(decrypt), show: show(showDecrypt),
+	},
+	{
+		Name: "DeleteAlias", Permission: "kms:DeleteAlias",
+		do: quiet(deleteAlias), show: show(func(f *audit.Fields, in *kmsapi.DeleteAliasRequest) { f.String("aliasName", in.AliasName.V) }), reply: keyARN,
+	},
+	{
+		Name: "DescribeKey", Permission: "kms:DescribeKey", Key: anyForm, Foreign: true, ReadOnly: true,
+		named: id(func(in *kmsapi.DescribeKeyRequest) string { return in.KeyID.V }),
+		do:    on(describeKey), show: show(func(f *audit.Fields, in *kmsapi.DescribeKeyRequest) { f.String("keyId", in.KeyID.V) }),
+	},
+	{
+		Name: "DisableKey", Permission: "kms:DisableKey", Key: keyOnly, States: settable,
+		named: id(func(in *kmsapi.DisableKeyRequest) string { return in.KeyID.V }),
+		do:    quiet(disableKey), show: show(func(f *audit.Fields, in *kmsapi.DisableKeyRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
+	},
+	{
+		Name: "DisableKeyRotation", Permission: "kms:DisableKeyRotation", Key: keyOnly, States: rotates,
+		named: id(func(in *kmsapi.DisableKeyRotationRequest) string { return in.KeyID.V }),
+		do:    quiet(disableKeyRotation), show: show(func(f *audit.Fields, in *kmsapi.DisableKeyRotationRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
+	},
+	{
+		Name: "EnableKey", Permission: "kms:EnableKey", Key: keyOnly, States: settable,
+		named: id(func(in *kmsapi.EnableKeyRequest) string { return in.KeyID.V }),
+		do:    quiet(enableKey), show: show(func(f *audit.Fields, in *kmsapi.EnableKeyRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
+	},
+	{
+		Name: "EnableKeyRotation", Permission: "kms:EnableKeyRotation", Key: keyOnly, States: rotates,
+		named: id(func(in *kmsapi.EnableKeyRotationRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.EnableKeyRotationRequest) {
+			f.Int("kms:RotationPeriodInDays", int64(in.RotationPeriodInDays.Or(defaultRotationPeriod)))
+		}),
+		do: quiet(enableKeyRotation), show: show(func(f *audit.Fields, in *kmsapi.EnableKeyRotationRequest) {
+			f.String("keyId", in.KeyID.V)
+			number(f, "rotationPeriodInDays", in.RotationPeriodInDays)
+		}), reply: keyARN,
+	},
+	{
+		Name: "Encrypt", Permission: "kms:Encrypt", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		named: id(func(in *kmsapi.EncryptRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.EncryptRequest) {
+			contextFacts(f, in.EncryptionAlgorithm, in.EncryptionContext)
+		}),
+		do: on(encrypt), show: show(func(f *audit.Fields, in *kmsapi.EncryptRequest) {
+			f.String("keyId", in.KeyID.V)
+			showContext(f, "encryptionAlgorithm", in.EncryptionAlgorithm, "encryptionContext", in.EncryptionContext)
+			truth(f, "dryRun", in.DryRun)
+		}),
+	},
+	{
+		Name: "GenerateDataKey", Permission: "kms:GenerateDataKey", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		named: id(func(in *kmsapi.GenerateDataKeyRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.GenerateDataKeyRequest) {
+			contextFacts(f, wire.Opt[string]{}, in.EncryptionContext)
+		}),
+		check: check(func(in *kmsapi.GenerateDataKeyRequest) error { return oneSize(in.KeySpec, in.NumberOfBytes) }),
+		do:    on(generateDataKey), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyRequest) {
+			showDataKey(f, in.KeyID.V, in.KeySpec, in.NumberOfBytes, in.EncryptionContext, in.DryRun)
+		}),
+	},
+	{
+		Name: "GenerateDataKeyWithoutPlaintext", Permission: "kms:GenerateDataKeyWithoutPlaintext", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		named: id(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) {
+			contextFacts(f, wire.Opt[string]{}, in.EncryptionContext)
+		}),
+		check: check(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) error {
+			return oneSize(in.KeySpec, in.NumberOfBytes)
+		}),
+		do: on(generateDataKeyWithoutPlaintext), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) {
+			showDataKey(f, in.KeyID.V, in.KeySpec, in.NumberOfBytes, in.EncryptionContext, in.DryRun)
+		}),
+	},
+	{
+		Name: "GenerateRandom", Permission: "kms:GenerateRandom", Bucket: symmetricBucket, ReadOnly: true,
+		do: on(generateRandom),
+	},
+	{
+		Name: "GetKeyPolicy", Permission: "kms:GetKeyPolicy", Key: keyOnly, ReadOnly: true,
+		named: id(func(in *kmsapi.GetKeyPolicyRequest) string { return in.KeyID.V }),
+		do:    on(getKeyPolicy), show: show(func(f *audit.Fields, in *kmsapi.GetKeyPolicyRequest) {
+			f.String("keyId", in.KeyID.V)
+			f.String("policyName", in.PolicyName.Or(defaultPolicy))
+		}),
+	},
+	{
+		Name: "GetKeyRotationStatus", Permission: "kms:GetKeyRotationStatus", Key: keyOnly, Foreign: true, ReadOnly: true,
+		named: id(func(in *kmsapi.GetKeyRotationStatusRequest) string { return in.KeyID.V }),
+		do:    on(getKeyRotationStatus), show: show(func(f *audit.Fields, in *kmsapi.GetKeyRotationStatusRequest) { f.String("keyId", in.KeyID.V) }),
+	},
+	{
+		Name: "ListAliases", Permission: "kms:ListAliases", ReadOnly: true,
+		do: on(listAliases), show: show(func(f *audit.Fields, in *kmsapi.ListAliasesRequest) {
+			text(f, "keyId", in.KeyID)
+			page(f, in.Limit, in.Marker)
+		}),
+	},
+	{
+		Name: "ListKeyPolicies", Permission: "kms:ListKeyPolicies", Key: keyOnly, ReadOnly: true,
+		named: id(func(in *kmsapi.ListKeyPoliciesRequest) string { return in.KeyID.V }),
+		do:    on(listKeyPolicies), show: show(func(f *audit.Fields, in *kmsapi.ListKeyPoliciesRequest) {
+			f.String("keyId", in.KeyID.V)
+			page(f, in.Limit, in.Marker)
+		}),
+	},
+	{
+		Name: "ListKeys", Permission: "kms:ListKeys", ReadOnly: true,
+		do: on(listKeys), show: show(func(f *audit.Fields, in *kmsapi.ListKeysRequest) { page(f, in.Limit, in.Marker) }),
+	},
+	{
+		Name: "ListResourceTags", Permission: "kms:ListResourceTags", Key: keyOnly, ReadOnly: true,
+		named: id(func(in *kmsapi.ListResourceTagsRequest) string { return in.KeyID.V }),
+		do:    on(listResourceTags), show: show(func(f *audit.Fields, in *kmsapi.ListResourceTagsRequest) {
+			f.String("keyId", in.KeyID.V)
+			page(f, in.Limit, in.Marker)
+		}),
+	},
+	{
+		Name: "PutKeyPolicy", Permission: "kms:PutKeyPolicy", Key: keyOnly,
+		named: id(func(in *kmsapi.PutKeyPolicyRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.PutKeyPolicyRequest) {
+			f.Bool("kms:BypassPolicyLockoutSafetyCheck", in.BypassPolicyLockoutSafetyCheck.V)
+		}),
+		do: quiet(putKeyPolicy), show: show(func(f *audit.Fields, in *kmsapi.PutKeyPolicyRequest) {
+			f.String("keyId", in.KeyID.V)
+			f.String("policyName", in.PolicyName.Or(defaultPolicy))
+			f.String("policy", in.Policy.V)
+			f.Bool("bypassPolicyLockoutSafetyCheck", in.BypassPolicyLockoutSafetyCheck.V)
+		}), reply: keyARN,
+	},
+	{
+		// Its keys are two and are found by the handler: kms:ReEncryptFrom on the source, kms:ReEncryptTo on the destination.
+		Name: "ReEncrypt", Permission: "kms:ReEncryptFrom", Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		facts: facts(func(f *guard.Facts, in *kmsapi.ReEncryptRequest) {
+			contextFacts(f, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext)
+		}),
+		do: on(reEncrypt), show: show(showReEncrypt),
+	},
+	{
+		Name: "ScheduleKeyDeletion", Permission: "kms:ScheduleKeyDeletion", Key: keyOnly, States: deletes,
+		named: id(func(in *kmsapi.ScheduleKeyDeletionRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.ScheduleKeyDeletionRequest) {
+			f.Int("kms:ScheduleKeyDeletionPendingWindowInDays", int64(in.PendingWindowInDays.Or(defaultWindow)))
+		}),
+		check: check(checkWindow),
+		do:    on(scheduleKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.ScheduleKeyDeletionRequest) {
+			f.String("keyId", in.KeyID.V)
+			f.Int("pendingWindowInDays", int64(in.PendingWindowInDays.Or(defaultWindow)))
+		}), reply: replySchedule,
+	},
+	{
+		Name: "TagResource", Permission: "kms:TagResource", Key: keyOnly, States: editable,
+		named: id(func(in *kmsapi.TagResourceRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.TagResourceRequest) { tagFacts(f, in.Tags) }),
+		do:    quiet(tagResource), show: show(func(f *audit.Fields, in *kmsapi.TagResourceRequest) {
+			f.String("keyId", in.KeyID.V)
+			showTags(f, in.Tags)
+		}), reply: keyARN,
+	},
+	{
+		Name: "UntagResource", Permission: "kms:UntagResource", Key: keyOnly, States: editable,
+		named: id(func(in *kmsapi.UntagResourceRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.UntagResourceRequest) { f.Strings("aws:TagKeys", in.TagKeys) }),
+		do:    quiet(untagResource), show: show(func(f *audit.Fields, in *kmsapi.UntagResourceRequest) {
+			f.String("keyId", in.KeyID.V)
+			f.Strings("tagKeys", in.TagKeys)
+		}), reply: keyARN,
+	},
+	{
+		Name: "UpdateAlias", Permission: "kms:UpdateAlias",
+		do: quiet(updateAlias), show: show(func(f *audit.Fields, in *kmsapi.UpdateAliasRequest) {
+			f.String("aliasName", in.AliasName.V)
+			f.String("targetKeyId", in.TargetKeyID.V)
+		}), reply: keyARN,
+	},
+	{
+		Name: "UpdateKeyDescription", Permission: "kms:UpdateKeyDescription", Key: keyOnly, States: editable,
+		named: id(func(in *kmsapi.UpdateKeyDescriptionRequest) string { return in.KeyID.V }),
+		do:    quiet(updateKeyDescription), show: show(func(f *audit.Fields, in *kmsapi.UpdateKeyDescriptionRequest) {
+			f.String("keyId", in.KeyID.V)
+			f.String("description", in.Description.V)
+		}), reply: keyARN,
+	},
+}
+
+// actionReEncryptTo is what ReEncrypt needs on its destination, beside its row's permission on the source.
+var actionReEncryptTo = guard.NewAction("kms:ReEncryptTo")
+
+// destinationFacts are what conditions on that permission may ask.
+var destinationFacts = facts(func(f *guard.Facts, in *kmsapi.ReEncryptRequest) {
+	contextFacts(f, in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext)
+})
+
+// The adaptors below give the untyped columns of a row their typed functions. The pipeline decodes each request into what
+// the model says is the operation's input, so the assertions hold; a row with another operation's handler fails its
+// first test.
+
+// on adapts a handler with an output.
+func on[In wire.Input, Out wire.Output](f func(*request, In) (Out, error)) func(*request, wire.Input) (wire.Output, error) {
+	return func(r *request, in wire.Input) (wire.Output, error) {
+		out, err := f(r, in.(In))
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+}
+
+// quiet adapts a handler of an operation without output.
+func quiet[In wire.Input](f func(*request, In) error) func(*request, wire.Input) (wire.Output, error) {
+	return func(r *request, in wire.Input) (wire.Output, error) { return nil, f(r, in.(In)) }
+}
+
+func id[In wire.Input](f func(In) string) func(wire.Input) string {
+	return func(in wire.Input) string { return f(in.(In)) }
+}
+
+func facts[In wire.Input](f func(*guard.Facts, In)) guard.FactSource {
+	return func(to *guard.Facts, in wire.Input) { f(to, in.(In)) }
+}
+
+func check[In wire.Input](f func(In) error) func(wire.Input) error {
+	return func(in wire.Input) error { return f(in.(In)) }
+}
+
+func show[In wire.Input](f func(*audit.Fields, In)) func(*audit.Fields, wire.Input) {
+	return func(to *audit.Fields, in wire.Input) { f(to, in.(In)) }
+}

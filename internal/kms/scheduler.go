@@ -1,0 +1,117 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// dueBatch is how many due keys one look at the store brings.
+const dueBatch = 100
+
+// RunSchedule does what is due until ctx ends: it rotates and deletes keys. What is due is in the store, so that nothing
+// is forgotten over a restart; every is how often it looks.
+func (s *Service) RunSchedule(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if err := s.RunDue(ctx); err != nil && ctx.Err() == nil {
+			logFailure("scheduled work", key.Name{}, err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// RunDue does everything that is due now, once. A key whose work fails is logged and left for the next time. The error
+// says that the store could not tell what is due.
+func (s *Service) RunDue(ctx context.Context) error {
+	failed := map[key.Name]bool{}
+	for {
+		names, err := s.store.DueKeys(ctx, s.now(), dueBatch+len(failed))
+		if err != nil {
+			return err
+		}
+		worked := false
+		for _, name := range names {
+			if failed[name] {
+				continue
+			}
+			worked = true
+			if err := s.runDueKey(ctx, name); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				logFailure("scheduled work on a key", name, err)
+				failed[name] = true
+			}
+		}
+		if !worked {
+			return nil
+		}
+	}
+}
+
+func (s *Service) runDueKey(ctx context.Context, name key.Name) error {
+	defer s.keys.lock(name)()
+	snap, err := s.loadLocked(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	switch due := snap.Due(); {
+	case due.IsZero() || due.After(s.now()):
+		return nil // it changed since the store was asked
+	case snap.State == key.PendingDeletion:
+		return s.deleteKey(ctx, snap)
+	default:
+		return s.rotateKey(ctx, snap)
+	}
+}
+
+// deleteKey removes a key, its material and its aliases for good. The caller holds the key's lock.
+func (s *Service) deleteKey(ctx context.Context, snap *snapshot) error {
+	nothing := func(guard.Permit) (*audit.Fields, error) { return nil, nil }
+	return s.guard.Act("DeleteKey", snap.Name, 0, nothing, func() error {
+		defer s.keys.drop(snap.Name)
+		return s.store.Update(ctx, func(tx *store.Tx) error { return tx.DeleteKey(snap.Name) })
+	})
+}
+
+// rotateKey gives a key its next material. However late it is, one rotation is done and the next one is a period after
+// the last date that has passed. The caller holds the key's lock.
+func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
+	next := snap.Key.Clone()
+	return s.guard.Act("RotateKey", snap.Name, guard.UseCreate, func(p guard.Permit) (*audit.Fields, error) {
+		now := s.now().UTC().Truncate(time.Millisecond)
+		m, err := s.custody.Generate(p, next, now)
+		if err != nil {
+			return nil, err
+		}
+		m.RotatedBy = "AUTOMATIC"
+		details := new(audit.Fields)
+		details.String("rotationType", m.RotatedBy)
+		details.String("keyOrigin", string(next.Origin))
+		details.String("previousKeyMaterialId", next.Current().ID)
+		details.String("currentKeyMaterialId", m.ID)
+		details.String("keyId", string(next.ID))
+		next.Material = append(next.Material, m)
+		for !next.Rotation.Next.After(now) {
+			next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
+		}
+		return details, nil
+	}, func() error {
+		_, err := s.commit(ctx, next, nil)
+		return err
+	})
+}

@@ -1,0 +1,157 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/custody"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// snapshot is a key made ready for use. It is immutable: a change of the key puts another snapshot in its place.
+type snapshot struct {
+	*key.Key
+	arn      string
+	policy   *policy.Document
+	material *custody.Key
+}
+
+func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
+	doc, err := policy.Parse(policy.KeyPolicy, []byte(k.Policy))
+	if err != nil {
+		return nil, fmt.Errorf("the stored policy of %s: %w", k.ARN(), err)
+	}
+	material, err := s.custody.Bind(k)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshot{Key: k, arn: k.ARN(), policy: doc, material: material}, nil
+}
+
+// load returns the snapshot of a key, from memory or from the store. The error is store.ErrNotFound or internal.
+func (s *Service) load(ctx context.Context, name key.Name) (*snapshot, error) {
+	if snap, ok := s.keys.get(name); ok {
+		return snap, nil
+	}
+	defer s.keys.lock(name)()
+	return s.loadLocked(ctx, name)
+}
+
+func (s *Service) loadLocked(ctx context.Context, name key.Name) (*snapshot, error) {
+	if snap, ok := s.keys.get(name); ok {
+		return snap, nil
+	}
+	k, err := s.store.GetKey(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.snapshot(k)
+	if err != nil {
+		return nil, err
+	}
+	s.keys.put(name, snap)
+	return snap, nil
+}
+
+// change replaces a key by what edit makes of it: edit gets a clone to change, or returns an error that ends it. When
+// change returns without an error the new state is on disk and every later request sees it. extra, if not nil, adds
+// writes to the same transaction.
+func (s *Service) change(ctx context.Context, name key.Name, edit func(*key.Key) error, extra func(*store.Tx) error) (*snapshot, error) {
+	defer s.keys.lock(name)()
+	current, err := s.loadLocked(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	next := current.Key.Clone()
+	if err := edit(next); err != nil {
+		return nil, err
+	}
+	return s.commit(ctx, next, extra)
+}
+
+// commit writes a key and shows its snapshot. The caller holds the key's lock, or has just made the key.
+func (s *Service) commit(ctx context.Context, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
+	snap, err := s.snapshot(k)
+	if err != nil {
+		return nil, err
+	}
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.PutKey(k); err != nil {
+			return err
+		}
+		if extra != nil {
+			return extra(tx)
+		}
+		return nil
+	})
+	if err != nil {
+		s.keys.drop(k.Name) // whether it was written may be unknown: the store knows
+		return nil, err
+	}
+	s.keys.put(k.Name, snap)
+	return snap, nil
+}
+
+// aliasName says which alias is meant.
+type aliasName struct {
+	account arn.Account
+	region  arn.Region
+	name    arn.AliasName
+}
+
+func (a aliasName) ARN() string { return a.name.ARN(a.region, a.account) }
+
+// target returns the key that an alias points at, from memory or from the store. The error is store.ErrNotFound or
+// internal.
+func (s *Service) target(ctx context.Context, a aliasName) (arn.KeyID, error) {
+	if id, ok := s.aliases.get(a); ok {
+		return id, nil
+	}
+	defer s.aliases.lock(a)()
+	if id, ok := s.aliases.get(a); ok {
+		return id, nil
+	}
+	alias, err := s.store.GetAlias(ctx, a.account, a.region, a.name)
+	if err != nil {
+		return "", err
+	}
+	s.aliases.put(a, alias.Target)
+	return alias.Target, nil
+}
+
+// changeAlias runs a transaction that makes, moves or removes an alias, and shows its outcome: next is the new target,
+// or empty when the alias goes.
+func (s *Service) changeAlias(ctx context.Context, a aliasName, next arn.KeyID, write func(*store.Tx) error) error {
+	defer s.aliases.lock(a)()
+	err := s.store.Update(ctx, write)
+	if err != nil || next == "" {
+		s.aliases.drop(a)
+		return err
+	}
+	s.aliases.put(a, next)
+	return nil
+}
+
+// lookup resolves an alias to its key's snapshot. A name that outlived its key in memory is looked up again.
+func (s *Service) lookup(ctx context.Context, a aliasName) (*snapshot, error) {
+	id, err := s.target(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.load(ctx, key.Name{Account: a.account, Region: a.region, ID: id})
+	if !errors.Is(err, store.ErrNotFound) {
+		return snap, err
+	}
+	func() {
+		defer s.aliases.lock(a)()
+		s.aliases.drop(a)
+	}()
+	if id, err = s.target(ctx, a); err != nil {
+		return nil, err
+	}
+	return s.load(ctx, key.Name{Account: a.account, Region: a.region, ID: id})
+}

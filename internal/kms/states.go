@@ -1,0 +1,57 @@
+package kms
+
+import (
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// stateRule is a row of the matrix of key states: which states keep an operation from a key. It has one field per column
+// of "Key states of AWS KMS keys" (KMS developer guide) whose answer differs between operations.
+type stateRule struct {
+	Disabled        bool // refused while disabled
+	PendingDeletion bool // refused while pending deletion
+	PendingImport   bool // refused while it waits for material
+	Creating        bool
+	Updating        bool
+	Unavailable     bool
+	OnlyPending     bool // refused unless pending deletion
+}
+
+// The rows of the matrix that operations share.
+var (
+	anyState = stateRule{}
+	usable   = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true, Unavailable: true}
+	settable = stateRule{PendingDeletion: true, PendingImport: true, Creating: true, Updating: true} // EnableKey, DisableKey
+	rotates  = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
+	editable = stateRule{PendingDeletion: true}
+	deletes  = stateRule{PendingDeletion: true, Updating: true}
+	restores = stateRule{OnlyPending: true}
+)
+
+// blocks returns the error with which the key's state keeps the operation from it, or nil.
+func (s stateRule) blocks(k *key.Key) error {
+	pending := k.State == key.PendingDeletion || k.State == key.PendingReplicaDeletion
+	if s.OnlyPending && !pending {
+		return invalidState(k, "is not pending deletion.")
+	}
+	switch {
+	case s.Disabled && k.State == key.Disabled:
+		return wire.Errorf(kmsapi.CodeDisabledException, "%s is disabled.", k.ARN())
+	case s.PendingDeletion && pending:
+		return invalidState(k, "is pending deletion.")
+	case s.PendingImport && k.State == key.PendingImport:
+		return invalidState(k, "is pending import.")
+	case s.Unavailable && k.State == key.Unavailable:
+		return invalidState(k, "is unavailable.")
+	case s.Creating && k.State == key.Creating:
+		return invalidState(k, "is creating.")
+	case s.Updating && k.State == key.Updating:
+		return invalidState(k, "is updating.")
+	}
+	return nil
+}
+
+func invalidState(k *key.Key, is string) error {
+	return wire.Errorf(kmsapi.CodeKMSInvalidStateException, "%s %s", k.ARN(), is)
+}

@@ -1,0 +1,222 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/custody"
+	"github.com/keywright/keywright/internal/custody/soft"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+const (
+	alice  arn.Account = "111122223333"
+	bob    arn.Account = "444455556666"
+	region arn.Region  = "us-east-1"
+)
+
+// world is a service on a real store, with a clock that the test moves.
+type world struct {
+	t          testing.TB
+	dir        string
+	db         *store.DB
+	store      *store.Store
+	service    *kms.Service
+	guard      *guard.Guard
+	audit      *audit.Memory
+	operations map[string]guard.Operation
+	clock      *atomic.Int64 // Unix milliseconds
+	account    arn.Account
+	region     arn.Region
+}
+
+// newWorld makes a service on a store in memory, or in dir.
+func newWorld(t testing.TB, dir string) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, account: alice, region: region, audit: audit.NewMemory(1000), clock: new(atomic.Int64)}
+	w.clock.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
+	w.open()
+	return w
+}
+
+func (w *world) now() time.Time { return time.UnixMilli(w.clock.Load()).UTC() }
+
+// pass moves the clock and lets the service do what is due.
+func (w *world) pass(d time.Duration) {
+	w.t.Helper()
+	w.clock.Add(d.Milliseconds())
+	w.must(w.service.RunDue(context.Background()))
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	ctx := context.Background()
+	db, err := store.Open(ctx, store.Options{Dir: w.dir})
+	w.must(err)
+	w.db = db
+	w.t.Cleanup(func() { _ = db.Close() })
+	keyFile := seal.KeyFile("test", secret.Copy(bytes.Repeat([]byte{7}, 32)))
+	var barrier *seal.Barrier
+	sealed, err := db.Sealed(ctx)
+	if err == nil {
+		barrier, err = seal.Unseal(ctx, sealed, keyFile)
+		w.must(err)
+	} else if errors.Is(err, store.ErrNotInitialized) {
+		barrier, sealed, err = seal.Initialize(ctx, w.now(), keyFile)
+		w.must(err)
+		w.must(db.Initialize(ctx, sealed))
+	}
+	w.must(err)
+	w.store, err = db.Unseal(ctx, barrier)
+	w.must(err)
+	w.guard = guard.New(w.audit, w.now)
+	w.service = kms.New(kms.Config{
+		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: w.now,
+	})
+	w.operations = map[string]guard.Operation{}
+	for _, op := range w.service.Operations() {
+		w.operations[op.Name] = op
+	}
+	w.must(w.store.Update(ctx, func(tx *store.Tx) error {
+		for _, a := range []arn.Account{alice, bob} {
+			if err := tx.PutAccount(&store.Account{ID: a, CreatedAt: w.now()}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// restart closes the store and opens it again, as after a crash of the process.
+func (w *world) restart() {
+	w.t.Helper()
+	w.must(w.db.Close())
+	w.open()
+}
+
+// as returns the same world seen by the root user of another account or in another Region.
+func (w *world) as(a arn.Account, r arn.Region) *world {
+	c := *w
+	c.account, c.region = a, r
+	return &c
+}
+
+// try makes one call: the input goes through JSON, so that it is decoded and validated as from the wire.
+func (w *world) try(name string, in map[string]any) (wire.Output, *wire.Error) {
+	w.t.Helper()
+	op, ok := w.operations[name]
+	if !ok {
+		w.t.Fatalf("no operation %s", name)
+	}
+	input := op.New()
+	if err := decodeInto(in, input.(wire.JSONInput)); err != nil {
+		return nil, err
+	}
+	if err := wire.Validate(input); err != nil {
+		return nil, err
+	}
+	return w.answer(context.Background(), &op, input)
+}
+
+// answer passes a checked input through the guard.
+func (w *world) answer(ctx context.Context, op *guard.Operation, input wire.Input) (wire.Output, *wire.Error) {
+	meta := guard.Meta{RequestID: arn.NewUUID(), Time: w.now(), SourceIP: "127.0.0.1", UserAgent: "test"}
+	return w.guard.Answer(meta, func(c *guard.Call) (wire.Output, error) {
+		c.Service, c.Name, c.Operation, c.Input = op.Service, op.Name, op, input
+		c.Identify(&guard.Caller{Account: w.account, ARN: w.account.Root("aws"), PrincipalID: string(w.account), AccessKeyID: "AKIATEST"}, w.region)
+		return op.Do(ctx, c, input)
+	})
+}
+
+// decodeInto fills an input as from the wire.
+func decodeInto(from map[string]any, input wire.JSONInput) *wire.Error {
+	text, err := json.Marshal(from)
+	if err != nil {
+		panic(err)
+	}
+	return wire.DecodeJSON(text, input)
+}
+
+func jsonInto(text []byte, to any) error { return json.Unmarshal(text, to) }
+
+// do makes a call that must succeed and returns its output.
+func do[Out wire.Output](w *world, name string, in map[string]any) Out {
+	w.t.Helper()
+	out, failure := w.try(name, in)
+	if failure != nil {
+		w.t.Fatalf("%s(%v): %v", name, in, failure)
+	}
+	typed, ok := out.(Out)
+	if !ok {
+		w.t.Fatalf("%s answered %T", name, out)
+	}
+	return typed
+}
+
+// done makes a call without output that must succeed.
+func (w *world) done(name string, in map[string]any) {
+	w.t.Helper()
+	if _, failure := w.try(name, in); failure != nil {
+		w.t.Fatalf("%s(%v): %v", name, in, failure)
+	}
+}
+
+// refused makes a call that must fail with the error "Code: message", or "Code" where there is no message.
+func (w *world) refused(want, name string, in map[string]any) {
+	w.t.Helper()
+	_, failure := w.try(name, in)
+	if failure == nil {
+		w.t.Errorf("%s(%v) succeeded, want %s", name, in, want)
+	} else if failure.Error() != want {
+		w.t.Errorf("%s(%v)\n got %s\nwant %s", name, in, failure, want)
+	}
+}
+
+// lastRecord returns the newest audit record.
+func (w *world) lastRecord() map[string]any {
+	w.t.Helper()
+	all := w.audit.Records()
+	var r map[string]any
+	w.must(json.Unmarshal(all[len(all)-1], &r))
+	return r
+}
+
+// newKey makes a key and returns its id and ARN.
+func (w *world) newKey() (id, keyARN string) {
+	w.t.Helper()
+	m := do[*kmsapi.CreateKeyResponse](w, "CreateKey", map[string]any{}).KeyMetadata
+	return m.KeyID.V, m.ARN.V
+}
+
+func (w *world) encrypt(keyID string, plaintext []byte, context map[string]string) []byte {
+	w.t.Helper()
+	return do[*kmsapi.EncryptResponse](w, "Encrypt", map[string]any{"KeyId": keyID, "Plaintext": plaintext, "EncryptionContext": context}).CiphertextBlob
+}
+
+func (w *world) decrypts(blob, want []byte, context map[string]string) {
+	w.t.Helper()
+	got := do[*kmsapi.DecryptResponse](w, "Decrypt", map[string]any{"CiphertextBlob": blob, "EncryptionContext": context}).Plaintext
+	if !got.Equal(secret.Copy(want)) || !bytes.Equal(got.Expose(), want) {
+		w.t.Errorf("decrypted to something else")
+	}
+}
