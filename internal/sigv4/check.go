@@ -13,6 +13,9 @@ import (
 // form, the service and the terminator, and the day of the request; the time must lie within Window of now or, for a
 // presigned request, not more than Window ahead and not more than Expires behind. It proves nothing about who signed.
 func (a *Auth) Check(service string, now time.Time) *Error {
+	if a.stamp == "" {
+		return ErrMissing() // the zero Auth: Parse has not been there, or has failed
+	}
 	if err := a.checkScope(service); err != nil {
 		return err
 	}

@@ -335,6 +335,10 @@ func TestDateHeader(t *testing.T) {
 
 // Verify does not replace Check: a claim whose time nobody has looked at proves nothing.
 func TestVerifyWithoutCheck(t *testing.T) {
+	var zero sigv4.Auth
+	if err := zero.Check("kms", now); err == nil {
+		t.Error("the zero Auth passes")
+	}
 	r := signed(now)
 	auth, err := sigv4.Parse(r)
 	if err != nil {
