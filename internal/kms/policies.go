@@ -60,7 +60,8 @@ func putKeyPolicy(r *request, in *kmsapi.PutKeyPolicyRequest) error {
 // actionPutKeyPolicy is what the lockout safety check asks of a new policy.
 var actionPutKeyPolicy = guard.NewAction("kms:PutKeyPolicy")
 
-// checkPolicy checks a policy that is to become that of key k, and returns it in the form in which it is kept.
+// checkPolicy checks a policy that is to become that of key k, and returns the text to keep: as it was given, because the
+// printed form of GetKeyPolicy can be longer than what is allowed.
 func (r *request) checkPolicy(k *key.Key, text string, bypass bool) (string, error) {
 	doc, err := policy.Parse(policy.KeyPolicy, []byte(text))
 	var fault *policy.Error
@@ -78,7 +79,7 @@ func (r *request) checkPolicy(k *key.Key, text string, bypass bool) (string, err
 	if !bypass && !r.call.WouldAllow(doc, guard.Resource{Action: actionPutKeyPolicy, ARN: k.ARN(), Key: k, Policy: doc}) {
 		return "", malformedPolicy("The new key policy will not allow you to update the key policy in the future.")
 	}
-	return doc.Text(), nil
+	return text, nil
 }
 
 func malformedPolicy(message string) error {
