@@ -9,6 +9,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/seal"
 )
 
 // Store is the unsealed store. It is safe for concurrent use. Its reads see what was committed when they began; they must
@@ -23,6 +24,9 @@ type Store struct {
 
 // DB returns the DB that was unsealed.
 func (s *Store) DB() *DB { return s.db }
+
+// Barrier returns the barrier that the store was unsealed with.
+func (s *Store) Barrier() *seal.Barrier { return s.verifier.barrier }
 
 func (s *Store) stop() {
 	if s.writer != nil {
