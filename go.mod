@@ -2,6 +2,7 @@ module github.com/keywright/keywright
 
 go 1.26.0
 
+// The tests of modernc.org/sqlite name a version of pprof that module proxies do not serve; nothing of it is linked.
 replace github.com/google/pprof => github.com/google/pprof v0.0.0-20260906184651-6331bc6350fe
 
 require (

@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -17,9 +19,16 @@ import (
 // meanwhile. An existing file is not touched: the error is os.ErrExist, wrapped. The copy is as sealed as the store is: it
 // opens with the seals that the store had.
 func (db *DB) Backup(ctx context.Context, path string) error {
-	return doing("backing up", placeFile(path, func(partial string) error {
+	return doing("backing up", placeFile(path, func(partial string) (err error) {
+		source := db.read
+		if db.path != "" { // a reader's connections refuse to write, even to another file
+			if source, err = sql.Open("sqlite", dsn(db.path, url.Values{"mode": {"rw"}})); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, source.Close()) }()
+		}
 		// SQLite takes an existing file only if it is empty, and keeps its mode.
-		_, err := db.read.ExecContext(ctx, `VACUUM INTO $1`, partial)
+		_, err = source.ExecContext(ctx, `VACUUM INTO $1`, partial)
 		return err
 	}))
 }

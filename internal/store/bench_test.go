@@ -104,3 +104,53 @@ func BenchmarkFailingUpdates(b *testing.B) {
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// BenchmarkReads reads from a store of 100,000 keys: the first page, the last page, a key, the number of keys.
+func BenchmarkReads(b *testing.B) {
+	s := open(b, b.TempDir())
+	ctx := b.Context()
+	var some *key.Key
+	for range 400 {
+		err := s.Update(ctx, func(tx *store.Tx) error {
+			for range 250 {
+				some = aKey()
+				if err := tx.PutKey(some); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, f := range map[string]func() error{
+		"first page": func() error { _, _, err := s.ListKeys(ctx, account, region, "", 100); return err },
+		"last page":  func() error { _, _, err := s.ListKeys(ctx, account, region, "ff", 100); return err },
+		"key":        func() error { _, err := s.GetKey(ctx, some.Name); return err },
+		"count":      func() error { _, err := s.CountKeys(ctx, account, region); return err },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("backup", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			if err := s.DB().Backup(ctx, fmt.Sprintf("%s/%d", b.TempDir(), i)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("verify", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.Verify(ctx, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type Options struct {
 type DB struct {
 	write, read  *sql.DB // the same in memory; write is nil if read-only
 	lock         *Lock
+	path         string // absolute; empty in memory
 	log          *slog.Logger
 	installation string
 
@@ -50,15 +52,20 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		readers = 4
 	}
 	var err error
-	if o.Dir != "" && !o.ReadOnly {
+	if o.Dir != "" {
+		if db.path, err = filepath.Abs(filepath.Join(o.Dir, databaseName)); err != nil {
+			return nil, fmt.Errorf("opening the store: %w", err)
+		}
+	}
+	switch {
+	case o.ReadOnly && o.Dir == "":
+		return nil, errors.New("a store in memory cannot be opened read-only")
+	case o.Dir != "" && !o.ReadOnly:
 		if db.lock, err = LockDir(o.Dir); err != nil {
 			return nil, err
 		}
 	}
-	if o.Dir == "" && o.ReadOnly {
-		return nil, errors.New("a store in memory cannot be opened read-only")
-	}
-	db.write, db.read, err = openPools(o.Dir, o.ReadOnly, readers)
+	db.write, db.read, err = openPools(db.path, o.ReadOnly, readers)
 	if err == nil {
 		policy := schemaIsUpdated
 		if o.ReadOnly {

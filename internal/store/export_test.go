@@ -4,3 +4,15 @@ import "database/sql"
 
 // SQL returns the pool that writes, for tests that do what an attacker could do.
 func SQL(s *Store) *sql.DB { return s.db.write }
+
+// Queries returns the statements that read.
+func Queries() []string { return statements[:firstWrite] }
+
+// The body codec, for the fuzz target and the property tests.
+var (
+	EncodeKey       = encodeKey
+	DecodeKey       = decodeKey
+	DecodeAlias     = decodeAlias
+	DecodeAccount   = decodeAccount
+	DecodeAccessKey = decodeAccessKey
+)

@@ -42,9 +42,10 @@ func dsn(path string, parameters url.Values, pragmas ...string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 
-// pools opens the writer and the readers of the store in dir, which the caller has locked unless it is read-only.
-func openPools(dir string, readOnly bool, readers int) (write, read *sql.DB, err error) {
-	if dir == "" {
+// openPools opens the writer and the readers of a database file, whose directory the caller has locked unless it is
+// read-only. An empty path means a database in memory.
+func openPools(path string, readOnly bool, readers int) (write, read *sql.DB, err error) {
+	if path == "" {
 		// A database in memory belongs to its connection: there is one, and it must stay.
 		write, err = sql.Open("sqlite", "file::memory:?"+strings.SplitN(dsn("", url.Values{"_txlock": {"immediate"}}), "?", 2)[1])
 		if err != nil {
@@ -53,10 +54,6 @@ func openPools(dir string, readOnly bool, readers int) (write, read *sql.DB, err
 		write.SetMaxOpenConns(1)
 		write.SetMaxIdleConns(1)
 		return write, write, nil
-	}
-	path, err := filepath.Abs(filepath.Join(dir, databaseName))
-	if err != nil {
-		return nil, nil, err
 	}
 	if !readOnly {
 		if err := makeFile(path); err != nil {

@@ -61,7 +61,7 @@ func (tx *Tx) save() error {
 	return nil
 }
 
-// scope returns the counter of an account and Region, to be changed in place of the map.
+// counter returns the counter of an account and Region as this update sees it.
 func (tx *Tx) counter(s scope) (counter, error) {
 	if c, ok := tx.counters[s]; ok {
 		return c, nil

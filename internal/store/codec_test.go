@@ -1,0 +1,76 @@
+package store_test
+
+import (
+	"bytes"
+	"os"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/store/storetest"
+)
+
+// golden is a key with every field set, whose body is in testdata: what was written once must stay readable.
+func golden() *key.Key {
+	at := func(n int64) time.Time { return time.UnixMilli(n).UTC() }
+	return &key.Key{
+		Name:      key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"},
+		CreatedAt: at(1), Description: "d", Spec: "S", Usage: "U", Origin: "O", Manager: "M", Service: "s3", State: "T",
+		MultiRegion: true, DeletionAt: at(-2), PendingWindowInDays: 7,
+		Rotation: key.Rotation{Enabled: true, PeriodInDays: 365, Next: at(1790000000123), OnDemand: 3},
+		Policy:   "{}", Tags: []key.Tag{{Key: "k", Value: "v"}},
+		Material: []key.Material{{ID: "aa", CreatedAt: at(4), Wrapped: []byte("w"), RotatedBy: "AUTOMATIC"}},
+	}
+}
+
+func TestGoldenKeyBody(t *testing.T) {
+	want, err := os.ReadFile("testdata/key-body-v1.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := golden()
+	if got := store.EncodeKey(k); !bytes.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got, err := store.DecodeKey(k.Name, want); err != nil || !reflect.DeepEqual(got, k) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestCutBodies(t *testing.T) {
+	body := store.EncodeKey(golden())
+	for i := range body {
+		if _, err := store.DecodeKey(key.Name{}, body[:i]); err == nil {
+			t.Errorf("the first %d of %d octets are a key", i, len(body))
+		}
+	}
+	if _, err := store.DecodeKey(key.Name{}, append(body, 0)); err == nil {
+		t.Error("one octet more is a key")
+	}
+	body[0]++
+	if _, err := store.DecodeKey(key.Name{}, body); err == nil {
+		t.Error("an unknown version is read")
+	}
+}
+
+func FuzzBody(f *testing.F) {
+	f.Add(store.EncodeKey(golden()))
+	f.Add(store.EncodeKey(storetest.Key()))
+	f.Add([]byte{1, 0, 0})
+	f.Add([]byte{1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		_, _ = store.DecodeAlias(key.Alias{}, body) // must not crash
+		_, _ = store.DecodeAccount(store.Account{}, body)
+		_, _ = store.DecodeAccessKey(store.AccessKey{}, body)
+		k, err := store.DecodeKey(key.Name{}, body)
+		if err != nil {
+			return
+		}
+		again, err := store.DecodeKey(key.Name{}, store.EncodeKey(k))
+		if err != nil || !reflect.DeepEqual(again, k) {
+			t.Errorf("%+v became %+v, %v", k, again, err)
+		}
+	})
+}
