@@ -4,7 +4,7 @@
 The outputs come from pyca/cryptography (KBKDFHMAC); each is then computed again with OpenSSL 3 (`openssl kdf KBKDF`)
 and the script stops if the two differ. Inputs come from SHA-256 of a counter, so that the file is the same every time.
 
-Needs: python3 with the package cryptography (48.0.0 made the committed file), openssl 3 on the path.
+Needs: python3 with the package cryptography (50.0.2 made the committed file), openssl 3 on the path.
 """
 import hashlib
 import json

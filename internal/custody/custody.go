@@ -38,7 +38,7 @@ type Engine interface {
 	// Open unwraps material that Generate made for this key. A wrapped form that was altered, or is another key's, is
 	// an error.
 	Open(k *key.Key, m *key.Material) (Material, error)
-	// Rewrap opens a wrapped form and wraps it again under the newest domain key.
+	// Rewrap returns the material wrapped under the newest domain key: m.Wrapped itself if it is so already.
 	Rewrap(k *key.Key, m *key.Material) (wrapped []byte, err error)
 }
 
@@ -173,16 +173,12 @@ func (k *Key) open(i int) (Material, error) {
 	return m, nil
 }
 
-// Rewrap returns a copy of the key whose materials are wrapped under the newest domain key. It shows no material to its
-// caller and needs no permit.
-func (c *Custody) Rewrap(k *key.Key) (*key.Key, error) {
-	k = k.Clone()
-	for i := range k.Material {
-		wrapped, err := c.engine.Rewrap(k, &k.Material[i])
-		if err != nil {
-			return nil, fmt.Errorf("rewrapping the material of %s: %w", k.ARN(), err)
-		}
-		k.Material[i].Wrapped = wrapped
+// Rewrap wraps one generation of a key's material again, if it is not wrapped under the newest domain key; otherwise it
+// returns what it has. It shows no material to its caller and needs no permit.
+func (c *Custody) Rewrap(k *key.Key, m *key.Material) ([]byte, error) {
+	wrapped, err := c.engine.Rewrap(k, m)
+	if err != nil {
+		return nil, fmt.Errorf("rewrapping the material of %s: %w", k.ARN(), err)
 	}
-	return k, nil
+	return wrapped, nil
 }

@@ -102,7 +102,7 @@ func verifyTable[R any](w *verification, t table[R], count *int64, check func(R)
 
 // Rewrap wraps one generation of a key's material with the newest domain key. It returns m.Wrapped itself if that is what
 // it is wrapped with. It is the custody's, which alone knows what the wrapping binds.
-type Rewrap func(n key.Name, m key.Material) ([]byte, error)
+type Rewrap func(k *key.Key, m *key.Material) ([]byte, error)
 
 // Rekey writes every row again that is tagged, or whose secret or material is wrapped, with an old domain key, and returns
 // how many it wrote. It works in small updates beside others; after an interruption call it again. A row that does not
@@ -236,7 +236,7 @@ func (tx *Tx) rekeyKey(r keyRow, rewrap Rewrap, checkOnly bool) (bool, error) {
 	}
 	stale := v.barrier.StaleTag(seal.Row, r.tag)
 	for i := range k.Material { // k is ours alone: it was just decoded
-		wrapped, err := rewrap(k.Name, k.Material[i])
+		wrapped, err := rewrap(k, &k.Material[i])
 		if err != nil {
 			return false, fmt.Errorf("re-wrapping material of %s: %w", k.ARN(), err)
 		}

@@ -268,16 +268,14 @@ func rewrap(t *testing.T, open func(*testing.T) custody.Engine) {
 	k := newKey(t, c)
 	grow(t, c, k)
 	blob := encrypt(t, c, k, []byte("x"), nil)
-	fresh, err := c.Rewrap(k)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for i := range k.Material {
-		if bytes.Equal(fresh.Material[i].Wrapped, k.Material[i].Wrapped) || fresh.Material[i].ID != k.Material[i].ID {
-			t.Errorf("generation %d was not wrapped again", i)
+		wrapped, err := c.Rewrap(k, &k.Material[i])
+		if err != nil {
+			t.Fatal(err)
 		}
+		k.Material[i].Wrapped = wrapped
 	}
-	if got, _, err := decrypt(t, c, fresh, blob, nil); err != nil || string(got.Expose()) != "x" {
+	if got, _, err := decrypt(t, c, k, blob, nil); err != nil || string(got.Expose()) != "x" {
 		t.Errorf("after rewrapping: %v", err)
 	}
 }

@@ -90,6 +90,9 @@ func (e *Engine) Open(k *key.Key, m *key.Material) (custody.Material, error) {
 
 // Rewrap implements custody.Engine.
 func (e *Engine) Rewrap(k *key.Key, m *key.Material) ([]byte, error) {
+	if !e.barrier.Stale(seal.Material, m.Wrapped) {
+		return m.Wrapped, nil
+	}
 	material, err := e.unwrap(k, m)
 	if err != nil {
 		return nil, err

@@ -42,6 +42,36 @@ func TestOnlySymmetricKeys(t *testing.T) {
 	}
 }
 
+func TestRewrapAfterDomainKeyRotation(t *testing.T) {
+	b := root(t.Context(), t.Fatal)()
+	e := soft.New(b)
+	k := &key.Key{Name: key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"}, Spec: key.SymmetricDefault}
+	id, wrapped, err := e.Generate(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &key.Material{ID: id, Wrapped: wrapped}
+	if same, err := e.Rewrap(k, m); err != nil || !bytes.Equal(same, wrapped) {
+		t.Errorf("wrapped again under the same domain key: %v", err)
+	}
+	if err := b.RotateDomainKeys(time.Now(), func([]seal.DomainKey) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := e.Rewrap(k, m)
+	if err != nil || bytes.Equal(fresh, wrapped) || b.Stale(seal.Material, fresh) {
+		t.Errorf("not wrapped under the new domain key: %v", err)
+	}
+	for _, w := range [][]byte{wrapped, fresh} {
+		if _, err := e.Open(k, &key.Material{ID: id, Wrapped: w}); err != nil {
+			t.Error(err)
+		}
+	}
+	wrapped[len(wrapped)-1] ^= 1
+	if _, err := e.Rewrap(k, m); err == nil {
+		t.Error("a damaged wrapping was wrapped again")
+	}
+}
+
 func BenchmarkEngine(b *testing.B) {
 	custodytest.Bench(b, func(ctx context.Context) custody.Engine { return soft.New(root(ctx, b.Fatal)()) })
 }

@@ -31,7 +31,8 @@ func (w wrapping) open(n key.Name, m key.Material) string {
 }
 
 // rewrap is a store.Rewrap.
-func (w wrapping) rewrap(n key.Name, m key.Material) ([]byte, error) {
+func (w wrapping) rewrap(k *key.Key, m *key.Material) ([]byte, error) {
+	n := k.Name
 	if !w.b.Stale(seal.Material, m.Wrapped) {
 		return m.Wrapped, nil
 	}
@@ -86,11 +87,11 @@ func testRekey(t *testing.T, h Harness) {
 	}
 	// Interrupted half-way, it goes on where it was.
 	calls := 0
-	done, err := s.Rekey(ctx, func(n key.Name, m key.Material) ([]byte, error) {
+	done, err := s.Rekey(ctx, func(k *key.Key, m *key.Material) ([]byte, error) {
 		if calls++; calls > 200 {
 			return nil, errRefused
 		}
-		return w.rewrap(n, m)
+		return w.rewrap(k, m)
 	})
 	if !errors.Is(err, errRefused) || done == 0 {
 		t.Errorf("interrupted: %d rows, %v", done, err)
