@@ -157,7 +157,7 @@ func report(results []result, rounds int, length time.Duration) string {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = io.WriteString(w, "case\tconnections\tnull req/s\tkeywright req/s\tratio\tfloor\tlowest\thighest\tnull µs CPU\tkeywright µs CPU\tCPU ratio\tanswers\tinspected\t\n")
 	for _, r := range results {
-		fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.1f\t%.1f\t%.2f\t%d\t%d\t\n", r.name, r.connections, r.null, r.keywright, r.ratio, r.floor, r.lowest, r.highest, r.nullCPU, r.keyCPU, r.cpuRatio, r.answers, r.inspected)
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.1f\t%.1f\t%.2f\t%d\t%d\t\n", r.name, r.connections, r.null, r.keywright, r.ratio, r.floor, r.lowest, r.highest, r.nullCPU, r.keyCPU, r.cpuRatio, r.answers, r.inspected)
 	}
 	_ = w.Flush()
 	b.WriteString("```\n")

@@ -149,8 +149,10 @@ func overTheWire(t *testing.T, req *http.Request, body []byte) *sigv4.Request {
 		t.Fatalf("body: %v", err)
 	}
 	path, query, _ := strings.Cut(got.RequestURI, "?")
-	return &sigv4.Request{Method: got.Method, Path: path, RawQuery: query, Host: got.Host,
-		Header: sigv4.AppendFields(nil, got.Header), Body: read}
+	return &sigv4.Request{
+		Method: got.Method, Path: path, RawQuery: query, Host: got.Host,
+		Header: sigv4.AppendFields(nil, got.Header), Body: read,
+	}
 }
 
 // change returns a copy of r with one octet or line changed, or nil if the draw changed nothing that a signature covers.

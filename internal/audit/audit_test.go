@@ -3,6 +3,7 @@ package audit_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -86,7 +87,7 @@ func TestAppendInBothDurabilities(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := l.Append([]byte("{}")); err != audit.ErrClosed {
+		if err := l.Append([]byte("{}")); !errors.Is(err, audit.ErrClosed) {
 			t.Errorf("Append after Close: %v", err)
 		}
 	}

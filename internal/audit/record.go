@@ -143,8 +143,13 @@ func (id *Identity) appendJSON(b []byte) []byte {
 	b = append(b, '{')
 	first := true
 	for _, m := range [...]struct{ name, value string }{
-		{"type", id.Type}, {"principalId", id.PrincipalID}, {"arn", id.ARN}, {"accountId", id.AccountID},
-		{"accessKeyId", id.AccessKeyID}, {"userName", id.UserName}, {"invokedBy", id.InvokedBy},
+		{"type", id.Type},
+		{"principalId", id.PrincipalID},
+		{"arn", id.ARN},
+		{"accountId", id.AccountID},
+		{"accessKeyId", id.AccessKeyID},
+		{"userName", id.UserName},
+		{"invokedBy", id.InvokedBy},
 	} {
 		if m.value == "" {
 			continue

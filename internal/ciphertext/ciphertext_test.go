@@ -3,6 +3,7 @@ package ciphertext_test
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 
@@ -61,7 +62,7 @@ func TestParseRefuses(t *testing.T) {
 		"magic": change(0, 'k'), "version": change(2, 2), "flags": change(3, 2), "account": change(4, 1),
 		"a real service's blob": append([]byte{1, 2, 2, 0, 0x78}, good...),
 	} {
-		if _, _, err := ciphertext.Parse(blob); err != ciphertext.ErrInvalid {
+		if _, _, err := ciphertext.Parse(blob); !errors.Is(err, ciphertext.ErrInvalid) {
 			t.Errorf("%s: %v, want ErrInvalid", name, err)
 		}
 	}

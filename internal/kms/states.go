@@ -20,7 +20,6 @@ type stateRule struct {
 
 // The rows of the matrix that operations share.
 var (
-	anyState = stateRule{}
 	usable   = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true, Unavailable: true}
 	settable = stateRule{PendingDeletion: true, PendingImport: true, Creating: true, Updating: true} // EnableKey, DisableKey
 	rotates  = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}

@@ -46,8 +46,13 @@ func (s stateRule) words() string {
 		on   bool
 		word string
 	}{
-		{s.Disabled, "disabled"}, {s.PendingDeletion, "pending deletion"}, {s.PendingImport, "pending import"}, {s.Creating, "creating"},
-		{s.Updating, "updating"}, {s.Unavailable, "unavailable"}, {s.OnlyPending, "not pending deletion"},
+		{s.Disabled, "disabled"},
+		{s.PendingDeletion, "pending deletion"},
+		{s.PendingImport, "pending import"},
+		{s.Creating, "creating"},
+		{s.Updating, "updating"},
+		{s.Unavailable, "unavailable"},
+		{s.OnlyPending, "not pending deletion"},
 	} {
 		if c.on {
 			w = append(w, c.word)

@@ -219,10 +219,12 @@ var actionGroups = []group{
 		deny alice kms:ScheduleKeyDeletion
 		none alice kms:Encrypt`,
 		on("Deny", `"Action":"kms:ScheduleKeyDeletion"`, star)),
-	{"statement that is no list", policy.SessionPolicy,
+	{
+		"statement that is no list", policy.SessionPolicy,
 		`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`, `
 		allow alice kms:Encrypt
-		none alice s3:Get`},
+		none alice s3:Get`,
+	},
 	{"boundary", policy.BoundaryPolicy, document(on("Allow", `"Action":["kms:Encrypt"]`, star)), `
 		allow alice kms:Encrypt
 		none alice kms:Decrypt`},
@@ -539,12 +541,16 @@ var variableGroups = []group{
 		allow alice kms:Encrypt aws:PrincipalArn=arn:aws:iam::111122223333:user/a aws:ResourceAccount=111122223333
 		none alice kms:Encrypt aws:PrincipalArn=arn:aws:iam::444455556666:user/a aws:ResourceAccount=111122223333`,
 		when(`"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::${aws:ResourceAccount}:user/*"}`)),
-	{"the older version has no variables", policy.IdentityPolicy,
+	{
+		"the older version has no variables", policy.IdentityPolicy,
 		`{"Version":"2008-10-17","Statement":[` + when(`"StringEquals":{"x:y":"${aws:username}"}`) + `]}`, `
 		none alice kms:Encrypt x:y=alice aws:username=alice
-		allow alice kms:Encrypt x:y=${aws:username}`},
-	{"no version is the older one", policy.IdentityPolicy,
+		allow alice kms:Encrypt x:y=${aws:username}`,
+	},
+	{
+		"no version is the older one", policy.IdentityPolicy,
 		`{"Statement":[` + when(`"StringEquals":{"x:y":"${aws:username}"}`) + `]}`, `
 		none alice kms:Encrypt x:y=alice aws:username=alice
-		allow alice kms:Encrypt x:y=${aws:username}`},
+		allow alice kms:Encrypt x:y=${aws:username}`,
+	},
 }

@@ -34,10 +34,14 @@ var callers = map[string]*policy.Principal{
 	"root":   {Type: policy.AccountRoot, Account: account, ARN: "arn:aws:iam::111122223333:root"},
 	"alice":  {Type: policy.User, Account: account, ARN: "arn:aws:iam::111122223333:user/alice", ID: "AIDAALICE00000000001"},
 	"bob":    {Type: policy.User, Account: account, ARN: "arn:aws:iam::111122223333:user/team/bob", ID: "AIDABOB0000000000001"},
-	"ops": {Type: policy.RoleSession, Account: account, ARN: "arn:aws:sts::111122223333:assumed-role/ops/monday",
-		RoleARN: "arn:aws:iam::111122223333:role/ops", ID: "AROAOPS0000000000001"},
-	"ops2": {Type: policy.RoleSession, Account: account, ARN: "arn:aws:sts::111122223333:assumed-role/ops/tuesday",
-		RoleARN: "arn:aws:iam::111122223333:role/ops", ID: "AROAOPS0000000000001"},
+	"ops": {
+		Type: policy.RoleSession, Account: account, ARN: "arn:aws:sts::111122223333:assumed-role/ops/monday",
+		RoleARN: "arn:aws:iam::111122223333:role/ops", ID: "AROAOPS0000000000001",
+	},
+	"ops2": {
+		Type: policy.RoleSession, Account: account, ARN: "arn:aws:sts::111122223333:assumed-role/ops/tuesday",
+		RoleARN: "arn:aws:iam::111122223333:role/ops", ID: "AROAOPS0000000000001",
+	},
 	"fed":       {Type: policy.FederatedUser, Account: account, ARN: "arn:aws:sts::111122223333:federated-user/fay"},
 	"stranger":  {Type: policy.User, Account: "444455556666", ARN: "arn:aws:iam::444455556666:user/alice", ID: "AIDASTRANGER00000001"},
 	"otherroot": {Type: policy.AccountRoot, Account: "444455556666", ARN: "arn:aws:iam::444455556666:root"},

@@ -17,11 +17,15 @@ import (
 var (
 	someActions    = []string{"kms:Encrypt", "kms:Decrypt", "kms:*", "kms:?ncrypt", "*", "kms:GenerateDataKey*"}
 	someResources  = []string{"*", keyARN, "arn:aws:kms:*:*:key/*", "arn:aws:kms:us-east-1:${aws:PrincipalAccount}:*"}
-	somePrincipals = []string{`"*"`, `{"AWS":"111122223333"}`, `{"AWS":"arn:aws:iam::111122223333:user/alice"}`,
-		`{"AWS":["arn:aws:iam::111122223333:role/ops","444455556666"]}`, `{"Service":"s3.amazonaws.com"}`}
-	someConditions = []string{`{}`, `{"StringEquals":{"kms:ViaService":"a"}}`, `{"StringNotLike":{"kms:ViaService":["b*","c"]}}`,
+	somePrincipals = []string{
+		`"*"`, `{"AWS":"111122223333"}`, `{"AWS":"arn:aws:iam::111122223333:user/alice"}`,
+		`{"AWS":["arn:aws:iam::111122223333:role/ops","444455556666"]}`, `{"Service":"s3.amazonaws.com"}`,
+	}
+	someConditions = []string{
+		`{}`, `{"StringEquals":{"kms:ViaService":"a"}}`, `{"StringNotLike":{"kms:ViaService":["b*","c"]}}`,
 		`{"Null":{"kms:ViaService":"true"}}`, `{"ForAnyValue:StringEquals":{"aws:TagKeys":["a","b"]}}`,
-		`{"ForAllValues:StringLikeIfExists":{"aws:TagKeys":"a*"},"Bool":{"aws:SecureTransport":"true"}}`}
+		`{"ForAllValues:StringLikeIfExists":{"aws:TagKeys":"a*"},"Bool":{"aws:SecureTransport":"true"}}`,
+	}
 )
 
 func drawStatement(t *rapid.T, effect string) string {

@@ -22,7 +22,7 @@ func TestParseErrors(t *testing.T) {
 		statement = `{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}`
 		mine      = `{"Effect":"Allow","Action":"kms:*","Resource":"*"}`
 	)
-	in := func(statements ...string) string { return document(statements...) }
+	in := document
 	with := func(condition string) string {
 		return in(`{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":` + condition + `}`)
 	}
@@ -236,8 +236,13 @@ func TestPrincipals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []policy.Named{{0, "AWS", "111122223333"}, {0, "AWS", "arn:aws:iam::111122223333:user/a"},
-		{1, "Service", "s3.amazonaws.com"}, {1, "Federated", "f"}, {1, "CanonicalUser", "c"}}
+	want := []policy.Named{
+		{0, "AWS", "111122223333"},
+		{0, "AWS", "arn:aws:iam::111122223333:user/a"},
+		{1, "Service", "s3.amazonaws.com"},
+		{1, "Federated", "f"},
+		{1, "CanonicalUser", "c"},
+	}
 	if got := d.Principals(); !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
@@ -283,8 +288,10 @@ func TestExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := d.Evaluate(&policy.Request{Principal: callers["alice"], Action: "kms:Encrypt", Resource: keyARN, Explain: true,
-		Context: facts{"a:b": {"false"}, "kms:viaservice": {"z"}}})
+	got := d.Evaluate(&policy.Request{
+		Principal: callers["alice"], Action: "kms:Encrypt", Resource: keyARN, Explain: true,
+		Context: facts{"a:b": {"false"}, "kms:viaservice": {"z"}},
+	})
 	if got.Effect != policy.Allow || got.Match != policy.MatchAccount || len(got.Reasons) != 6 {
 		t.Fatalf("got %+v", got)
 	}

@@ -48,12 +48,16 @@ func readVectors(t testing.TB) (v vectors, sealed seal.Sealed) {
 	}
 	created := time.UnixMilli(v.CreatedMs).UTC()
 	for _, s := range v.Seals {
-		sealed.Seals = append(sealed.Seals, seal.Record{ID: s.ID, Kind: seal.Kind(s.Kind), Name: s.Name, RootID: v.RootID,
-			CreatedAt: created, Params: s.Params, Wrapped: s.Wrapped})
+		sealed.Seals = append(sealed.Seals, seal.Record{
+			ID: s.ID, Kind: seal.Kind(s.Kind), Name: s.Name, RootID: v.RootID,
+			CreatedAt: created, Params: s.Params, Wrapped: s.Wrapped,
+		})
 	}
 	for _, k := range v.DomainKeys {
-		sealed.DomainKeys = append(sealed.DomainKeys, seal.DomainKey{Domain: domain(t, k.Domain), Version: k.Version,
-			RootID: v.RootID, CreatedAt: created, Wrapped: k.Wrapped})
+		sealed.DomainKeys = append(sealed.DomainKeys, seal.DomainKey{
+			Domain: domain(t, k.Domain), Version: k.Version,
+			RootID: v.RootID, CreatedAt: created, Wrapped: k.Wrapped,
+		})
 	}
 	return v, sealed
 }

@@ -199,10 +199,10 @@ func (s *scratch) appendQuery(b []byte, raw string, presigned bool) ([]byte, boo
 func appendRecoded(b []byte, s string) ([]byte, bool) {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		switch {
-		case c == '+':
+		switch c {
+		case '+':
 			c = ' '
-		case c == '%':
+		case '%':
 			if i+2 >= len(s) || unhex[s[i+1]] < 0 || unhex[s[i+2]] < 0 {
 				return b, false
 			}

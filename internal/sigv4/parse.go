@@ -18,8 +18,10 @@ func Parse(req *Request) (Auth, *Error) {
 	case n > 1:
 		return Auth{}, &Error{IncompleteSignature, "The request has more than one Authorization header."}
 	case n == 1 && presigned:
-		return Auth{}, &Error{IncompleteSignature,
-			"Only one of the Authorization header and the query string may carry a signature."}
+		return Auth{}, &Error{
+			IncompleteSignature,
+			"Only one of the Authorization header and the query string may carry a signature.",
+		}
 	case presigned:
 		return parseQuery(req)
 	case n == 1:
@@ -199,8 +201,13 @@ func parseQuery(req *Request) (Auth, *Error) {
 		name string
 		into *string
 	}{
-		{queryAlgorithm, &algorithm}, {queryCredential, &credential}, {queryDate, &stamp}, {queryExpires, &expires},
-		{querySignedHeaders, &a.SignedHeaders}, {querySignature, &a.signature}, {querySecurityToken, &a.Token},
+		{queryAlgorithm, &algorithm},
+		{queryCredential, &credential},
+		{queryDate, &stamp},
+		{queryExpires, &expires},
+		{querySignedHeaders, &a.SignedHeaders},
+		{querySignature, &a.signature},
+		{querySecurityToken, &a.Token},
 	}
 	for raw := req.RawQuery; raw != ""; {
 		var part string

@@ -29,8 +29,10 @@ type vector struct {
 }
 
 func (v *vector) request() *sigv4.Request {
-	r := &sigv4.Request{Method: v.Request.Method, Path: v.Request.Path, RawQuery: v.Request.Query, Host: v.Request.Host,
-		Body: []byte(v.Request.Body)}
+	r := &sigv4.Request{
+		Method: v.Request.Method, Path: v.Request.Path, RawQuery: v.Request.Query, Host: v.Request.Host,
+		Body: []byte(v.Request.Body),
+	}
 	for _, h := range v.Request.Headers {
 		r.Header = append(r.Header, sigv4.Field{Name: h[0], Value: h[1]})
 	}

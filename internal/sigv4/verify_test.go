@@ -95,21 +95,29 @@ func TestHeaderForm(t *testing.T) {
 		{"nothing", func(r *sigv4.Request) { dropHeader(r, "Authorization") }, "MissingAuthenticationTokenException: Missing Authentication Token"},
 		{"basic", auth(func(string) string { return "Basic dGVzdDp0ZXN0" }), "MissingAuthenticationTokenException: Missing Authentication Token"},
 		{"asymmetric", auth(replace("HMAC", "ECDSA-P256")), incomplete + "Unsupported AWS 'algorithm': 'AWS4-ECDSA-P256-SHA256'."},
-		{"algorithm only", auth(func(string) string { return sigv4.Algorithm }),
+		{
+			"algorithm only", auth(func(string) string { return sigv4.Algorithm }),
 			incomplete + "Authorization header requires 'Credential' parameter. Authorization header requires 'Signature' parameter. " +
-				"Authorization header requires 'SignedHeaders' parameter." + hashTail},
+				"Authorization header requires 'SignedHeaders' parameter." + hashTail,
+		},
 		{"no credential", auth(replace("Credential", "Cred")), incomplete + "Authorization header requires 'Credential' parameter." + hashTail},
 		{"no signature", auth(replace(", Signature", ", Sig")), incomplete + "Authorization header requires 'Signature' parameter." + hashTail},
 		{"no signed headers", auth(replace("SignedHeaders", "Signed")), incomplete + "Authorization header requires 'SignedHeaders' parameter." + hashTail},
-		{"no date", func(r *sigv4.Request) { dropHeader(r, "X-Amz-Date") },
-			incomplete + "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header." + hashTail},
+		{
+			"no date", func(r *sigv4.Request) { dropHeader(r, "X-Amz-Date") },
+			incomplete + "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header." + hashTail,
+		},
 		{"two credentials", auth(func(s string) string { return s + ", Credential=x" }), incomplete + "Authorization header requires exactly one 'Credential' parameter."},
 		{"two headers", add("authorization", sigv4.Algorithm), incomplete + "The request has more than one Authorization header."},
 		{"two dates", add("x-amz-date", "20261123T040030Z"), incomplete + "The request repeats its date"},
-		{"bad date", func(r *sigv4.Request) { setHeader(r, "X-Amz-Date", func(string) string { return "yesterday" }) },
-			incomplete + "Date must be in ISO-8601 'basic format'. Got 'yesterday'. See http://en.wikipedia.org/wiki/ISO_8601"},
-		{"impossible date", func(r *sigv4.Request) { setHeader(r, "X-Amz-Date", func(string) string { return "20260231T000000Z" }) },
-			incomplete + "Date must be in ISO-8601 'basic format'."},
+		{
+			"bad date", func(r *sigv4.Request) { setHeader(r, "X-Amz-Date", func(string) string { return "yesterday" }) },
+			incomplete + "Date must be in ISO-8601 'basic format'. Got 'yesterday'. See http://en.wikipedia.org/wiki/ISO_8601",
+		},
+		{
+			"impossible date", func(r *sigv4.Request) { setHeader(r, "X-Amz-Date", func(string) string { return "20260231T000000Z" }) },
+			incomplete + "Date must be in ISO-8601 'basic format'.",
+		},
 		{"four elements", auth(replace("/aws4_request", "")), incomplete + "Credential must have exactly 5 slash-delimited elements, e.g. " +
 			"keyid/date/region/service/term, got 'AKIAEXAMPLE/20261123/eu-west-1/kms'"},
 		{"six elements", auth(replace("/kms/", "/kms/x/")), incomplete + "Credential must have exactly 5"},
@@ -117,13 +125,17 @@ func TestHeaderForm(t *testing.T) {
 		{"no Region", auth(replace("eu-west-1", "")), invalid + "Credential should be scoped to a valid region. "},
 		{"other Region", auth(replace("eu-west-1", "eu-west-2")), mismatch},
 		{"other service", auth(replace("/kms/", "/sts/")), invalid + "Credential should be scoped to correct service: 'kms'. "},
-		{"other terminator", auth(replace("aws4_request", "aws5")),
-			invalid + "Credential should be scoped with a valid terminator: 'aws4_request', not 'aws5'."},
+		{
+			"other terminator", auth(replace("aws4_request", "aws5")),
+			invalid + "Credential should be scoped with a valid terminator: 'aws4_request', not 'aws5'.",
+		},
 		{"other day", auth(replace("/20261123/", "/20261122/")), invalid + "Date in Credential scope does not match YYYYMMDD " +
 			"from ISO-8601 version of date from HTTP: '20261122' != '20261123', from '20261123T040030Z'."},
-		{"all of the scope", auth(replace("20261123/eu-west-1/kms/aws4_request", "1/-/s/t")),
+		{
+			"all of the scope", auth(replace("20261123/eu-west-1/kms/aws4_request", "1/-/s/t")),
 			invalid + "Credential should be scoped to a valid region. Credential should be scoped to correct service: 'kms'. " +
-				"Credential should be scoped with a valid terminator: 'aws4_request', not 't'. Date in Credential scope"},
+				"Credential should be scoped with a valid terminator: 'aws4_request', not 't'. Date in Credential scope",
+		},
 		{"host not signed", auth(replace("host;", "")), invalid + "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."},
 		{"date not signed", auth(replace("x-amz-date;", "")), invalid + "'x-amz-date' must be a 'SignedHeader'"},
 		{"target not signed", auth(replace(";x-amz-target", "")), invalid + "'x-amz-target' must be a 'SignedHeader'"},
@@ -150,8 +162,10 @@ func TestHeaderForm(t *testing.T) {
 			i := strings.Index(s, "Signature=") + len("Signature=")
 			return s[:i] + strings.ToUpper(s[i:])
 		}), mismatch},
-		{"both forms", func(r *sigv4.Request) { r.RawQuery = "X-Amz-Signature=x" },
-			incomplete + "Only one of the Authorization header and the query string may carry a signature."},
+		{
+			"both forms", func(r *sigv4.Request) { r.RawQuery = "X-Amz-Signature=x" },
+			incomplete + "Only one of the Authorization header and the query string may carry a signature.",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -198,15 +212,23 @@ func TestWindow(t *testing.T) {
 	}{
 		{"5 min old", signed(now.Add(-5 * time.Minute)), ""},
 		{"5 min ahead", signed(now.Add(5 * time.Minute)), ""},
-		{"older", signed(now.Add(-301 * time.Second)),
-			"InvalidSignatureException: Signature expired: 20261123T035529Z is now earlier than 20261123T035530Z (20261123T040030Z - 5 min.)"},
-		{"further ahead", signed(now.Add(301 * time.Second)),
-			"InvalidSignatureException: Signature not yet current: 20261123T040531Z is still later than 20261123T040530Z (20261123T040030Z + 5 min.)"},
+		{
+			"older", signed(now.Add(-301 * time.Second)),
+			"InvalidSignatureException: Signature expired: 20261123T035529Z is now earlier than 20261123T035530Z (20261123T040030Z - 5 min.)",
+		},
+		{
+			"further ahead", signed(now.Add(301 * time.Second)),
+			"InvalidSignatureException: Signature not yet current: 20261123T040531Z is still later than 20261123T040530Z (20261123T040030Z + 5 min.)",
+		},
 		{"presigned, last second", presigned(now.Add(-time.Hour), time.Hour), ""},
-		{"presigned, over", presigned(now.Add(-3601*time.Second), time.Hour),
-			"InvalidSignatureException: Signature expired: 20261123T030029Z is now earlier than 20261123T030030Z (20261123T040030Z - 60 min.)"},
-		{"presigned, short and over", presigned(now.Add(-2*time.Second), time.Second),
-			"InvalidSignatureException: Signature expired: 20261123T040028Z is now earlier than 20261123T040029Z (20261123T040030Z - 1 sec.)"},
+		{
+			"presigned, over", presigned(now.Add(-3601*time.Second), time.Hour),
+			"InvalidSignatureException: Signature expired: 20261123T030029Z is now earlier than 20261123T030030Z (20261123T040030Z - 60 min.)",
+		},
+		{
+			"presigned, short and over", presigned(now.Add(-2*time.Second), time.Second),
+			"InvalidSignatureException: Signature expired: 20261123T040028Z is now earlier than 20261123T040029Z (20261123T040030Z - 1 sec.)",
+		},
 		{"presigned, too early", presigned(now.Add(6*time.Minute), time.Hour), "InvalidSignatureException: Signature not yet current: "},
 		{"presigned, longest", presigned(now.Add(-sigv4.MaxExpires), sigv4.MaxExpires), ""},
 	}
@@ -241,8 +263,10 @@ func TestQueryForm(t *testing.T) {
 		{"life too long", query("Expires=60", "Expires=604801"), incomplete + "X-Amz-Expires"},
 		{"life below nothing", query("Expires=60", "Expires=-1"), incomplete + "X-Amz-Expires"},
 		{"no life", query("X-Amz-Expires=60&", ""), incomplete + "AWS query-string parameters must include: 'X-Amz-Expires'. Re-examine the query-string parameters."},
-		{"only a signature", func(r *sigv4.Request) { r.RawQuery = "X%2DAmz-Signature=x" },
-			incomplete + "AWS query-string parameters must include: 'X-Amz-Algorithm'. AWS query-string parameters must include: 'X-Amz-Credential'."},
+		{
+			"only a signature", func(r *sigv4.Request) { r.RawQuery = "X%2DAmz-Signature=x" },
+			incomplete + "AWS query-string parameters must include: 'X-Amz-Algorithm'. AWS query-string parameters must include: 'X-Amz-Credential'.",
+		},
 		{"parameter twice", func(r *sigv4.Request) { r.RawQuery += "&X-Amz-Date=20261123T040030Z" }, incomplete + "AWS query-string parameter 'X-Amz-Date' must appear once"},
 		{"other algorithm", query("AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1"), incomplete + "Unsupported AWS 'algorithm': 'AWS4-HMAC-SHA1'."},
 		{"bad date", query("X-Amz-Date=2026", "X-Amz-Date=x026"), incomplete + "Date must be in ISO-8601 'basic format'."},
@@ -265,7 +289,7 @@ func TestHeaderInQuery(t *testing.T) {
 		"x-amz-target=TrentService%2EDescribeKey":                                 "",
 		"X-Amz-Target=TrentService.Decrypt":                                       "InvalidSignatureException: 'x-amz-target' must be",
 		"X-Amz-Target=TrentService.DescribeKey&X-Amz-Target=TrentService.Decrypt": "InvalidSignatureException: 'x-amz-target' must be",
-		"X-Amz-Target=%zz":                                                        "InvalidSignatureException: 'x-amz-target' must be",
+		"X-Amz-Target=%zz": "InvalidSignatureException: 'x-amz-target' must be",
 	} {
 		r := kmsRequest()
 		unsigned := *r
@@ -447,7 +471,8 @@ func FuzzVerify(f *testing.F) {
 	unknown := sigv4.NewSigningKeys(4)
 	f.Fuzz(func(t *testing.T, method, path, query, host, authorization, date, extra string, body []byte) {
 		r := &sigv4.Request{Method: method, Path: path, RawQuery: query, Host: host, Body: body, Header: []sigv4.Field{
-			{Name: "X-Amz-Target", Value: extra}, {Name: "Content-Type", Value: extra}}}
+			{Name: "X-Amz-Target", Value: extra}, {Name: "Content-Type", Value: extra},
+		}}
 		if authorization != "" {
 			r.Header = append(r.Header, sigv4.Field{Name: "Authorization", Value: authorization})
 		}

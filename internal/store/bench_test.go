@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -36,7 +37,7 @@ func unseal(t testing.TB, db *store.DB) *store.Store {
 	t.Helper()
 	sealed, err := db.Sealed(t.Context())
 	var b *seal.Barrier
-	if err == store.ErrNotInitialized {
+	if errors.Is(err, store.ErrNotInitialized) {
 		b, sealed, err = seal.Initialize(t.Context(), time.Now(), testSeal())
 		if err == nil {
 			err = db.Initialize(t.Context(), sealed)

@@ -126,7 +126,7 @@ func (r *bodyReader) time() time.Time {
 }
 
 // version reads the first octet and accepts one value.
-func (r *bodyReader) version(want byte) {
+func (r *bodyReader) version(want byte) { //nolint:unparam // every body has a version of its own, all in their first
 	r.bad = r.octet() != want || r.bad
 }
 

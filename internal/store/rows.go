@@ -159,8 +159,10 @@ func (v *verifier) alias(ctx context.Context, q querier, r aliasRow) (*key.Alias
 	if err := v.verify(ctx, q, "aliases", r.primaryKey(), r.data(), r.tag); err != nil {
 		return nil, err
 	}
-	a, err := decodeAlias(key.Alias{Account: arn.Account(r.account), Region: arn.Region(r.region),
-		Name: arn.AliasName(r.name), Target: arn.KeyID(r.target)}, r.body)
+	a, err := decodeAlias(key.Alias{
+		Account: arn.Account(r.account), Region: arn.Region(r.region),
+		Name: arn.AliasName(r.name), Target: arn.KeyID(r.target),
+	}, r.body)
 	if err != nil {
 		return nil, v.corrupt("aliases", r.primaryKey())
 	}
@@ -182,8 +184,10 @@ func (v *verifier) accessKey(ctx context.Context, q querier, r accessKeyRow) (*A
 	if err := v.verify(ctx, q, "access_keys", r.primaryKey(), r.data(), r.tag); err != nil {
 		return nil, err
 	}
-	k, err := decodeAccessKey(AccessKey{ID: r.id, Account: arn.Account(r.account), Principal: r.principal,
-		Status: AccessKeyStatus(r.status)}, r.body)
+	k, err := decodeAccessKey(AccessKey{
+		ID: r.id, Account: arn.Account(r.account), Principal: r.principal,
+		Status: AccessKeyStatus(r.status),
+	}, r.body)
 	if err != nil {
 		return nil, v.corrupt("access_keys", r.primaryKey())
 	}
@@ -199,7 +203,8 @@ func (v *verifier) accessKey(ctx context.Context, q querier, r accessKeyRow) (*A
 
 // verified reads one row with read and makes the noun of it with check.
 func verified[R, T any](ctx context.Context, q querier, scan func(*sql.Rows) (R, error),
-	check func(context.Context, querier, R) (T, error), s statement, args ...any) (T, error) {
+	check func(context.Context, querier, R) (T, error), s statement, args ...any,
+) (T, error) {
 	r, err := one(ctx, q, scan, s, args...)
 	if err != nil {
 		var zero T
@@ -211,7 +216,8 @@ func verified[R, T any](ctx context.Context, q querier, scan func(*sql.Rows) (R,
 // verifiedAll is verified for many rows. One that does not verify makes the whole list fail: a list without it would be
 // a forgery too.
 func verifiedAll[R, T any](ctx context.Context, q querier, scan func(*sql.Rows) (R, error),
-	check func(context.Context, querier, R) (T, error), s statement, args ...any) ([]T, error) {
+	check func(context.Context, querier, R) (T, error), s statement, args ...any,
+) ([]T, error) {
 	rows, err := collect(ctx, q, scan, s, args...)
 	if err != nil {
 		return nil, err

@@ -342,8 +342,10 @@ func writeForEver(t *testing.T, dir string) {
 			for {
 				k := aKey()
 				err := s.Update(t.Context(), func(tx *store.Tx) error {
-					return errors.Join(tx.PutKey(k), tx.InsertAlias(&key.Alias{Account: k.Account, Region: k.Region,
-						Name: arn.AliasName("alias/" + string(k.ID)), Target: k.ID}))
+					return errors.Join(tx.PutKey(k), tx.InsertAlias(&key.Alias{
+						Account: k.Account, Region: k.Region,
+						Name: arn.AliasName("alias/" + string(k.ID)), Target: k.ID,
+					}))
 				})
 				if err != nil {
 					fmt.Println(err)

@@ -51,11 +51,15 @@ func benchmarkEncode(b *testing.B, out wire.Output) {
 }
 
 func BenchmarkEncodeEncrypt64(b *testing.B) {
-	benchmarkEncode(b, &kmsapi.EncryptResponse{CiphertextBlob: make([]byte, 160), KeyID: wire.Some(benchARN),
-		EncryptionAlgorithm: wire.Some(kmsapi.EncryptionAlgorithmSpecSymmetricDefault)})
+	benchmarkEncode(b, &kmsapi.EncryptResponse{
+		CiphertextBlob: make([]byte, 160), KeyID: wire.Some(benchARN),
+		EncryptionAlgorithm: wire.Some(kmsapi.EncryptionAlgorithmSpecSymmetricDefault),
+	})
 }
 
 func BenchmarkEncodeDecrypt4096(b *testing.B) {
-	benchmarkEncode(b, &kmsapi.DecryptResponse{Plaintext: secret.Take(make([]byte, 4096)), KeyID: wire.Some(benchARN),
-		EncryptionAlgorithm: wire.Some(kmsapi.EncryptionAlgorithmSpecSymmetricDefault)})
+	benchmarkEncode(b, &kmsapi.DecryptResponse{
+		Plaintext: secret.Take(make([]byte, 4096)), KeyID: wire.Some(benchARN),
+		EncryptionAlgorithm: wire.Some(kmsapi.EncryptionAlgorithmSpecSymmetricDefault),
+	})
 }

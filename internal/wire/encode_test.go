@@ -22,23 +22,39 @@ func TestAppendOutput(t *testing.T) {
 		{"no output shape", nil, ``},
 		{"empty output shape", &kmsapi.ConnectCustomKeyStoreResponse{}, `{}`},
 		{"nothing set", &kmsapi.EncryptResponse{}, `{}`},
-		{"blob, text and enum", &kmsapi.EncryptResponse{CiphertextBlob: []byte{0xfb, 0xff}, KeyID: wire.Some("k,\"\\\n\x01é"),
-			EncryptionAlgorithm: wire.Some(kmsapi.EncryptionAlgorithmSpecSymmetricDefault)},
-			`{"CiphertextBlob":"+/8=","KeyId":"k,\"\\\n\u0001é","EncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`},
-		{"empty text and blob are there", &kmsapi.EncryptResponse{CiphertextBlob: []byte{}, KeyID: wire.Some("")},
-			`{"CiphertextBlob":"","KeyId":""}`},
+		{
+			"blob, text and enum", &kmsapi.EncryptResponse{
+				CiphertextBlob: []byte{0xfb, 0xff}, KeyID: wire.Some("k,\"\\\n\x01é"),
+				EncryptionAlgorithm: wire.Some(kmsapi.EncryptionAlgorithmSpecSymmetricDefault),
+			},
+			`{"CiphertextBlob":"+/8=","KeyId":"k,\"\\\n\u0001é","EncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`,
+		},
+		{
+			"empty text and blob are there", &kmsapi.EncryptResponse{CiphertextBlob: []byte{}, KeyID: wire.Some("")},
+			`{"CiphertextBlob":"","KeyId":""}`,
+		},
 		{"secret", &kmsapi.DecryptResponse{Plaintext: secret.FromString("hi")}, `{"Plaintext":"aGk="}`},
-		{"false and zero are there", &kmsapi.ListKeysResponse{Truncated: wire.Some(false), Keys: []kmsapi.KeyListEntry{}},
-			`{"Keys":[],"Truncated":false}`},
-		{"lists", &kmsapi.ListKeysResponse{Keys: []kmsapi.KeyListEntry{{KeyID: wire.Some("a")}, {KeyARN: wire.Some("b")}, {}}},
-			`{"Keys":[{"KeyId":"a"},{"KeyArn":"b"},{}]}`},
+		{
+			"false and zero are there", &kmsapi.ListKeysResponse{Truncated: wire.Some(false), Keys: []kmsapi.KeyListEntry{}},
+			`{"Keys":[],"Truncated":false}`,
+		},
+		{
+			"lists", &kmsapi.ListKeysResponse{Keys: []kmsapi.KeyListEntry{{KeyID: wire.Some("a")}, {KeyARN: wire.Some("b")}, {}}},
+			`{"Keys":[{"KeyId":"a"},{"KeyArn":"b"},{}]}`,
+		},
 		{"list of texts", &kmsapi.ListKeyPoliciesResponse{PolicyNames: []string{"default", "x"}}, `{"PolicyNames":["default","x"]}`},
-		{"nested, number and time", &kmsapi.DescribeKeyResponse{KeyMetadata: &kmsapi.KeyMetadata{
-			CreationDate: wire.Some(time.UnixMilli(1732320000123)), PendingDeletionWindowInDays: wire.Some(int32(7))}},
-			`{"KeyMetadata":{"CreationDate":1732320000.123,"PendingDeletionWindowInDays":7}}`},
-		{"map", &kmsapi.ListGrantsResponse{Grants: []kmsapi.GrantListEntry{{Constraints: &kmsapi.GrantConstraints{
-			EncryptionContextSubset: map[string]string{"a": "b"}}}}},
-			`{"Grants":[{"Constraints":{"EncryptionContextSubset":{"a":"b"}}}]}`},
+		{
+			"nested, number and time", &kmsapi.DescribeKeyResponse{KeyMetadata: &kmsapi.KeyMetadata{
+				CreationDate: wire.Some(time.UnixMilli(1732320000123)), PendingDeletionWindowInDays: wire.Some(int32(7)),
+			}},
+			`{"KeyMetadata":{"CreationDate":1732320000.123,"PendingDeletionWindowInDays":7}}`,
+		},
+		{
+			"map", &kmsapi.ListGrantsResponse{Grants: []kmsapi.GrantListEntry{{Constraints: &kmsapi.GrantConstraints{
+				EncryptionContextSubset: map[string]string{"a": "b"},
+			}}}},
+			`{"Grants":[{"Constraints":{"EncryptionContextSubset":{"a":"b"}}}]}`,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -15,8 +15,10 @@ func TestJSONErrors(t *testing.T) {
 		status int
 		body   string
 	}{
-		{wire.Errorf(kmsapi.CodeNotFoundException, "Key '%s' does not exist", "arn"), 400,
-			`{"__type":"NotFoundException","message":"Key 'arn' does not exist"}`},
+		{
+			wire.Errorf(kmsapi.CodeNotFoundException, "Key '%s' does not exist", "arn"), 400,
+			`{"__type":"NotFoundException","message":"Key 'arn' does not exist"}`,
+		},
 		{wire.Bare(kmsapi.CodeInvalidCiphertextException), 400, `{"__type":"InvalidCiphertextException"}`},
 		{wire.Errorf(wire.CodeValidation, ""), 400, `{"__type":"ValidationException","message":""}`},
 		{wire.Errorf(wire.CodeValidation, `%d%% "sure"`, 100), 400, `{"__type":"ValidationException","message":"100% \"sure\""}`},

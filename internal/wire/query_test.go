@@ -94,29 +94,42 @@ func TestXMLAnswers(t *testing.T) {
 		out     wire.Output
 		want    string
 	}{
-		{&stsapi.Service, "GetCallerIdentity", &stsapi.GetCallerIdentityResponse{UserID: wire.Some("1"), Account: wire.Some("1"), ARN: wire.Some("arn:aws:iam::1:root")},
+		{
+			&stsapi.Service, "GetCallerIdentity", &stsapi.GetCallerIdentityResponse{UserID: wire.Some("1"), Account: wire.Some("1"), ARN: wire.Some("arn:aws:iam::1:root")},
 			`<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult><UserId>1</UserId>` +
 				`<Account>1</Account><Arn>arn:aws:iam::1:root</Arn></GetCallerIdentityResult><ResponseMetadata><RequestId>id</RequestId>` +
-				`</ResponseMetadata></GetCallerIdentityResponse>`},
-		{&stsapi.Service, "GetSessionToken", &stsapi.GetSessionTokenResponse{Credentials: &stsapi.Credentials{
-			SecretAccessKey: secret.FromString("a&b"), Expiration: wire.Some(time.UnixMilli(1732320000000))}},
+				`</ResponseMetadata></GetCallerIdentityResponse>`,
+		},
+		{
+			&stsapi.Service, "GetSessionToken", &stsapi.GetSessionTokenResponse{Credentials: &stsapi.Credentials{
+				SecretAccessKey: secret.FromString("a&b"), Expiration: wire.Some(time.UnixMilli(1732320000000)),
+			}},
 			`<GetSessionTokenResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetSessionTokenResult><Credentials>` +
 				`<SecretAccessKey>a&amp;b</SecretAccessKey><Expiration>2024-11-23T00:00:00Z</Expiration></Credentials></GetSessionTokenResult>` +
-				`<ResponseMetadata><RequestId>id</RequestId></ResponseMetadata></GetSessionTokenResponse>`},
-		{&iamapi.Service, "DeleteUser", nil,
+				`<ResponseMetadata><RequestId>id</RequestId></ResponseMetadata></GetSessionTokenResponse>`,
+		},
+		{
+			&iamapi.Service, "DeleteUser", nil,
 			`<DeleteUserResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><ResponseMetadata><RequestId>id</RequestId>` +
-				`</ResponseMetadata></DeleteUserResponse>`},
-		{&iamapi.Service, "GetAccountSummary", &iamapi.GetAccountSummaryResponse{SummaryMap: map[string]int32{"Users": 3}},
+				`</ResponseMetadata></DeleteUserResponse>`,
+		},
+		{
+			&iamapi.Service, "GetAccountSummary", &iamapi.GetAccountSummaryResponse{SummaryMap: map[string]int32{"Users": 3}},
 			`<GetAccountSummaryResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><GetAccountSummaryResult><SummaryMap><entry>` +
 				`<key>Users</key><value>3</value></entry></SummaryMap></GetAccountSummaryResult><ResponseMetadata><RequestId>id</RequestId>` +
-				`</ResponseMetadata></GetAccountSummaryResponse>`},
-		{&iamapi.Service, "ListAccountAliases", &iamapi.ListAccountAliasesResponse{AccountAliases: []string{"a"}, IsTruncated: wire.Some(false)},
+				`</ResponseMetadata></GetAccountSummaryResponse>`,
+		},
+		{
+			&iamapi.Service, "ListAccountAliases", &iamapi.ListAccountAliasesResponse{AccountAliases: []string{"a"}, IsTruncated: wire.Some(false)},
 			`<ListAccountAliasesResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><ListAccountAliasesResult><AccountAliases>` +
 				`<member>a</member></AccountAliases><IsTruncated>false</IsTruncated></ListAccountAliasesResult><ResponseMetadata>` +
-				`<RequestId>id</RequestId></ResponseMetadata></ListAccountAliasesResponse>`},
-		{&iamapi.Service, "ListUsers", &iamapi.ListUsersResponse{Users: []iamapi.User{{UserName: wire.Some("u")}}},
+				`<RequestId>id</RequestId></ResponseMetadata></ListAccountAliasesResponse>`,
+		},
+		{
+			&iamapi.Service, "ListUsers", &iamapi.ListUsersResponse{Users: []iamapi.User{{UserName: wire.Some("u")}}},
 			`<ListUsersResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><ListUsersResult><Users><member><UserName>u</UserName>` +
-				`</member></Users></ListUsersResult><ResponseMetadata><RequestId>id</RequestId></ResponseMetadata></ListUsersResponse>`},
+				`</member></Users></ListUsersResult><ResponseMetadata><RequestId>id</RequestId></ResponseMetadata></ListUsersResponse>`,
+		},
 	}
 	for _, test := range tests {
 		op, ok := test.service.Operation(test.op)

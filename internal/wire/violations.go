@@ -49,8 +49,10 @@ func (v *Violations) Err() *Error {
 	case 1:
 		return &Error{Code: CodeValidation, Message: "1 validation error detected: " + v.found[0]}
 	default:
-		return &Error{Code: CodeValidation,
-			Message: strconv.Itoa(n) + " validation errors detected: " + strings.Join(v.found, "; ")}
+		return &Error{
+			Code:    CodeValidation,
+			Message: strconv.Itoa(n) + " validation errors detected: " + strings.Join(v.found, "; "),
+		}
 	}
 }
 

@@ -27,72 +27,116 @@ func TestMessagesOfKMS(t *testing.T) {
 		name, op, body, want string
 	}{
 		{"all well", "Encrypt", `{"KeyId":"alias/a","Plaintext":"AA=="}`, ""},
-		{"null", "DescribeKey", `{}`,
-			"1 validation error detected: Value null at 'keyId" + failed + "Member must not be null"},
-		{"null written out", "DescribeKey", `{"KeyId":null}`,
-			"1 validation error detected: Value null at 'keyId" + failed + "Member must not be null"},
-		{"length before pattern", "DescribeKey", `{"KeyId":""}`,
+		{
+			"null", "DescribeKey", `{}`,
+			"1 validation error detected: Value null at 'keyId" + failed + "Member must not be null",
+		},
+		{
+			"null written out", "DescribeKey", `{"KeyId":null}`,
+			"1 validation error detected: Value null at 'keyId" + failed + "Member must not be null",
+		},
+		{
+			"length before pattern", "DescribeKey", `{"KeyId":""}`,
 			"2 validation errors detected: Value '' at 'keyId" + failed + "Member must have length greater than or equal to 1; " +
-				`Value '' at 'keyId` + failed + `Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
-		{"pattern", "DescribeKey", `{"KeyId":"sch\u00f6n"}`,
+				`Value '' at 'keyId` + failed + `Member must satisfy regular expression pattern: ^\p{ASCII}+$`,
+		},
+		{
+			"pattern", "DescribeKey", `{"KeyId":"sch\u00f6n"}`,
 			"1 validation error detected: Value 'schön' at 'keyId" + failed +
-				`Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
-		{"null sensitive blob", "Encrypt", `{"KeyId":"k"}`,
-			"1 validation error detected: Value at 'plaintext" + failed + "Member must not be null"},
-		{"null blob", "Decrypt", `{}`,
-			"1 validation error detected: Value null at 'ciphertextBlob" + failed + "Member must not be null"},
+				`Member must satisfy regular expression pattern: ^\p{ASCII}+$`,
+		},
+		{
+			"null sensitive blob", "Encrypt", `{"KeyId":"k"}`,
+			"1 validation error detected: Value at 'plaintext" + failed + "Member must not be null",
+		},
+		{
+			"null blob", "Decrypt", `{}`,
+			"1 validation error detected: Value null at 'ciphertextBlob" + failed + "Member must not be null",
+		},
 		{"null blob allowed", "Decrypt", `{"DryRun":true,"DryRunModifiers":["IGNORE_CIPHERTEXT"]}`, ""},
-		{"short blob allowed by no modifier", "ReEncrypt",
+		{
+			"short blob allowed by no modifier", "ReEncrypt",
 			`{"CiphertextBlob":"","DestinationKeyId":"k","DryRunModifiers":["IGNORE_CIPHERTEXT"]}`,
-			"1 validation error detected: Value at 'ciphertextBlob" + failed + "Member must have length greater than or equal to 1"},
-		{"null signature and message", "Verify", `{"KeyId":"k","SigningAlgorithm":"ECDSA_SHA_256"}`,
+			"1 validation error detected: Value at 'ciphertextBlob" + failed + "Member must have length greater than or equal to 1",
+		},
+		{
+			"null signature and message", "Verify", `{"KeyId":"k","SigningAlgorithm":"ECDSA_SHA_256"}`,
 			"2 validation errors detected: Value at 'message" + failed + "Member must not be null; " +
-				"Value null at 'signature" + failed + "Member must not be null"},
-		{"empty plaintext", "Encrypt", `{"KeyId":"k","Plaintext":""}`,
-			"1 validation error detected: Value at 'plaintext" + failed + "Member must have length greater than or equal to 1"},
-		{"number low", "ListKeys", `{"Limit":0}`,
-			"1 validation error detected: Value '0' at 'limit" + failed + "Member must have value greater than or equal to 1"},
-		{"number high", "GenerateRandom", `{"NumberOfBytes":1025}`,
-			"1 validation error detected: Value '1025' at 'numberOfBytes" + failed + "Member must have value less than or equal to 1024"},
-		{"enum", "Encrypt", `{"KeyId":"k","Plaintext":"AA==","EncryptionAlgorithm":"ROT13"}`,
+				"Value null at 'signature" + failed + "Member must not be null",
+		},
+		{
+			"empty plaintext", "Encrypt", `{"KeyId":"k","Plaintext":""}`,
+			"1 validation error detected: Value at 'plaintext" + failed + "Member must have length greater than or equal to 1",
+		},
+		{
+			"number low", "ListKeys", `{"Limit":0}`,
+			"1 validation error detected: Value '0' at 'limit" + failed + "Member must have value greater than or equal to 1",
+		},
+		{
+			"number high", "GenerateRandom", `{"NumberOfBytes":1025}`,
+			"1 validation error detected: Value '1025' at 'numberOfBytes" + failed + "Member must have value less than or equal to 1024",
+		},
+		{
+			"enum", "Encrypt", `{"KeyId":"k","Plaintext":"AA==","EncryptionAlgorithm":"ROT13"}`,
 			"1 validation error detected: Value 'ROT13' at 'encryptionAlgorithm" + failed +
-				"Member must satisfy enum value set: [RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT]"},
-		{"enum of signatures", "Sign", `{"KeyId":"k","Message":"AA==","SigningAlgorithm":"x"}`,
+				"Member must satisfy enum value set: [RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT]",
+		},
+		{
+			"enum of signatures", "Sign", `{"KeyId":"k","Message":"AA==","SigningAlgorithm":"x"}`,
 			"1 validation error detected: Value 'x' at 'signingAlgorithm" + failed +
-				"Member must satisfy enum value set: [" + signingAlgorithms + "]"},
+				"Member must satisfy enum value set: [" + signingAlgorithms + "]",
+		},
 		{"taken though not printed", "Sign", `{"KeyId":"k","Message":"AA==","SigningAlgorithm":"SYMMETRIC_DEFAULT"}`, ""},
-		{"enum of MACs", "GenerateMac", `{"KeyId":"k","Message":"AA==","MacAlgorithm":"x"}`,
+		{
+			"enum of MACs", "GenerateMac", `{"KeyId":"k","Message":"AA==","MacAlgorithm":"x"}`,
 			"1 validation error detected: Value 'x' at 'macAlgorithm" + failed +
-				"Member must satisfy enum value set: [HMAC_SHA_384, HMAC_SHA_256, HMAC_SHA_224, HMAC_SHA_512]"},
-		{"enum of data keys", "GenerateDataKey", `{"KeyId":"k","KeySpec":"AES_512"}`,
+				"Member must satisfy enum value set: [HMAC_SHA_384, HMAC_SHA_256, HMAC_SHA_224, HMAC_SHA_512]",
+		},
+		{
+			"enum of data keys", "GenerateDataKey", `{"KeyId":"k","KeySpec":"AES_512"}`,
 			"1 validation error detected: Value 'AES_512' at 'keySpec" + failed +
-				"Member must satisfy enum value set: [" + dataKeySpecs + "]"},
+				"Member must satisfy enum value set: [" + dataKeySpecs + "]",
+		},
 		{"data key taken", "GenerateDataKey", `{"KeyId":"k","KeySpec":"AES_256"}`, ""},
-		{"list index", "TagResource", `{"KeyId":"k","Tags":[{"TagKey":"a","TagValue":"b"},{"TagKey":"","TagValue":"` + long + `"}]}`,
+		{
+			"list index", "TagResource", `{"KeyId":"k","Tags":[{"TagKey":"a","TagValue":"b"},{"TagKey":"","TagValue":"` + long + `"}]}`,
 			"2 validation errors detected: Value '' at 'tags.2.member.tagKey" + failed +
 				"Member must have length greater than or equal to 1; Value '" + long + "' at 'tags.2.member.tagValue" + failed +
-				"Member must have length less than or equal to 256"},
-		{"null in a list", "TagResource", `{"KeyId":"k","Tags":[{"TagValue":"b"}]}`,
-			"1 validation error detected: Value null at 'tags.1.member.tagKey" + failed + "Member must not be null"},
+				"Member must have length less than or equal to 256",
+		},
+		{
+			"null in a list", "TagResource", `{"KeyId":"k","Tags":[{"TagValue":"b"}]}`,
+			"1 validation error detected: Value null at 'tags.1.member.tagKey" + failed + "Member must not be null",
+		},
 		{"length counts characters", "TagResource", `{"KeyId":"k","Tags":[{"TagKey":"a","TagValue":"` + strings.Repeat("ü", 256) + `"}]}`, ""},
 		{"empty description", "UpdateKeyDescription", `{"KeyId":"k","Description":""}`, ""},
-		{"list length", "DescribeKey", `{"KeyId":"k","GrantTokens":["a","b","c","d","e","f","g","h","i","j","k"]}`,
+		{
+			"list length", "DescribeKey", `{"KeyId":"k","GrantTokens":["a","b","c","d","e","f","g","h","i","j","k"]}`,
 			"1 validation error detected: Value '[a, b, c, d, e, f, g, h, i, j, k]' at 'grantTokens" + failed +
-				"Member must have length less than or equal to 10"},
-		{"list element", "DescribeKey", `{"KeyId":"k","GrantTokens":["a",""]}`,
+				"Member must have length less than or equal to 10",
+		},
+		{
+			"list element", "DescribeKey", `{"KeyId":"k","GrantTokens":["a",""]}`,
 			"1 validation error detected: Value '[a, ]' at 'grantTokens" + failed +
 				"Member must satisfy constraint: [Member must have length less than or equal to 8192, " +
-				"Member must have length greater than or equal to 1]"},
-		{"nested", "GenerateDataKey", `{"KeyId":"k","KeySpec":"AES_256","Recipient":{"AttestationDocument":""}}`,
+				"Member must have length greater than or equal to 1]",
+		},
+		{
+			"nested", "GenerateDataKey", `{"KeyId":"k","KeySpec":"AES_256","Recipient":{"AttestationDocument":""}}`,
 			"1 validation error detected: Value at 'recipient.attestationDocument" + failed +
-				"Member must have length greater than or equal to 1"},
-		{"secret text not shown", "CreateCustomKeyStore", `{"CustomKeyStoreName":"s","KeyStorePassword":"hush"}`,
-			"1 validation error detected: Value at 'keyStorePassword" + failed + "Member must have length greater than or equal to 7"},
-		{"several members in model order", "CreateAlias", `{"TargetKeyId":"","AliasName":"a b"}`,
+				"Member must have length greater than or equal to 1",
+		},
+		{
+			"secret text not shown", "CreateCustomKeyStore", `{"CustomKeyStoreName":"s","KeyStorePassword":"hush"}`,
+			"1 validation error detected: Value at 'keyStorePassword" + failed + "Member must have length greater than or equal to 7",
+		},
+		{
+			"several members in model order", "CreateAlias", `{"TargetKeyId":"","AliasName":"a b"}`,
 			`3 validation errors detected: Value 'a b' at 'aliasName` + failed +
 				`Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$; Value '' at 'targetKeyId` + failed +
 				`Member must have length greater than or equal to 1; Value '' at 'targetKeyId` + failed +
-				`Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
+				`Member must satisfy regular expression pattern: ^\p{ASCII}+$`,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -150,8 +194,10 @@ func TestMapMessages(t *testing.T) {
 	}{
 		{map[string]string{"a": "b"}, ""},
 		{nil, "1 validation error detected: Value null at 'context" + failed + "Member must not be null"},
-		{map[string]string{"a": "b", "c": "d"},
-			"1 validation error detected: Value at 'context" + failed + "Member must have length less than or equal to 1"},
+		{
+			map[string]string{"a": "b", "c": "d"},
+			"1 validation error detected: Value at 'context" + failed + "Member must have length less than or equal to 1",
+		},
 		{map[string]string{"": "b"}, "1 validation error detected: Value at 'context" + failed + "Map keys must satisfy constraint: " + bounds},
 		{map[string]string{"a": "bcd"}, "1 validation error detected: Value at 'context" + failed + "Map value must satisfy constraint: " + bounds},
 	}

@@ -111,15 +111,19 @@ func Key() *key.Key {
 }
 
 func alias(k *key.Key, name string) *key.Alias {
-	return &key.Alias{Account: k.Account, Region: k.Region, Name: arn.AliasName("alias/" + name), Target: k.ID,
-		CreatedAt: moment, UpdatedAt: moment.Add(time.Hour)}
+	return &key.Alias{
+		Account: k.Account, Region: k.Region, Name: arn.AliasName("alias/" + name), Target: k.ID,
+		CreatedAt: moment, UpdatedAt: moment.Add(time.Hour),
+	}
 }
 
 func anAccount() *store.Account { return &store.Account{ID: account, Name: "first", CreatedAt: moment} }
 
 func anAccessKey(id string) *store.AccessKey {
-	return &store.AccessKey{ID: id, Account: account, Principal: account.Root("aws"), Status: store.AccessKeyActive,
-		CreatedAt: moment, Secret: secret.FromString("the secret of " + id)}
+	return &store.AccessKey{
+		ID: id, Account: account, Principal: account.Root("aws"), Status: store.AccessKeyActive,
+		CreatedAt: moment, Secret: secret.FromString("the secret of " + id),
+	}
 }
 
 // update runs updates that must succeed.
@@ -315,8 +319,11 @@ func testDeleteKey(t *testing.T, h Harness) {
 		t.Errorf("aliases left: %v, %v", list, err)
 	}
 	changes, err := s.ChangesSince(ctx, account, region, 5, 10)
-	want := []store.Change{{N: 6, Kind: store.ChangedAlias, Ref: "alias/a"}, {N: 7, Kind: store.ChangedAlias, Ref: "alias/b"},
-		{N: 8, Kind: store.ChangedKey, Ref: string(k.ID)}}
+	want := []store.Change{
+		{N: 6, Kind: store.ChangedAlias, Ref: "alias/a"},
+		{N: 7, Kind: store.ChangedAlias, Ref: "alias/b"},
+		{N: 8, Kind: store.ChangedKey, Ref: string(k.ID)},
+	}
 	if err != nil || !slices.Equal(changes, want) {
 		t.Errorf("changes %v, %v", changes, err)
 	}

@@ -25,7 +25,9 @@ type authenticated struct {
 }
 
 var tables = []authenticated{
-	{"accounts", 1, []string{"account", "body", "tag"},
+	{
+		"accounts", 1,
+		[]string{"account", "body", "tag"},
 		func(ctx context.Context, s *store.Store, pk []any) error {
 			_, err := s.GetAccount(ctx, arn.Account(text(pk[0])))
 			return err
@@ -33,14 +35,20 @@ var tables = []authenticated{
 		func(ctx context.Context, s *store.Store) []error {
 			_, err := s.ListAccounts(ctx)
 			return []error{err}
-		}},
-	{"access_keys", 1, []string{"access_key_id", "account", "principal", "status", "sealed", "body", "tag"},
+		},
+	},
+	{
+		"access_keys", 1,
+		[]string{"access_key_id", "account", "principal", "status", "sealed", "body", "tag"},
 		func(ctx context.Context, s *store.Store, pk []any) error {
 			_, err := s.GetAccessKey(ctx, text(pk[0]))
 			return err
 		},
-		func(ctx context.Context, s *store.Store) []error { return nil }},
-	{"keys", 3, []string{"account", "region", "key_id", "body", "tag"},
+		func(context.Context, *store.Store) []error { return nil },
+	},
+	{
+		"keys", 3,
+		[]string{"account", "region", "key_id", "body", "tag"},
 		func(ctx context.Context, s *store.Store, pk []any) error {
 			n := key.Name{Account: arn.Account(text(pk[0])), Region: arn.Region(text(pk[1])), ID: arn.KeyID(text(pk[2]))}
 			_, err := s.GetKey(ctx, n)
@@ -53,13 +61,17 @@ var tables = []authenticated{
 			}
 			return err
 		},
-		func(ctx context.Context, s *store.Store) []error { return nil }},
-	{"aliases", 3, []string{"account", "region", "name", "target", "body", "tag"},
+		func(context.Context, *store.Store) []error { return nil },
+	},
+	{
+		"aliases", 3,
+		[]string{"account", "region", "name", "target", "body", "tag"},
 		func(ctx context.Context, s *store.Store, pk []any) error {
 			_, err := s.GetAlias(ctx, arn.Account(text(pk[0])), arn.Region(text(pk[1])), arn.AliasName(text(pk[2])))
 			return err
 		},
-		func(ctx context.Context, s *store.Store) []error { return nil }},
+		func(context.Context, *store.Store) []error { return nil },
+	},
 }
 
 func text(v any) string {
@@ -249,8 +261,11 @@ func testMovedRows(t *testing.T, h Harness) {
 	exec(t, db, setKey, bodyTwo, tagTwo, string(two.ID))
 
 	const copyKey = "INSERT INTO keys (account, region, key_id, due_ms, body, tag) VALUES ($1, $2, $3, NULL, $4, $5)"
-	for _, n := range []key.Name{{Account: account, Region: region, ID: arn.NewKeyID(false)},
-		{Account: "444455556666", Region: region, ID: one.ID}, {Account: account, Region: "eu-west-1", ID: one.ID}} {
+	for _, n := range []key.Name{
+		{Account: account, Region: region, ID: arn.NewKeyID(false)},
+		{Account: "444455556666", Region: region, ID: one.ID},
+		{Account: account, Region: "eu-west-1", ID: one.ID},
+	} {
 		exec(t, db, copyKey, string(n.Account), string(n.Region), string(n.ID), bodyOne, tagOne)
 		if _, err := s.GetKey(ctx, n); !isCorrupt(err) {
 			t.Errorf("a copy at %v: %v", n, err)
