@@ -39,6 +39,7 @@ func serveNull() {
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(filler[:len(body)])
 	}), ReadHeaderTimeout: time.Minute}
 	log.Fatal(server.Serve(l))

@@ -14,6 +14,12 @@ type Fields struct {
 	buf []byte
 }
 
+// Reset forgets everything but memory.
+func (f *Fields) Reset() { f.buf = f.buf[:0] }
+
+// Empty reports whether nothing was added.
+func (f *Fields) Empty() bool { return len(f.buf) == 0 }
+
 func (f *Fields) name(n string) {
 	if len(f.buf) == 0 {
 		f.buf = append(f.buf, '{')
@@ -85,7 +91,7 @@ func (f *Fields) Object(name string, fill func(*Fields)) {
 	f.name(name)
 	var inner Fields
 	fill(&inner)
-	f.buf = append(f.buf, inner.object()...)
+	f.buf = inner.appendObject(f.buf)
 }
 
 // Objects adds a list of n objects; fill describes the one with the index.
@@ -98,17 +104,18 @@ func (f *Fields) Objects(name string, n int, fill func(i int, f *Fields)) {
 		}
 		var inner Fields
 		fill(i, &inner)
-		f.buf = append(f.buf, inner.object()...)
+		f.buf = inner.appendObject(f.buf)
 	}
 	f.buf = append(f.buf, ']')
 }
 
-// object returns the JSON text, {} when nothing was added.
-func (f *Fields) object() []byte {
+// appendObject appends the JSON text, {} when nothing was added.
+func (f *Fields) appendObject(b []byte) []byte {
 	if len(f.buf) == 0 {
-		return []byte("{}")
+		return append(b, "{}"...)
 	}
-	return append(f.buf, '}')
+	b = append(b, f.buf...)
+	return append(b, '}')
 }
 
 // appendString appends s as a JSON string (RFC 8259). Octets that are no UTF-8 become U+FFFD, so that a caller cannot

@@ -184,5 +184,5 @@ func nullable(b []byte, f *Fields) []byte {
 	if f == nil {
 		return append(b, "null"...)
 	}
-	return append(b, f.object()...)
+	return f.appendObject(b)
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -109,6 +110,14 @@ func (c *Custody) Bind(k *key.Key) (*Key, error) {
 	return b, nil
 }
 
+// work is the memory that one message needs besides its blob, used again. Nothing in it is secret.
+type work struct {
+	header ciphertext.Header
+	aad    []byte
+}
+
+var works = sync.Pool{New: func() any { return new(work) }}
+
 // Encrypt returns the ciphertext blob of plaintext under the key's current material.
 func (k *Key) Encrypt(p guard.Permit, plaintext []byte, context map[string]string) ([]byte, error) {
 	if !p.Allows(guard.UseEncrypt, k.key.Name) {
@@ -122,12 +131,13 @@ func (k *Key) Encrypt(p guard.Permit, plaintext []byte, context map[string]strin
 	if err != nil {
 		return nil, err
 	}
-	h := ciphertext.Header{Account: k.key.Account, Key: k.key.ID, Material: k.opened[current].id}
-	_, _ = rand.Read(h.Nonce[:])
-	blob := h.Append(make([]byte, 0, ciphertext.Overhead+len(plaintext)))
-	var room [256]byte
-	aad := ciphertext.AppendAssociatedData(room[:0], blob, context)
-	blob, err = m.Seal(blob, &h.Nonce, plaintext, aad)
+	w := works.Get().(*work)
+	defer works.Put(w)
+	w.header = ciphertext.Header{Account: k.key.Account, Key: k.key.ID, Material: k.opened[current].id}
+	_, _ = rand.Read(w.header.Nonce[:])
+	blob := w.header.Append(make([]byte, 0, ciphertext.Overhead+len(plaintext)))
+	w.aad = ciphertext.AppendAssociatedData(w.aad[:0], blob, context)
+	blob, err = m.Seal(blob, &w.header.Nonce, plaintext, w.aad)
 	if err != nil {
 		return nil, fmt.Errorf("encrypting: %w", err)
 	}
@@ -151,9 +161,10 @@ func (k *Key) Decrypt(p guard.Permit, h *ciphertext.Header, blob []byte, context
 		if err != nil {
 			return secret.Bytes{}, nil, err
 		}
-		var room [256]byte
-		aad := ciphertext.AppendAssociatedData(room[:0], blob[:ciphertext.HeaderSize], context)
-		plaintext, err := m.Open(&h.Nonce, blob[ciphertext.HeaderSize:], aad)
+		w := works.Get().(*work)
+		defer works.Put(w)
+		w.aad = ciphertext.AppendAssociatedData(w.aad[:0], blob[:ciphertext.HeaderSize], context)
+		plaintext, err := m.Open(&h.Nonce, blob[ciphertext.HeaderSize:], w.aad)
 		return plaintext, &k.key.Material[i], err
 	}
 	return secret.Bytes{}, nil, ErrInvalidCiphertext

@@ -59,7 +59,9 @@ func (c *Call) Authorize(r Resource) (Permit, error) {
 func (c *Call) evaluate(doc *policy.Document, r *Resource) policy.Effect {
 	// These live in the Call, so that a decision allocates nothing.
 	c.principal = policy.Principal{Type: policy.AccountRoot, Account: string(c.Caller.Account), ARN: c.Caller.ARN}
-	c.circumstances = circumstances{call: c, about: *r}
+	inputs := c.circumstances.inputs
+	inputs.reset()
+	c.circumstances = circumstances{call: c, about: *r, inputs: inputs}
 	c.question = policy.Request{Principal: &c.principal, Action: r.Action.name, Resource: r.ARN, Context: &c.circumstances}
 	return doc.Evaluate(&c.question).Effect
 }

@@ -15,6 +15,12 @@ type Facts struct {
 	list []fact
 }
 
+// reset forgets everything but memory.
+func (f *Facts) reset() {
+	clear(f.list)
+	f.list = f.list[:0]
+}
+
 type fact struct {
 	key    policy.Key
 	values policy.Values

@@ -74,11 +74,15 @@ type Call struct {
 	Caller    *Caller    // nil until the signature was verified
 	Region    arn.Region // of the signature's scope; empty before
 
-	claimed    string // access key id of a signature that did not verify
-	target     arn.Account
-	resources  []audit.Resource
-	two        [2]audit.Resource
-	additional *audit.Fields
+	claimed   string // access key id of a signature that did not verify
+	target    arn.Account
+	resources []audit.Resource
+	two       [2]audit.Resource
+
+	// The record and what it points at, used again for other calls.
+	record                           audit.Record
+	parameters, response, additional audit.Fields
+	line                             []byte
 
 	// What evaluate works with.
 	principal     policy.Principal
@@ -115,17 +119,24 @@ func (c *Call) Concerns(account arn.Account, arn string) {
 }
 
 // Additional returns the fields of additionalEventData, for a handler to add to.
-func (c *Call) Additional() *audit.Fields {
-	if c.additional == nil {
-		c.additional = new(audit.Fields)
-	}
-	return c.additional
+func (c *Call) Additional() *audit.Fields { return &c.additional }
+
+// reset makes the Call ready for the next request. It keeps nothing of the last one but memory.
+func (c *Call) reset() {
+	parameters, response, additional, line, inputs := c.parameters, c.response, c.additional, c.line, c.circumstances.inputs
+	*c = Call{}
+	parameters.Reset()
+	response.Reset()
+	additional.Reset()
+	inputs.reset()
+	c.parameters, c.response, c.additional, c.line, c.circumstances.inputs = parameters, response, additional, line[:0], inputs
 }
 
 // Guard authorizes and records. It is safe for concurrent use.
 type Guard struct {
 	recorder Recorder
 	now      func() time.Time
+	calls    sync.Pool // of *Call
 }
 
 // New returns a Guard that writes its records to r. Both arguments are required.
@@ -133,13 +144,18 @@ func New(r Recorder, now func() time.Time) *Guard {
 	if r == nil || now == nil {
 		panic("guard: no recorder or no clock")
 	}
-	return &Guard{recorder: r, now: now}
+	return &Guard{recorder: r, now: now, calls: sync.Pool{New: func() any { return new(Call) }}}
 }
 
 // Answer runs f, writes the call's audit record and only then returns the answer. Exactly one of the results is not nil,
 // or both are for an answer without a body. If the record cannot be written there is no output, only an error.
 func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output, *wire.Error) {
-	c := &Call{Meta: m}
+	c := g.calls.Get().(*Call)
+	defer func() {
+		c.reset()
+		g.calls.Put(c)
+	}()
+	c.Meta = m
 	out, err := g.run(c, f)
 	failure := c.public(err)
 	if err := g.record(c, out, failure); err != nil {
@@ -183,20 +199,17 @@ func (c *Call) internal() *wire.Error {
 	return wire.Bare(wire.CodeInternalFailure)
 }
 
-var recordBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
-
 // record writes the record of an answered call, and for an allowed call to another account's key a second one for the
 // owner of the key.
 func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
-	r := c.draft(out, failure)
-	buf := recordBuffers.Get().(*[]byte)
-	defer recordBuffers.Put(buf)
+	r := &c.record
+	c.describe(r, out, failure)
 	foreign := c.target != "" && c.Caller != nil && c.target != c.Caller.Account
 	if foreign {
 		r.SharedEventID = arn.NewUUID()
 	}
-	*buf = r.AppendJSON((*buf)[:0])
-	if err := g.recorder.Append(*buf); err != nil {
+	c.line = r.AppendJSON(c.line[:0])
+	if err := g.recorder.Append(c.line); err != nil {
 		return err
 	}
 	if !foreign {
@@ -204,14 +217,25 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 	}
 	r.EventID, r.Recipient = arn.NewUUID(), c.target
 	r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
-	*buf = r.AppendJSON((*buf)[:0])
-	return g.recorder.Append(*buf)
+	c.line = r.AppendJSON(c.line[:0])
+	return g.recorder.Append(c.line)
 }
 
-// draft describes the call as CloudTrail does. A denied call shows neither its parameters nor a resource.
-func (c *Call) draft(out wire.Output, failure *wire.Error) *audit.Record {
-	r := &audit.Record{
-		Time: c.Time, Source: c.Service + ".amazonaws.com", Name: c.Name, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
+// eventSource returns the eventSource of a service's records.
+func eventSource(service string) string {
+	switch service { // the two common ones without an allocation
+	case "kms":
+		return "kms.amazonaws.com"
+	case "sts":
+		return "sts.amazonaws.com"
+	}
+	return service + ".amazonaws.com"
+}
+
+// describe fills the record as CloudTrail does. A denied call shows neither its parameters nor a resource.
+func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
+	*r = audit.Record{
+		Time: c.Time, Source: eventSource(c.Service), Name: c.Name, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
 		RequestID: c.RequestID, EventID: arn.NewUUID(), EventType: audit.APICall, TLS: c.TLS,
 	}
 	if who := c.Caller; who != nil {
@@ -227,19 +251,21 @@ func (c *Call) draft(out wire.Output, failure *wire.Error) *audit.Record {
 		r.ErrorCode, r.ErrorMessage = string(failure.Code), failure.Message
 		if failure.Code == wire.CodeAccessDenied {
 			r.ErrorCode = "AccessDenied" // the record's word for it
-			return r
+			return
 		}
 	}
 	if c.Input != nil && c.Operation.Show != nil {
-		r.Parameters = new(audit.Fields)
+		r.Parameters = &c.parameters
 		c.Operation.Show(r.Parameters, c.Input)
 	}
 	if failure == nil && c.Operation != nil && c.Operation.Reply != nil {
-		r.Response = new(audit.Fields)
+		r.Response = &c.response
 		c.Operation.Reply(r.Response, c, out)
 	}
-	r.Resources, r.Additional = c.resources, c.additional
-	return r
+	r.Resources = c.resources
+	if !c.additional.Empty() {
+		r.Additional = &c.additional
+	}
 }
 
 // Act does what the service does to a key on its own, such as a rotation that is due. prepare makes the change ready

@@ -8,6 +8,7 @@ package kms
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -65,6 +66,9 @@ type request struct {
 	permit guard.Permit
 }
 
+// requests is memory for requests, used again.
+var requests = sync.Pool{New: func() any { return new(request) }}
+
 // Operations returns the service's operations for the pipeline.
 func (s *Service) Operations() []guard.Operation {
 	all := make([]guard.Operation, 0, len(operations))
@@ -82,7 +86,12 @@ func (s *Service) bind(op *operation) guard.Operation {
 		Service: "kms", Name: op.Name, ReadOnly: op.ReadOnly, Internal: wire.CodeKMSInternal,
 		New: op.model().New, Show: op.show, Reply: op.reply,
 		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
-			r := &request{Service: s, ctx: ctx, call: call, op: op, action: action}
+			r := requests.Get().(*request)
+			defer func() {
+				*r = request{}
+				requests.Put(r)
+			}()
+			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
 			switch {
 			case op.named != nil:
 				if err := r.open(in); err != nil {
