@@ -1,0 +1,84 @@
+package iam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// ErrAccountExists says that the installation has the account already.
+var ErrAccountExists = errors.New("the account exists already")
+
+// CreateAccount makes an account with an access key of its root user. The secret is shown nowhere again.
+func (d *Directory) CreateAccount(ctx context.Context, id arn.Account, name string) (accessKeyID string, s secret.Bytes, err error) {
+	switch _, err := d.store.GetAccount(ctx, id); {
+	case err == nil:
+		return "", secret.Bytes{}, fmt.Errorf("%w: %s", ErrAccountExists, id)
+	case !errors.Is(err, store.ErrNotFound):
+		return "", secret.Bytes{}, fmt.Errorf("making an account: %w", err)
+	}
+	accessKeyID, s = newAccessKeyID(longTermPrefix), newSecret()
+	if err := d.write(ctx, &store.Account{ID: id, Name: name, CreatedAt: d.now()}, d.rootKey(id, accessKeyID, s)); err != nil {
+		return "", secret.Bytes{}, fmt.Errorf("making an account: %w", err)
+	}
+	return accessKeyID, s, nil
+}
+
+// EnsureAccount makes sure that there is the account, and that its root user has the access key with that secret: what is
+// missing is made, another secret is replaced. An access key id that belongs to another account, or that could not stand
+// in a signature, is refused.
+func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKeyID string, s secret.Bytes) error {
+	if !validAccessKeyID(accessKeyID) {
+		return errors.New("an access key id has 1 to 128 printable ASCII characters, without spaces and / , = : ; \"")
+	}
+	if len(accessKeyID) >= len(temporaryPrefix) && accessKeyID[:len(temporaryPrefix)] == temporaryPrefix {
+		return errors.New("an access key id that starts with " + temporaryPrefix + " is a temporary one")
+	}
+	if s.Len() == 0 {
+		return errors.New("the secret access key is empty")
+	}
+	account, err := d.store.GetAccount(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		account, err = nil, nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking the account %s up: %w", id, err)
+	}
+	key, err := d.store.GetAccessKey(ctx, accessKeyID)
+	switch {
+	case err == nil && key.Account != id:
+		return fmt.Errorf("the access key id belongs to account %s", key.Account)
+	case err == nil && account != nil && key.Status == store.AccessKeyActive && key.Secret.Equal(s):
+		return nil
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("looking the access key of account %s up: %w", id, err)
+	}
+	if account == nil {
+		account = &store.Account{ID: id, CreatedAt: d.now()}
+	}
+	if err := d.write(ctx, account, d.rootKey(id, accessKeyID, s)); err != nil {
+		return fmt.Errorf("making the account %s: %w", id, err)
+	}
+	return nil
+}
+
+func (d *Directory) rootKey(id arn.Account, accessKeyID string, s secret.Bytes) *store.AccessKey {
+	return &store.AccessKey{
+		ID: accessKeyID, Account: id, Principal: id.Root("aws"), Status: store.AccessKeyActive, CreatedAt: d.now(), Secret: s,
+	}
+}
+
+// write stores an account with an access key, in one transaction.
+func (d *Directory) write(ctx context.Context, a *store.Account, k *store.AccessKey) error {
+	defer d.ready.drop(k.ID) // whatever came of it: the store knows
+	return d.store.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.PutAccount(a); err != nil {
+			return err
+		}
+		return tx.PutAccessKey(k)
+	})
+}

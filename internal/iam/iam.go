@@ -1,0 +1,157 @@
+// Package iam holds who may sign: accounts, the access keys of their root users, and temporary credentials. It answers
+// the operations of STS that Keywright has.
+//
+// It trusts the store for authenticated rows and decrypted secrets, and the barrier for session tokens. A guard.Caller
+// leaves this package only for a signature that was verified. The package must never show a secret access key but in the
+// answer that creates it, and never tell an unknown access key from a session token that is not genuine.
+package iam
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/sigv4"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// The prefixes of access key ids ("IAM identifiers", IAM user guide): of long-term and of temporary credentials.
+const (
+	longTermPrefix  = "AKIA"
+	temporaryPrefix = "ASIA"
+)
+
+// MaxAccessKeyID is the longest access key id (AccessKeyId of the IAM API, in characters).
+const MaxAccessKeyID = 128
+
+// Config is what a Directory needs. All fields are required but those whose zero value is given.
+type Config struct {
+	Store   *store.Store
+	Barrier *seal.Barrier // seals session tokens
+	Now     func() time.Time
+
+	// CachedKeys is how many access keys, and how many signing keys derived from them, stay ready in memory; zero means
+	// 10,000.
+	CachedKeys int
+}
+
+// Directory knows accounts and credentials. It is the only one in the process that writes them, so what it remembers is
+// what is stored. It is safe for concurrent use.
+type Directory struct {
+	store   *store.Store
+	barrier *seal.Barrier
+	now     func() time.Time
+	ready   *credentials
+	signing *sigv4.SigningKeys
+}
+
+// New returns a Directory.
+func New(c Config) *Directory {
+	if c.CachedKeys == 0 {
+		c.CachedKeys = 10_000
+	}
+	return &Directory{
+		store: c.Store, barrier: c.Barrier, now: c.Now,
+		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys),
+	}
+}
+
+// credential is an access key that can be signed with. It is immutable.
+type credential struct {
+	caller *guard.Caller
+	secret secret.Bytes
+}
+
+// Authenticate returns who signed the request: auth is its claim, which has passed Check. The error is a *sigv4.Error
+// for what the client must answer for, and internal otherwise.
+func (d *Directory) Authenticate(ctx context.Context, auth *sigv4.Auth, req *sigv4.Request) (*guard.Caller, error) {
+	c, err := d.find(ctx, auth.AccessKeyID, auth.Token)
+	if err != nil {
+		return nil, err
+	}
+	key := d.signing.Get(auth.AccessKeyID, c.secret, auth.Scope)
+	if err := auth.Verify(req, key); err != nil {
+		return nil, err
+	}
+	if p := arn.Region(auth.Scope.Region).Partition(); p != "aws" {
+		return elsewhere(c.caller, p), nil
+	}
+	return c.caller, nil
+}
+
+// elsewhere returns the caller as he is called in another partition.
+func elsewhere(c *guard.Caller, p arn.Partition) *guard.Caller {
+	here := *c
+	here.ARN = "arn:" + string(p) + strings.TrimPrefix(c.ARN, "arn:aws")
+	return &here
+}
+
+// find returns the credential of an access key id. Temporary ones come with a token, long-term ones without.
+func (d *Directory) find(ctx context.Context, accessKeyID, token string) (*credential, error) {
+	temporary := strings.HasPrefix(accessKeyID, temporaryPrefix)
+	if temporary != (token != "") {
+		return nil, sigv4.ErrUnknownCredential()
+	}
+	if temporary {
+		return d.openToken(accessKeyID, token)
+	}
+	if c, ok := d.ready.get(accessKeyID); ok {
+		return c, nil
+	}
+	if !validAccessKeyID(accessKeyID) {
+		return nil, sigv4.ErrUnknownCredential()
+	}
+	epoch := d.ready.now()
+	k, err := d.store.GetAccessKey(ctx, accessKeyID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && k.Status != store.AccessKeyActive {
+		return nil, sigv4.ErrUnknownCredential()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking an access key up: %w", err)
+	}
+	c := &credential{secret: k.Secret, caller: &guard.Caller{
+		Account: k.Account, ARN: k.Principal, PrincipalID: string(k.Account), AccessKeyID: k.ID,
+	}}
+	d.ready.put(epoch, k.ID, c)
+	return c, nil
+}
+
+// validAccessKeyID reports whether s can be an access key id at all: characters that leave a credential scope and an
+// Authorization header readable.
+func validAccessKeyID(s string) bool {
+	if s == "" || len(s) > MaxAccessKeyID {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`/,=:;"`, c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// newAccessKeyID returns a random id in the form of AWS: prefix and sixteen characters of base 32.
+func newAccessKeyID(prefix string) string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
+	return prefix + base32.StdEncoding.EncodeToString(b[:])
+}
+
+// newSecret returns a random secret access key in the form of AWS: forty characters of base 64, 240 bits.
+func newSecret() secret.Bytes {
+	var b [30]byte
+	_, _ = rand.Read(b[:]) // as above
+	text := make([]byte, base64.StdEncoding.EncodedLen(len(b)))
+	base64.StdEncoding.Encode(text, b[:])
+	clear(b[:])
+	return secret.Take(text)
+}
