@@ -1,0 +1,299 @@
+// Package pipeline answers requests: it finds the service and the operation that a request addresses, authenticates its
+// signer, decodes and checks its input, has the operation done, and renders the answer. It knows no HTTP engine: the door
+// hands it a Request and takes back a Response.
+//
+// It trusts the door for the request's octets and the connection's facts, and nothing in the request before the signature
+// was verified. Everything happens inside guard.Answer, so that every request, whatever became of it, has its one audit
+// record. The package must never call an operation for an unverified signature, and never leave a plaintext behind in a
+// buffer that is used again.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/sigv4"
+	"github.com/keywright/keywright/internal/wire"
+)
+
+// MaxBody is how many octets the body of a request may have. The largest legal one has a policy of 131,072 characters,
+// each of which may take twelve octets as an escaped surrogate pair of JSON.
+const MaxBody = 2 << 20
+
+// Request is what the door knows of a request. The pipeline keeps nothing of it.
+type Request struct {
+	Method    string
+	Path      string        // as on the request line, percent-encoded, without the query
+	RawQuery  string        // without "?"
+	Host      string        // the Host header or :authority
+	Header    []sigv4.Field // all header lines but Host
+	Body      []byte
+	Oversized bool       // the body had more than MaxBody octets and is not here
+	RemoteIP  string     // without port
+	TLS       *audit.TLS // nil on a plain connection
+}
+
+// header returns the value of the first header line of that lower-case name and how many there are.
+func (r *Request) header(name string) (value string, n int) {
+	for i := range r.Header {
+		if equalFold(name, r.Header[i].Name) {
+			if n == 0 {
+				value = r.Header[i].Value
+			}
+			n++
+		}
+	}
+	return value, n
+}
+
+// equalFold compares s with a lower-case name, ignoring the case of ASCII letters.
+func equalFold(lower, s string) bool {
+	if len(lower) != len(s) {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Response is the answer. A Response may be used for many requests, one after the other, and keeps its memory.
+type Response struct {
+	Status      int
+	ContentType string
+	RequestID   string // for the header x-amzn-RequestId
+	Body        []byte
+}
+
+// keepAtMost bounds the memory that one large answer can leave behind in a Response.
+const keepAtMost = 64 << 10
+
+// Reset makes the Response ready for the next request and overwrites the body, which may have held a plaintext.
+func (r *Response) Reset() {
+	clear(r.Body)
+	body := r.Body[:0]
+	if cap(body) > keepAtMost {
+		body = nil
+	}
+	*r = Response{Body: body}
+}
+
+// Service is an API that the pipeline speaks: the model and those of its operations that are built. The others of the
+// model are refused by name.
+type Service struct {
+	Model      *wire.Service
+	Operations []guard.Operation
+}
+
+// Config is what a Pipeline needs. All fields are required.
+type Config struct {
+	Guard     *guard.Guard
+	Directory *iam.Directory
+	Now       func() time.Time
+	// Services are the APIs. The first one is addressed by what addresses none.
+	Services []Service
+}
+
+// Pipeline answers requests. It is safe for concurrent use.
+type Pipeline struct {
+	guard     *guard.Guard
+	directory *iam.Directory
+	now       func() time.Time
+	services  []*service
+	exchanges sync.Pool // of *exchange
+}
+
+// service is a Service made ready for look-ups.
+type service struct {
+	*wire.Service
+	operations map[string]*operation
+}
+
+// operation is a row with what the model says of it.
+type operation struct {
+	guard.Operation
+	model *wire.Operation
+}
+
+// New returns a Pipeline. It panics if a row names an operation that its model does not have, which the first test finds.
+func New(c Config) *Pipeline {
+	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now}
+	for _, s := range c.Services {
+		ready := &service{Service: s.Model, operations: make(map[string]*operation, len(s.Operations))}
+		for _, row := range s.Operations {
+			model, ok := s.Model.Operation(row.Name)
+			if !ok {
+				panic("pipeline: " + s.Model.SigningName + " has no operation " + row.Name)
+			}
+			ready.operations[row.Name] = &operation{row, model}
+		}
+		p.services = append(p.services, ready)
+	}
+	p.exchanges.New = func() any {
+		x := &exchange{pipeline: p}
+		x.answer = x.run // one closure for all requests of this exchange
+		return x
+	}
+	return p
+}
+
+// exchange is one request on its way. It is used again.
+type exchange struct {
+	pipeline *Pipeline
+	answer   func(*guard.Call) (wire.Output, error)
+
+	ctx     context.Context //nolint:containedctx // an exchange lives no longer than its request
+	req     *Request
+	signed  sigv4.Request
+	address address
+	op      *operation // nil until it is found
+	now     time.Time
+}
+
+// maxUserAgent is how much of a User-Agent goes into the record ("CloudTrail record contents": truncated to 1 KB).
+const maxUserAgent = 1 << 10
+
+// Serve answers req. resp gets the answer; its body is valid until its Reset.
+func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
+	resp.Reset()
+	x := p.exchanges.Get().(*exchange)
+	x.ctx, x.req, x.now = ctx, req, p.now()
+	x.address = address{service: p.services[0]}
+	resp.RequestID = arn.NewUUID()
+	agent, _ := req.header("user-agent")
+	out, failure := p.guard.Answer(guard.Meta{
+		RequestID: resp.RequestID, Time: x.now, SourceIP: req.RemoteIP, UserAgent: agent[:min(len(agent), maxUserAgent)], TLS: req.TLS,
+	}, x.answer)
+	x.render(resp, out, failure)
+	*x = exchange{pipeline: p, answer: x.answer}
+	p.exchanges.Put(x)
+}
+
+// run takes the steps of a request in the order that clients can see.
+func (x *exchange) run(call *guard.Call) (wire.Output, error) {
+	x.address = x.pipeline.locate(x.req)
+	call.Service, call.Name = x.address.service.SigningName, x.address.name
+	if x.req.Oversized {
+		return nil, wire.Errorf(wire.CodeRequestEntityTooLarge, "The request body exceeds %d bytes.", MaxBody)
+	}
+	if err := x.authenticate(call); err != nil {
+		return nil, err
+	}
+	if err := x.find(call); err != nil {
+		return nil, err
+	}
+	in, err := x.decode()
+	if err != nil {
+		return nil, err
+	}
+	if err := wire.Validate(in); err != nil {
+		return nil, err
+	}
+	call.Input = in
+	return x.op.Do(x.ctx, call, in)
+}
+
+// authenticate verifies the signature and tells the call who signed.
+func (x *exchange) authenticate(call *guard.Call) error {
+	r := x.req
+	x.signed = sigv4.Request{Method: r.Method, Path: r.Path, RawQuery: r.RawQuery, Host: r.Host, Header: r.Header, Body: r.Body}
+	auth, refusal := sigv4.Parse(&x.signed)
+	if refusal != nil {
+		return refused(refusal)
+	}
+	if len(auth.AccessKeyID) <= iam.MaxAccessKeyID {
+		call.Claim(auth.AccessKeyID)
+	}
+	if refusal := auth.Check(x.address.service.SigningName, x.now); refusal != nil {
+		return refused(refusal)
+	}
+	caller, err := x.pipeline.directory.Authenticate(x.ctx, &auth, &x.signed)
+	if err != nil {
+		if errors.As(err, &refusal) {
+			return refused(refusal)
+		}
+		return err
+	}
+	call.Identify(caller, arn.Region(auth.Scope.Region))
+	return nil
+}
+
+// refused gives a refusal of a signature the form of the API.
+func refused(e *sigv4.Error) error {
+	return &wire.Error{Code: wire.Code(e.Code), Message: e.Message, Auth: true}
+}
+
+// find looks the operation up.
+func (x *exchange) find(call *guard.Call) error {
+	a := &x.address
+	if a.refusal != nil {
+		return a.refusal
+	}
+	op, ok := a.service.operations[a.name]
+	if ok {
+		x.op, call.Operation = op, &op.Operation
+		return nil
+	}
+	if _, known := a.service.Operation(a.name); known {
+		return wire.Errorf("UnsupportedOperationException", "The operation %s is not supported by this server.", a.name)
+	}
+	if a.service.Protocol == wire.Query {
+		return wire.Errorf(wire.CodeUnknownOperation, "Could not find operation %s for version %s", a.name, a.service.APIVersion)
+	}
+	return wire.Bare(wire.CodeUnknownOperation)
+}
+
+// decode reads the input of the operation.
+func (x *exchange) decode() (wire.Input, error) {
+	in := x.op.New()
+	var failure *wire.Error
+	if x.address.form != nil {
+		failure = wire.DecodeQuery(x.address.form, in.(wire.QueryInput))
+	} else {
+		failure = wire.DecodeJSON(x.req.Body, in.(wire.JSONInput))
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	return in, nil
+}
+
+// render writes the answer.
+func (x *exchange) render(resp *Response, out wire.Output, failure *wire.Error) {
+	s := x.address.service
+	resp.ContentType = s.ContentType()
+	switch {
+	case failure == nil:
+		resp.Status = 200
+		resp.Body = s.AppendAnswer(resp.Body, x.op.model, out, resp.RequestID)
+	case x.address.nowhere && failure.Code == wire.CodeMissingAuthentication:
+		resp.Status, resp.ContentType = failure.Status(), "text/xml"
+		resp.Body = appendGreeting(resp.Body, failure)
+	default:
+		resp.Status = s.Status(failure)
+		resp.Body = s.AppendError(resp.Body, failure, resp.RequestID)
+	}
+}
+
+// appendGreeting is what somebody sees who opens the endpoint in a browser.
+func appendGreeting(b []byte, e *wire.Error) []byte {
+	b = append(b, '<')
+	b = append(b, e.Code...)
+	b = append(b, ">\n  "...)
+	b = wire.AppendElement(b, "Message", e.Message)
+	b = append(b, "\n</"...)
+	b = append(b, e.Code...)
+	return append(b, ">\n"...)
+}
