@@ -1,0 +1,189 @@
+package server
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/pipeline"
+)
+
+// DefaultListen is where the API is served when nothing is said.
+const DefaultListen = "127.0.0.1:4599"
+
+// Config describes a server. The fields with a yaml name are those of the configuration file, where an unknown name is an
+// error; durations are written as "30s".
+type Config struct {
+	// Listen is the address of the API, host:port; port 0 means any free one. Empty means 127.0.0.1:4599.
+	Listen string `yaml:"listen"`
+	// TLS is the certificate to serve HTTPS with. Without it the API is plain HTTP, which is refused unless Listen is a
+	// loopback address.
+	TLS *TLS `yaml:"tls"`
+	// Admin is the address of /healthz and /readyz, plain HTTP, without authentication. Empty means there is none.
+	Admin string `yaml:"admin"`
+	// Data is the data directory. It is required in a file; empty means that everything stays in memory.
+	Data string `yaml:"data"`
+	// Seals say how the root key is opened: the first that opens is enough. A file needs one at least.
+	Seals []Seal `yaml:"seals"`
+	// Audit says where records go.
+	Audit Audit `yaml:"audit"`
+	// Drain is how long running requests may take after the server was told to stop. Zero means 25 s.
+	Drain time.Duration `yaml:"drain"`
+	// Schedule is how often the server looks for rotations and deletions that are due. Zero means 10 s.
+	Schedule time.Duration `yaml:"schedule"`
+	// Limits bound what a connection may take.
+	Limits Limits `yaml:"limits"`
+
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time `yaml:"-"`
+	// Certificate serves HTTPS with certificates from memory, in place of TLS. Nil means that TLS decides.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) `yaml:"-"`
+
+	pipelineHook func(*pipeline.Pipeline) // tests only
+}
+
+// TLS names a certificate and its key. Both files are looked at again while the server runs, and a new pair is served
+// from then on.
+type TLS struct {
+	// Certificate is a PEM file with the server's certificate first, then those that lead to its CA. Required.
+	Certificate string `yaml:"certificate"`
+	// Key is a PEM file with the private key. Required.
+	Key string `yaml:"key"`
+	// Reload is how often the files are looked at. Zero means 10 s.
+	Reload time.Duration `yaml:"reload"`
+}
+
+// Audit describes the audit log.
+type Audit struct {
+	// Dir is where its segments lie. Empty means the directory "audit" in the data directory.
+	Dir string `yaml:"dir"`
+	// Durability says what an answer waits for: "synced", until its record is on disk, or "written", until the operating
+	// system has it, which a power cut can lose. Empty means synced.
+	Durability string `yaml:"durability"`
+	// SegmentSize is after how many octets the next segment begins. Zero means 64 MiB.
+	SegmentSize int64 `yaml:"segmentSize"`
+}
+
+// Limits bound connections.
+type Limits struct {
+	HeaderTimeout time.Duration `yaml:"headerTimeout"` // for all header lines of a request; zero means 10 s
+	ReadTimeout   time.Duration `yaml:"readTimeout"`   // for a whole request; zero means 30 s
+	WriteTimeout  time.Duration `yaml:"writeTimeout"`  // for an answer; zero means 60 s
+	IdleTimeout   time.Duration `yaml:"idleTimeout"`   // between two requests; zero means 5 min
+	CachedKeys    int           `yaml:"cachedKeys"`    // keys and aliases that stay ready in memory; zero means 100,000
+}
+
+// LoadConfig reads a configuration file. Relative paths in it start from the file's own directory.
+func LoadConfig(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	c, err := ParseConfig(text)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading the configuration %s: %w", path, err)
+	}
+	dir := filepath.Dir(path)
+	for _, p := range c.paths() {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	return c, nil
+}
+
+// ParseConfig reads the text of a configuration file. An unknown name, a second document, and what no server could run
+// with are errors.
+func ParseConfig(text []byte) (Config, error) {
+	var c Config
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, err
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return Config{}, errors.New("there is more than one document")
+	}
+	if c.Data == "" {
+		return Config{}, errors.New("data: no data directory is named")
+	}
+	if len(c.Seals) == 0 {
+		return Config{}, errors.New("seals: no seal is named")
+	}
+	return c, c.check()
+}
+
+// paths are the members that name files.
+func (c *Config) paths() []*string {
+	all := []*string{&c.Data, &c.Audit.Dir}
+	if c.TLS != nil {
+		all = append(all, &c.TLS.Certificate, &c.TLS.Key)
+	}
+	for i := range c.Seals {
+		all = append(all, &c.Seals[i].File)
+	}
+	return all
+}
+
+// check finds what cannot work before anything is opened.
+func (c *Config) check() error {
+	for i := range c.Seals {
+		if err := c.Seals[i].check(); err != nil {
+			return fmt.Errorf("seals: number %d: %w", i+1, err)
+		}
+	}
+	if c.Audit.Durability != "" {
+		if _, err := audit.ParseDurability(c.Audit.Durability); err != nil {
+			return err
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"drain": c.Drain, "schedule": c.Schedule, "limits: headerTimeout": c.Limits.HeaderTimeout, "limits: readTimeout": c.Limits.ReadTimeout,
+		"limits: writeTimeout": c.Limits.WriteTimeout, "limits: idleTimeout": c.Limits.IdleTimeout,
+	} {
+		if d < 0 {
+			return fmt.Errorf("%s: a negative time", name)
+		}
+	}
+	if c.Limits.CachedKeys < 0 || c.Audit.SegmentSize < 0 {
+		return errors.New("limits: a negative number")
+	}
+	if t := c.TLS; t != nil && (t.Certificate == "" || t.Key == "" || t.Reload < 0) {
+		return errors.New("tls: both certificate and key must be named")
+	}
+	if c.TLS == nil && c.Certificate == nil && !Loopback(c.listen()) {
+		return fmt.Errorf("listen: %w: %s", ErrPlainHTTP, c.listen())
+	}
+	return nil
+}
+
+// ErrPlainHTTP says that the API would be served without TLS to others than this machine.
+var ErrPlainHTTP = errors.New("plain HTTP is served on loopback addresses only")
+
+func (c *Config) listen() string {
+	if c.Listen == "" {
+		return DefaultListen
+	}
+	return c.Listen
+}
+
+// Loopback reports whether host:port is an address that only this machine reaches. No name is looked up: beside addresses
+// only "localhost" counts.
+func Loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

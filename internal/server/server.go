@@ -1,0 +1,233 @@
+// Package server puts the rooms together: from a configuration it opens the store and its seals, makes the services, and
+// runs the listeners; on the way down it drains, flushes and closes in the opposite order.
+//
+// It trusts its Config. It must never serve plain HTTP to other machines, never start without an audit log, and never
+// report itself ready when it could not answer.
+package server
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/custody"
+	"github.com/keywright/keywright/internal/custody/soft"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/httpapi"
+	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/wire/iamapi"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+	"github.com/keywright/keywright/internal/wire/stsapi"
+	"github.com/keywright/keywright/internal/wire/trailapi"
+)
+
+// memoryRecords is how many audit records a server without a data directory keeps.
+const memoryRecords = 10_000
+
+// Server is a Keywright that is ready to run.
+type Server struct {
+	config    Config
+	in        *Installation
+	directory *iam.Directory
+	kms       *kms.Service
+	recorder  guard.Recorder
+	closeLog  func() error // nil without a log on disk
+	certs     *certificates
+	api       *http.Server
+	listener  net.Listener
+	admin     *http.Server
+	adminAt   net.Listener
+	health    health
+	closing   sync.Once
+	closeErr  error
+}
+
+// New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
+func New(c Config, in *Installation) (*Server, error) {
+	s := &Server{config: c, in: in}
+	if c.Now == nil {
+		s.config.Now = time.Now
+	}
+	err := c.check()
+	if err == nil {
+		err = s.openAudit()
+	}
+	if err == nil {
+		s.build()
+		err = s.listen()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// openAudit opens the audit log, or keeps records in memory if there is no data directory.
+func (s *Server) openAudit() error {
+	c := &s.config
+	dir := c.Audit.Dir
+	if dir == "" && c.Data != "" {
+		dir = filepath.Join(c.Data, "audit")
+	}
+	if dir == "" {
+		s.recorder = audit.NewMemory(memoryRecords)
+		return nil
+	}
+	durability, err := audit.ParseDurability(cmp.Or(c.Audit.Durability, "synced"))
+	if err != nil {
+		return err
+	}
+	log, err := audit.Open(audit.Options{Dir: dir, Durability: durability, SegmentSize: c.Audit.SegmentSize})
+	if err != nil {
+		return err
+	}
+	s.recorder, s.closeLog, s.health.auditDir = log, log.Close, dir
+	return nil
+}
+
+// build makes the services and the doors.
+func (s *Server) build() {
+	c, in := &s.config, s.in
+	keeper := guard.New(s.recorder, c.Now)
+	s.directory = iam.New(iam.Config{Store: in.Store, Barrier: in.Barrier, Now: c.Now})
+	s.kms = kms.New(kms.Config{
+		Store: in.Store, Custody: custody.New(soft.New(in.Barrier)), Barrier: in.Barrier, Guard: keeper, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
+	})
+	p := pipeline.New(pipeline.Config{Guard: keeper, Directory: s.directory, Now: c.Now, Services: []pipeline.Service{
+		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
+		{Model: &stsapi.Service, Operations: s.directory.STS()},
+		{Model: &iamapi.Service},
+		{Model: &trailapi.Service},
+	}})
+	if c.pipelineHook != nil {
+		c.pipelineHook(p)
+	}
+	s.api = httpapi.NewServer(httpapi.Config{
+		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
+		IdleTimeout: c.Limits.IdleTimeout,
+	})
+	s.health.store = in.Store
+	s.admin = &http.Server{Handler: s.health.handler(), ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}
+}
+
+// listen opens the listeners.
+func (s *Server) listen() error {
+	c := &s.config
+	get := c.Certificate
+	if c.TLS != nil {
+		var err error
+		if s.certs, err = loadCertificates(*c.TLS); err != nil {
+			return err
+		}
+		get = s.certs.get
+	}
+	l, err := net.Listen("tcp", c.listen())
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	if s.listener = l; get != nil {
+		// Go's own choice of suites and groups: the hybrid X25519MLKEM768 comes first.
+		s.listener = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: get})
+	}
+	if c.Admin == "" {
+		return nil
+	}
+	if s.adminAt, err = net.Listen("tcp", c.Admin); err != nil {
+		return fmt.Errorf("listening for administration: %w", err)
+	}
+	return nil
+}
+
+// Directory returns the accounts, for commands that make some before the server runs.
+func (s *Server) Directory() *iam.Directory { return s.directory }
+
+// Addr is where the API is served.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// AdminAddr is where /healthz and /readyz are served; nil if they are not.
+func (s *Server) AdminAddr() net.Addr {
+	if s.adminAt == nil {
+		return nil
+	}
+	return s.adminAt.Addr()
+}
+
+// Run serves until ctx ends, then drains and closes the server. It returns nil after an orderly end.
+func (s *Server) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, 10*time.Second)) })
+	if s.certs != nil {
+		background.Go(func() { s.certs.watch(work) })
+	}
+	failed := make(chan error, 2)
+	go func() { failed <- s.api.Serve(s.listener) }()
+	if s.adminAt != nil {
+		go func() { failed <- s.admin.Serve(s.adminAt) }()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("serving: %w", err)
+	}
+	s.drain()
+	stop()
+	background.Wait()
+	return errors.Join(err, s.Close())
+}
+
+// drain stops accepting and waits for running requests, but not forever. The admin listener stays to say so.
+func (s *Server) drain() {
+	s.health.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(s.config.Drain, 25*time.Second))
+	defer cancel()
+	if err := s.api.Shutdown(ctx); err != nil {
+		slog.Warn("some requests did not end in time and were cut off", "err", err)
+		_ = s.api.Close() // whatever it says, the connections are gone
+	}
+}
+
+// Close releases everything: listeners, audit log, store. Run does it too; a second call does nothing.
+func (s *Server) Close() error {
+	s.closing.Do(func() {
+		var errs []error
+		if s.api != nil {
+			errs = append(errs, s.api.Close())
+		}
+		if s.admin != nil {
+			errs = append(errs, s.admin.Close())
+		}
+		for _, c := range []io.Closer{s.listener, s.adminAt} {
+			if l, ok := c.(net.Listener); ok && l != nil {
+				if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+					errs = append(errs, err)
+				}
+			}
+		}
+		if s.closeLog != nil {
+			errs = append(errs, s.closeLog())
+		}
+		s.closeErr = errors.Join(append(errs, s.in.Close())...)
+	})
+	return s.closeErr
+}
+
+func randomOctets(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead
+	return b
+}
