@@ -1,0 +1,32 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/server"
+)
+
+// asker returns how to ask for a passphrase: at the terminal, without showing it. Where there is no terminal there is
+// nobody to ask, and the error says so.
+func asker(c *cobra.Command) server.Ask {
+	return func(prompt string) (secret.Bytes, error) {
+		in, ok := c.InOrStdin().(*os.File)
+		if !ok || !term.IsTerminal(int(in.Fd())) {
+			return secret.Bytes{}, withHint(errors.New("a passphrase is needed and there is no terminal to ask for it"),
+				"name a file or an environment variable for this seal in the configuration")
+		}
+		fmt.Fprint(c.ErrOrStderr(), prompt)
+		phrase, err := term.ReadPassword(int(in.Fd()))
+		fmt.Fprintln(c.ErrOrStderr())
+		if err != nil {
+			return secret.Bytes{}, fmt.Errorf("reading the passphrase: %w", err)
+		}
+		return secret.Take(phrase), nil
+	}
+}

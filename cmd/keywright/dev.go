@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/server"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// What keywright dev uses when nothing is said. The secret is known to everybody: it protects nothing, which is why dev
+// listens on loopback only.
+const (
+	devAccount     = "111122223333"
+	devAccessKeyID = "AKIAKEYWRIGHTDEVROOT"
+	devSecret      = "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"
+	devRegion      = "us-east-1"
+)
+
+// devOptions are the flags of keywright dev.
+type devOptions struct {
+	listen, data           string
+	accounts               []string
+	accessKeyID, secretKey string
+	tls                    bool
+}
+
+func devCommand() *cobra.Command {
+	var o devOptions
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a server for development and tests, without any set-up",
+		Long: `Run a server for development and tests, without any set-up.
+
+It listens on loopback addresses only. Without --data everything stays in memory and ends with the process. With it, keys
+live in DIR and audit records in DIR/audit; the key file that unseals DIR lies in DIR too, so whoever can read DIR can read
+the keys: do not use it for keys that matter. For those there are keywright init and keywright server.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runDev(c.Context(), &o, c.OutOrStdout()) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.listen, "listen", server.DefaultListen, "loopback address and port to serve on; port 0 takes any free one")
+	f.StringVar(&o.data, "data", "", "directory to keep keys and audit records in (default: memory)")
+	f.StringArrayVar(&o.accounts, "account", nil, "account id; or ID=ACCESSKEYID:SECRET for a further account, repeatable (default "+devAccount+")")
+	f.StringVar(&o.accessKeyID, "root-access-key-id", devAccessKeyID, "access key id of the account's root user")
+	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")
+	f.BoolVar(&o.tls, "tls", false, "serve HTTPS with a certificate of a CA that is made here")
+	return c
+}
+
+// devAccountKey is an account with the access key that its root user is to have.
+type devAccountKey struct {
+	account     arn.Account
+	accessKeyID string
+	secret      secret.Bytes
+}
+
+// parse returns the accounts to have, the default one first.
+func (o *devOptions) parse() ([]devAccountKey, error) {
+	first := devAccountKey{account: devAccount, accessKeyID: o.accessKeyID, secret: secret.FromString(o.secretKey)}
+	if o.accessKeyID == "" || o.secretKey == "" {
+		return nil, errors.New("the root credentials must not be empty")
+	}
+	all := []devAccountKey{first}
+	bare := false
+	for _, text := range o.accounts {
+		idText, credentials, further := strings.Cut(text, "=")
+		id, err := arn.ParseAccount(idText)
+		if err != nil {
+			return nil, fmt.Errorf("--account: %w", err) // without the text, which may hold a secret
+		}
+		if !further {
+			if bare {
+				return nil, errors.New("--account: there is one default account; a further one needs =ACCESSKEYID:SECRET")
+			}
+			bare, all[0].account = true, id
+			continue
+		}
+		accessKeyID, secretKey, ok := strings.Cut(credentials, ":")
+		if !ok || accessKeyID == "" || secretKey == "" {
+			return nil, fmt.Errorf("--account: want %s=ACCESSKEYID:SECRET", id)
+		}
+		all = append(all, devAccountKey{id, accessKeyID, secret.FromString(secretKey)})
+	}
+	seen := map[string]bool{}
+	for _, a := range all {
+		if seen[a.accessKeyID] {
+			return nil, fmt.Errorf("the access key id %s is given twice", a.accessKeyID)
+		}
+		seen[a.accessKeyID] = true
+	}
+	return all, nil
+}
+
+func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
+	accounts, err := o.parse()
+	if err != nil {
+		return withHint(err, "see keywright dev --help")
+	}
+	if !server.Loopback(o.listen) {
+		return withHint(fmt.Errorf("keywright dev does not listen on %s: its credentials are known to everybody", o.listen),
+			"use a loopback address such as 127.0.0.1:4599, or keywright server for other machines")
+	}
+	config := server.Config{Listen: o.listen, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second}
+	scheme, bundle := "http", ""
+	if o.tls {
+		ca, err := makeDevCA(o.data)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, ca.close()) }()
+		config.Certificate, scheme, bundle = ca.get, "https", ca.bundle
+	}
+	in, err := openDev(ctx, o.data)
+	if err != nil {
+		return err
+	}
+	s, err := server.New(config, in)
+	if err != nil {
+		return err
+	}
+	for _, a := range accounts {
+		if err := s.Directory().EnsureAccount(ctx, a.account, a.accessKeyID, a.secret); err != nil {
+			return errors.Join(fmt.Errorf("account %s: %w", a.account, err), s.Close())
+		}
+	}
+	announce(out, scheme+"://"+s.Addr().String(), bundle, accounts[0])
+	return s.Run(ctx)
+}
+
+// announce prints the lines to paste into a shell and then the one that says that requests will be answered.
+func announce(out io.Writer, url, bundle string, a devAccountKey) {
+	fmt.Fprintf(out, "export AWS_ENDPOINT_URL=%s\n", url)
+	fmt.Fprintf(out, "export AWS_ACCESS_KEY_ID=%s\n", shellWord(a.accessKeyID))
+	fmt.Fprintf(out, "export AWS_SECRET_ACCESS_KEY=%s\n", shellWord(string(a.secret.Expose())))
+	// The SDK for Go reads the first, boto3 and version 1 of the AWS CLI the second.
+	fmt.Fprintf(out, "export AWS_REGION=%s AWS_DEFAULT_REGION=%s\n", devRegion, devRegion)
+	if bundle != "" {
+		fmt.Fprintf(out, "export AWS_CA_BUNDLE=%s\n", shellWord(bundle))
+	}
+	fmt.Fprintf(out, "Keywright is ready on %s\n", url)
+}
+
+// shellWord quotes a word for a shell where it needs it.
+func shellWord(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=/.,:@%"
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// openDev opens the installation in dir, or makes it there, or in memory if there is no dir.
+func openDev(ctx context.Context, dir string) (*server.Installation, error) {
+	if dir == "" {
+		return server.EphemeralInstallation(ctx, time.Now())
+	}
+	keyPath := filepath.Join(dir, "seal.key")
+	config := server.Config{Data: dir, Seals: []server.Seal{{Kind: seal.KindKeyFile, Name: "dev", File: keyPath}}}
+	in, err := server.OpenInstallation(ctx, config, nil)
+	if !errors.Is(err, store.ErrNotInitialized) {
+		return in, err
+	}
+	if err := seal.WriteKeyFile(keyPath); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	return server.CreateInstallation(ctx, config, time.Now(), nil)
+}

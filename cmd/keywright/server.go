@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keywright/keywright/internal/server"
+)
+
+func serverCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use: "server", Short: "Run the server of an installation", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runServer(c.Context(), path, asker(c), c.OutOrStdout())
+		},
+	}
+	configFlag(c, &path)
+	return c
+}
+
+// configFlag adds the flag that all commands on an installation have.
+func configFlag(c *cobra.Command, path *string) {
+	c.Flags().StringVar(path, "config", "", "configuration file")
+	if err := c.MarkFlagRequired("config"); err != nil {
+		panic(err) // the flag was defined the line before
+	}
+}
+
+func runServer(ctx context.Context, path string, ask server.Ask, out io.Writer) error {
+	config, err := server.LoadConfig(path)
+	if err != nil {
+		return err
+	}
+	in, err := server.OpenInstallation(ctx, config, ask)
+	if err != nil {
+		return err
+	}
+	s, err := server.New(config, in)
+	if err != nil {
+		return err
+	}
+	scheme := "http"
+	if config.TLS != nil {
+		scheme = "https"
+	}
+	if at := s.AdminAddr(); at != nil {
+		fmt.Fprintf(out, "Health is on http://%s/readyz\n", at)
+	}
+	fmt.Fprintf(out, "Keywright is ready on %s://%s\n", scheme, s.Addr())
+	return s.Run(ctx)
+}
