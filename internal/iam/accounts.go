@@ -10,6 +10,9 @@ import (
 	"github.com/keywright/keywright/internal/store"
 )
 
+// ErrForeignKey says that an access key id is another account's.
+var ErrForeignKey = errors.New("the access key id belongs to another account")
+
 // ErrAccountExists says that the installation has the account already.
 var ErrAccountExists = errors.New("the account exists already")
 
@@ -51,7 +54,7 @@ func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKey
 	key, err := d.store.GetAccessKey(ctx, accessKeyID)
 	switch {
 	case err == nil && key.Account != id:
-		return fmt.Errorf("the access key id belongs to account %s", key.Account)
+		return fmt.Errorf("%w, %s", ErrForeignKey, key.Account)
 	case err == nil && account != nil && key.Status == store.AccessKeyActive && key.Secret.Equal(s):
 		return nil
 	case err != nil && !errors.Is(err, store.ErrNotFound):
