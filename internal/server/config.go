@@ -39,7 +39,7 @@ type Config struct {
 	Audit Audit `yaml:"audit"`
 	// Drain is how long running requests may take after the server was told to stop. Zero means 25 s.
 	Drain time.Duration `yaml:"drain"`
-	// Schedule is how often the server looks for rotations and deletions that are due. Zero means 10 s.
+	// Schedule is how often the server looks for rotations and deletions that are due. Zero means 1 s.
 	Schedule time.Duration `yaml:"schedule"`
 	// Limits bound what a connection may take.
 	Limits Limits `yaml:"limits"`
@@ -93,7 +93,10 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("reading the configuration %s: %w", path, err)
 	}
-	dir := filepath.Dir(path)
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return Config{}, fmt.Errorf("finding the configuration: %w", err)
+	}
 	for _, p := range c.paths() {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/keywright/keywright/internal/seal"
@@ -35,6 +36,9 @@ func (e *SealedError) Unwrap() error { return e.Why }
 // OpenInstallation opens the store of the data directory with the first of the configured seals that opens. The error
 // wraps store.ErrNotInitialized, store.ErrLocked or a *SealedError for what an operator can mend.
 func OpenInstallation(ctx context.Context, c Config, ask Ask) (*Installation, error) {
+	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) { // do not make the directory of a misspelt name
+		return nil, fmt.Errorf("%s: %w", c.Data, store.ErrNotInitialized)
+	}
 	db, err := store.Open(ctx, store.Options{Dir: c.Data})
 	if err != nil {
 		return nil, err
@@ -78,8 +82,8 @@ func openAny(ctx context.Context, sealed seal.Sealed, seals []Seal, ask Ask) (*s
 	return nil, &SealedError{errors.Join(why...)}
 }
 
-// CreateInstallation makes the root of trust of a new installation, wrapped by every configured seal. A data directory
-// that has one already is refused with store.ErrInitialized.
+// CreateInstallation makes the root of trust of a new installation, wrapped by every configured seal. Key files that are
+// not there are made. A data directory that has an installation is refused with store.ErrInitialized.
 func CreateInstallation(ctx context.Context, c Config, now time.Time, ask Ask) (*Installation, error) {
 	db, err := store.Open(ctx, store.Options{Dir: c.Data})
 	if err != nil {
@@ -101,6 +105,9 @@ func create(ctx context.Context, db *store.DB, configured []Seal, now time.Time,
 	}
 	var seals []seal.Seal
 	for i := range configured {
+		if err := configured[i].makeKeyFile(); err != nil {
+			return nil, err
+		}
 		s, err := configured[i].open(ask)
 		if err != nil {
 			return nil, fmt.Errorf("the seal %s: %w", configured[i].label(), err)

@@ -49,6 +49,17 @@ func (s *Seal) label() string {
 	return s.Name
 }
 
+// makeKeyFile makes the key file of a seal, if it is one that needs a file and has none.
+func (s *Seal) makeKeyFile() error {
+	if s.Kind != seal.KindKeyFile || s.File == "" {
+		return nil
+	}
+	if err := seal.WriteKeyFile(s.File); !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
+}
+
 // open gets the secret and returns the seal.
 func (s *Seal) open(ask Ask) (seal.Seal, error) {
 	if err := s.check(); err != nil {

@@ -169,7 +169,7 @@ func (s *Server) AdminAddr() net.Addr {
 func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, 10*time.Second)) })
+	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, time.Second)) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}
