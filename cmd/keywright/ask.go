@@ -12,10 +12,14 @@ import (
 	"github.com/keywright/keywright/internal/server"
 )
 
-// asker returns how to ask for a passphrase: at the terminal, without showing it. Where there is no terminal there is
-// nobody to ask, and the error says so.
+// asker returns how to ask for a passphrase: at the terminal, without showing it, and once for each prompt. Where there is
+// no terminal there is nobody to ask, and the error says so.
 func asker(c *cobra.Command) server.Ask {
+	answers := map[string]secret.Bytes{}
 	return func(prompt string) (secret.Bytes, error) {
+		if answer, ok := answers[prompt]; ok {
+			return answer, nil
+		}
 		in, ok := c.InOrStdin().(*os.File)
 		if !ok || !term.IsTerminal(int(in.Fd())) {
 			return secret.Bytes{}, withHint(errors.New("a passphrase is needed and there is no terminal to ask for it"),
@@ -27,6 +31,7 @@ func asker(c *cobra.Command) server.Ask {
 		if err != nil {
 			return secret.Bytes{}, fmt.Errorf("reading the passphrase: %w", err)
 		}
-		return secret.Take(phrase), nil
+		answers[prompt] = secret.Take(phrase)
+		return answers[prompt], nil
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -171,9 +170,6 @@ func openDev(ctx context.Context, dir string) (*server.Installation, error) {
 	in, err := server.OpenInstallation(ctx, config, nil)
 	if !errors.Is(err, store.ErrNotInitialized) {
 		return in, err
-	}
-	if err := seal.WriteKeyFile(keyPath); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, err
 	}
 	return server.CreateInstallation(ctx, config, time.Now(), nil)
 }

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/server"
+)
+
+func initCommand() *cobra.Command {
+	var path, account string
+	c := &cobra.Command{
+		Use:   "init",
+		Short: "Make a new installation with its first account",
+		Long: `Make a new installation: the store in the data directory of the configuration, a root key wrapped by every seal that the
+configuration names, and an account with an access key of its root user. Key files that are not there are made; keep
+copies of them, apart from copies of the store. The secret access key is printed once.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return onInstallation(c, path, server.CreateInstallation, func(config server.Config, in *server.Installation) error {
+				out := c.OutOrStdout()
+				fmt.Fprintf(out, "Made an installation in %s\n", config.Data)
+				for _, s := range config.Seals {
+					fmt.Fprintf(out, "Sealed with %s\n", describeSeal(s))
+				}
+				return createAccount(c, in, account, "")
+			})
+		},
+	}
+	configFlag(c, &path)
+	c.Flags().StringVar(&account, "account", "", "id of the first account (default: a random one)")
+	return c
+}
+
+func accountCommand() *cobra.Command {
+	group := &cobra.Command{Use: "account", Short: "Manage accounts", Args: cobra.NoArgs, RunE: needsSubcommand}
+	var path, account, name string
+	c := &cobra.Command{
+		Use: "create", Short: "Make an account with an access key of its root user, while no server runs", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return onInstallation(c, path, openInstallation, func(_ server.Config, in *server.Installation) error {
+				return createAccount(c, in, account, name)
+			})
+		},
+	}
+	configFlag(c, &path)
+	c.Flags().StringVar(&account, "account", "", "id of the account (default: a random one)")
+	c.Flags().StringVar(&name, "name", "", "what the account is called")
+	group.AddCommand(c)
+	return group
+}
+
+// needsSubcommand is what a command does that only groups others.
+func needsSubcommand(c *cobra.Command, _ []string) error {
+	var names []string
+	for _, sub := range c.Commands() {
+		names = append(names, sub.Name())
+	}
+	return withHint(fmt.Errorf("keywright %s alone does nothing", c.Name()), "add one of "+strings.Join(names, ", "))
+}
+
+// createAccount makes an account and prints its access key.
+func createAccount(c *cobra.Command, in *server.Installation, idText, name string) error {
+	id, err := accountID(idText)
+	if err != nil {
+		return err
+	}
+	directory := iam.New(iam.Config{Store: in.Store, Barrier: in.Barrier, Now: time.Now})
+	accessKeyID, secretKey, err := directory.CreateAccount(c.Context(), id, name)
+	if err != nil {
+		return err
+	}
+	return printAll(c.OutOrStdout(),
+		"Account:           "+string(id),
+		"Access key id:     "+accessKeyID,
+		"Secret access key: "+string(secretKey.Expose()),
+		"The secret access key is stored sealed and will not be shown again.")
+}
+
+func printAll(out io.Writer, lines ...string) error {
+	_, err := io.WriteString(out, strings.Join(lines, "\n")+"\n")
+	return err
+}
+
+// accountID reads an account id, or makes a random one.
+func accountID(text string) (arn.Account, error) {
+	if text != "" {
+		id, err := arn.ParseAccount(text)
+		if err != nil {
+			return "", withHint(fmt.Errorf("--account: %w", err), "an example is --account 111122223333")
+		}
+		return id, nil
+	}
+	n, err := rand.Int(rand.Reader, big.NewInt(900_000_000_000))
+	if err != nil {
+		return "", errors.New("no random number")
+	}
+	return arn.Account(fmt.Sprint(n.Int64() + 100_000_000_000)), nil
+}
