@@ -157,6 +157,7 @@ type exchange struct {
 	ctx     context.Context //nolint:containedctx // an exchange lives no longer than its request
 	req     *Request
 	signed  sigv4.Request
+	auth    sigv4.Auth
 	address address
 	op      *operation // nil until it is found
 	now     time.Time
@@ -209,17 +210,18 @@ func (x *exchange) run(call *guard.Call) (wire.Output, error) {
 func (x *exchange) authenticate(call *guard.Call) error {
 	r := x.req
 	x.signed = sigv4.Request{Method: r.Method, Path: r.Path, RawQuery: r.RawQuery, Host: r.Host, Header: r.Header, Body: r.Body}
-	auth, refusal := sigv4.Parse(&x.signed)
-	if refusal != nil {
+	var refusal *sigv4.Error
+	if x.auth, refusal = sigv4.Parse(&x.signed); refusal != nil {
 		return refused(refusal)
 	}
+	auth := &x.auth
 	if len(auth.AccessKeyID) <= iam.MaxAccessKeyID {
 		call.Claim(auth.AccessKeyID)
 	}
-	if refusal := auth.Check(x.address.service.SigningName, x.now); refusal != nil {
+	if refusal = auth.Check(x.address.service.SigningName, x.now); refusal != nil {
 		return refused(refusal)
 	}
-	caller, err := x.pipeline.directory.Authenticate(x.ctx, &auth, &x.signed)
+	caller, err := x.pipeline.directory.Authenticate(x.ctx, auth, &x.signed)
 	if err != nil {
 		if errors.As(err, &refusal) {
 			return refused(refusal)
