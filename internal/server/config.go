@@ -15,7 +15,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keywright/keywright/internal/audit"
-	"github.com/keywright/keywright/internal/pipeline"
 )
 
 // DefaultListen is where the API is served when nothing is said.
@@ -48,8 +47,6 @@ type Config struct {
 	Now func() time.Time `yaml:"-"`
 	// Certificate serves HTTPS with certificates from memory, in place of TLS. Nil means that TLS decides.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) `yaml:"-"`
-
-	pipelineHook func(*pipeline.Pipeline) // tests only
 }
 
 // TLS names a certificate and its key. Both files are looked at again while the server runs, and a new pair is served

@@ -112,9 +112,6 @@ func (s *Server) build() {
 		{Model: &iamapi.Service},
 		{Model: &trailapi.Service},
 	}})
-	if c.pipelineHook != nil {
-		c.pipelineHook(p)
-	}
 	s.api = httpapi.NewServer(httpapi.Config{
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
 		IdleTimeout: c.Limits.IdleTimeout,

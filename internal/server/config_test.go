@@ -1,0 +1,113 @@
+package server_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/server"
+)
+
+const fullConfig = `
+listen: 0.0.0.0:443
+tls:
+  certificate: tls/cert.pem
+  key: /etc/key.pem
+  reload: 1m
+admin: 127.0.0.1:4600
+data: data
+seals:
+  - kind: key-file
+    name: main
+    file: unseal.key
+  - kind: passphrase
+    env: PHRASE
+audit:
+  dir: audit
+  durability: written
+  segmentSize: 1048576
+drain: 10s
+schedule: 500ms
+limits:
+  headerTimeout: 1s
+  readTimeout: 2s
+  writeTimeout: 3s
+  idleTimeout: 4s
+  cachedKeys: 5
+`
+
+func TestLoadConfig(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "c.yaml")
+	if err := os.WriteFile(path, []byte(fullConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := server.LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := server.Config{
+		Listen: "0.0.0.0:443", TLS: &server.TLS{Certificate: filepath.Join(dir, "tls/cert.pem"), Key: "/etc/key.pem", Reload: time.Minute},
+		Admin: "127.0.0.1:4600", Data: filepath.Join(dir, "data"),
+		Seals: []server.Seal{{Kind: seal.KindKeyFile, Name: "main", File: filepath.Join(dir, "unseal.key")}, {Kind: seal.KindPassphrase, Env: "PHRASE"}},
+		Audit: server.Audit{Dir: filepath.Join(dir, "audit"), Durability: "written", SegmentSize: 1 << 20},
+		Drain: 10 * time.Second, Schedule: 500 * time.Millisecond,
+		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestParseConfigRefuses(t *testing.T) {
+	const least = "data: d\nseals: [{kind: key-file, file: k}]\n"
+	if _, err := server.ParseConfig([]byte(least)); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"":                                   "no data directory",
+		"[]":                                 "cannot unmarshal",
+		least + "lisen: x\n":                 "line 3: field lisen not found",
+		least + "audit: {dri: x}\n":          "field dri not found",
+		least + "data: e\n":                  "already defined",
+		least + "---\n" + least:              "more than one document",
+		least + "listen: 10.0.0.1:1\n":       "plain HTTP",
+		least + "drain: -1s\n":               "drain: a negative time",
+		least + "drain: 1 parsec\n":          "cannot unmarshal",
+		least + "limits: {cachedKeys: -1}":   "negative number",
+		"data: d\nseals: [{kind: magic}]":    `unknown kind "magic"`,
+		"data: d\nseals: [{kind: key-file}]": "has a file and nothing else",
+		"data: d\nseals: [{kind: passphrase, file: a, env: b}]": "not from both",
+	} {
+		if _, err := server.ParseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for address, want := range map[string]bool{
+		"127.0.0.1:1": true, "127.8.8.8:1": true, "[::1]:1": true, "localhost:1": true,
+		"0.0.0.0:1": false, ":1": false, "[::]:1": false, "10.0.0.1:1": false, "example.test:1": false, "127.0.0.1": false, "": false,
+		"localhost.example.test:1": false, "[::ffff:10.0.0.1]:1": false,
+	} {
+		if got := server.Loopback(address); got != want {
+			t.Errorf("%s: %v", address, got)
+		}
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add(fullConfig)
+	f.Add("data: &a d\nseals: [*a]")
+	f.Add("{")
+	f.Fuzz(func(t *testing.T, text string) {
+		if c, err := server.ParseConfig([]byte(text)); err == nil && (c.Data == "" || len(c.Seals) == 0) {
+			t.Errorf("%q gives %+v", text, c)
+		}
+	})
+}
