@@ -135,6 +135,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		}
 	}
 	announce(out, scheme+"://"+s.Addr().String(), bundle, accounts[0])
+	defer heapFloor()()
 	return s.Run(ctx)
 }
 

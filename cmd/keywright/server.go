@@ -51,5 +51,6 @@ func runServer(ctx context.Context, path string, ask server.Ask, out io.Writer) 
 		fmt.Fprintf(out, "Health is on http://%s/readyz\n", at)
 	}
 	fmt.Fprintf(out, "Keywright is ready on %s://%s\n", scheme, s.Addr())
+	defer heapFloor()()
 	return s.Run(ctx)
 }
