@@ -53,8 +53,8 @@ type Record struct {
 	ErrorCode    string
 	ErrorMessage string
 
-	Parameters *Fields // nil prints as null
-	Response   *Fields // nil prints as null
+	Parameters *Fields // nil or empty prints as null
+	Response   *Fields // nil or empty prints as null
 	Additional *Fields // nil is left out
 	Service    *Fields // serviceEventDetails; nil is left out
 
@@ -181,7 +181,7 @@ func optional(b []byte, name, value string) []byte {
 }
 
 func nullable(b []byte, f *Fields) []byte {
-	if f == nil {
+	if f == nil || f.Empty() {
 		return append(b, "null"...)
 	}
 	return f.appendObject(b)

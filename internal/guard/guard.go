@@ -93,8 +93,10 @@ type Call struct {
 // KeyARN returns the ARN of the key that the call concerns; where it concerns an alias and a key, the key's. It is empty
 // where there is none.
 func (c *Call) KeyARN() string {
-	if n := len(c.resources); n > 0 {
-		return c.resources[n-1].ARN
+	for _, r := range c.resources {
+		if arn.ParseRef(r.ARN).Form == arn.FormKeyARN {
+			return r.ARN
+		}
 	}
 	return ""
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -57,8 +58,10 @@ func NewServer(c Config) *http.Server {
 		IdleTimeout:       c.IdleTimeout,
 		MaxHeaderBytes:    c.MaxHeader,
 		Protocols:         protocols,
-		ConnContext:       withPeer,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug), // what clients do wrong is no event
+		// The pipeline answers OPTIONS *, too: net/http would answer it without a signature and a record.
+		DisableGeneralOptionsHandler: true,
+		ConnContext:                  withPeer,
+		ErrorLog:                     slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug), // what clients do wrong is no event
 	}
 }
 
@@ -103,6 +106,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["x-amzn-RequestId"] = []string{v.response.RequestID}
 	h["Content-Type"] = []string{v.response.ContentType}
+	h["Content-Length"] = []string{strconv.Itoa(len(v.response.Body))}
 	h["Cache-Control"], h["Expires"], h["Pragma"] = noCache, expires, pragma
 	if v.request.Oversized {
 		h["Connection"] = []string{"close"} // the rest of the body is not read

@@ -57,8 +57,16 @@ func (r *request) authorizeAlias(a aliasName) error {
 	if _, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: a.ARN()}); err != nil {
 		return err
 	}
-	r.call.Concerns(a.account, a.ARN())
 	return nil
+}
+
+// concerns notes an alias and its key for the record, in the service's order: the key first where the alias is new.
+func (r *request) concerns(a aliasName, snap *snapshot, isNew bool) {
+	if isNew {
+		r.call.Concerns(snap.Account, snap.arn)
+	}
+	r.call.Concerns(a.account, a.ARN())
+	r.call.Concerns(snap.Account, snap.arn)
 }
 
 func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
@@ -70,7 +78,7 @@ func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
 	if err != nil {
 		return err
 	}
-	r.key = snap
+	r.concerns(a, snap, true)
 	now := r.now().UTC().Truncate(time.Millisecond)
 	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: snap.ID, CreatedAt: now, UpdatedAt: now}
 	err = r.changeAlias(r.ctx, a, snap.ID, func(tx *store.Tx) error {
@@ -121,7 +129,7 @@ func updateAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 			"Alias %s cannot be changed from a CMK with key usage %s to a CMK with key usage %s. The key usage of the current CMK and the new CMK must be the same.",
 			a.name, old.Usage, next.Usage)
 	}
-	r.key = next
+	r.concerns(a, next, false)
 	now := r.now().UTC().Truncate(time.Millisecond)
 	err = r.changeAlias(r.ctx, a, next.ID, func(tx *store.Tx) error {
 		if err := r.stillThere(tx, next.Name); err != nil {
@@ -159,7 +167,7 @@ func deleteAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
 	if _, err := r.authorize(snap, "", r.action, nil, in); err != nil {
 		return err
 	}
-	r.key = snap
+	r.concerns(a, snap, false)
 	err = r.changeAlias(r.ctx, a, "", func(tx *store.Tx) error { return tx.DeleteAlias(a.account, a.region, a.name) })
 	if errors.Is(err, store.ErrNotFound) {
 		return aliasNotFound(a)

@@ -131,6 +131,9 @@ func (r *request) locate(u unopened) (*sealed, error) {
 			return nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
 		}
 	}
+	if s.key != nil {
+		r.call.Concerns(s.key.Account, s.key.arn)
+	}
 	switch {
 	case u.bare:
 	case s.key == nil:
@@ -159,6 +162,9 @@ func (r *request) locateByHeader(s *sealed, u unopened) error {
 	var denied *wire.Error
 	if errors.As(err, &denied) && denied.Code == wire.CodeAccessDenied && s.key.Account != r.call.Caller.Account {
 		return errForeignCiphertext
+	}
+	if err == nil {
+		r.call.Concerns(s.key.Account, s.key.arn)
 	}
 	return err
 }
@@ -225,6 +231,7 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	if err != nil {
 		return nil, err
 	}
+	r.call.Concerns(to.Account, to.arn)
 	if err := firstError(r.op.usage(to.Key), usable.blocks(to.Key), symmetric(in.DestinationEncryptionAlgorithm, to.Key), checkContext(in.DestinationEncryptionContext)); err != nil {
 		return nil, err
 	}

@@ -119,6 +119,7 @@ func (r *request) open(in wire.Input) error {
 	if r.permit, err = r.authorize(snap, alias, r.action, r.op.facts, in); err != nil {
 		return err
 	}
+	r.call.Concerns(snap.Account, snap.arn)
 	if r.op.check != nil {
 		if err := r.op.check(in); err != nil {
 			return err
@@ -130,17 +131,11 @@ func (r *request) open(in wire.Input) error {
 	return r.op.States.blocks(snap.Key)
 }
 
-// authorize asks the guard for an action on a key, and notes the key for the call's record. facts says what conditions
-// may ask about the input; nil for nothing.
+// authorize asks the guard for an action on a key. facts says what conditions may ask about the input; nil for nothing.
 func (r *request) authorize(snap *snapshot, alias arn.AliasName, action guard.Action, facts guard.FactSource, in wire.Input) (guard.Permit, error) {
-	permit, err := r.call.Authorize(guard.Resource{
+	return r.call.Authorize(guard.Resource{
 		Action: action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: facts, Input: in,
 	})
-	if err != nil {
-		return guard.Permit{}, err
-	}
-	r.call.Concerns(snap.Account, snap.arn)
-	return permit, nil
 }
 
 // change changes the request's key, unless its state has come to forbid the operation since it was looked at.

@@ -539,6 +539,33 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+// The records of alias operations name the alias and the key it points at now.
+func TestAliasRecords(t *testing.T) {
+	w := newWorld(t, "")
+	first, firstARN := w.newKey()
+	second, secondARN := w.newKey()
+	const alias = "arn:aws:kms:us-east-1:111122223333:alias/a"
+	check := func(name string, request in, reply string, resources ...string) {
+		t.Helper()
+		w.done(name, request)
+		r := w.lastRecord()
+		var got []string
+		for _, x := range r["resources"].([]any) {
+			got = append(got, x.(in)["ARN"].(string))
+		}
+		if r["responseElements"].(in)["keyId"] != reply || !slices.Equal(got, resources) {
+			t.Errorf("record of %s: %v", name, r)
+		}
+	}
+	check("CreateAlias", in{"AliasName": "alias/a", "TargetKeyId": first}, firstARN, firstARN, alias)
+	check("UpdateAlias", in{"AliasName": "alias/a", "TargetKeyId": second}, secondARN, alias, secondARN)
+	check("DeleteAlias", in{"AliasName": "alias/a"}, secondARN, alias, secondARN)
+	do[*kmsapi.ListKeysResponse](w, "ListKeys", in{})
+	if r := w.lastRecord(); r["requestParameters"] != nil {
+		t.Errorf("record of ListKeys %v", r)
+	}
+}
+
 func TestRestartKeepsEverything(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	id, _ := w.newKey()
