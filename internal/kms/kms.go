@@ -15,6 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -41,7 +42,12 @@ type Service struct {
 	now     func() time.Time
 	keys    *cache[key.Name, *snapshot]
 	aliases *cache[aliasName, arn.KeyID]
+	// Compiled policies by their text: most keys of an account have the same one.
+	policies *cache[string, *policy.Document]
 }
+
+// cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
+const cachedPolicies = 500
 
 // New returns a Service.
 func New(c Config) *Service {
@@ -51,6 +57,7 @@ func New(c Config) *Service {
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
 		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
+		policies: newCache[string, *policy.Document](cachedPolicies),
 	}
 }
 

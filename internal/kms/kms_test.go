@@ -600,3 +600,18 @@ func BenchmarkEncrypt(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCreateKey is a CreateKey below the pipeline, fsynced, from 64 callers at a time.
+func BenchmarkCreateKey(b *testing.B) {
+	w := newWorld(b, b.TempDir())
+	op := w.operations["CreateKey"]
+	b.SetParallelism(32)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, failure := w.answer(context.Background(), &op, &kmsapi.CreateKeyRequest{}); failure != nil {
+				b.Error(failure)
+			}
+		}
+	})
+}

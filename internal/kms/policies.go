@@ -63,7 +63,7 @@ var actionPutKeyPolicy = guard.NewAction("kms:PutKeyPolicy")
 // checkPolicy checks a policy that is to become that of key k, and returns the text to keep: as it was given, because the
 // printed form of GetKeyPolicy can be longer than what is allowed.
 func (r *request) checkPolicy(k *key.Key, text string, bypass bool) (string, error) {
-	doc, err := policy.Parse(policy.KeyPolicy, []byte(text))
+	doc, err := r.compile(text)
 	var fault *policy.Error
 	switch {
 	case errors.As(err, &fault) && fault.Fault == policy.TooLarge:

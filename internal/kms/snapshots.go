@@ -21,7 +21,7 @@ type snapshot struct {
 }
 
 func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
-	doc, err := policy.Parse(policy.KeyPolicy, []byte(k.Policy))
+	doc, err := s.compile(k.Policy)
 	if err != nil {
 		return nil, fmt.Errorf("the stored policy of %s: %w", k.ARN(), err)
 	}
@@ -30,6 +30,18 @@ func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
 		return nil, err
 	}
 	return &snapshot{Key: k, arn: k.ARN(), policy: doc, material: material}, nil
+}
+
+// compile parses a key policy, or finds it parsed. The error is a *policy.Error.
+func (s *Service) compile(text string) (*policy.Document, error) {
+	if doc, ok := s.policies.get(text); ok {
+		return doc, nil
+	}
+	doc, err := policy.Parse(policy.KeyPolicy, []byte(text))
+	if err == nil {
+		s.policies.put(text, doc) // parsed twice at the same time, either will do
+	}
+	return doc, err
 }
 
 // load returns the snapshot of a key, from memory or from the store. The error is store.ErrNotFound or internal.
