@@ -6,10 +6,13 @@ GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 5s
 
-.PHONY: build run test test-go test-race test-conformance generate-check lint fuzz bench soak clean
+.PHONY: build demo run test test-go test-race test-conformance generate-check lint fuzz bench soak clean
 
 build: ## bin/keywright, static
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/keywright ./cmd/keywright
+
+demo: ## starts Keywright and shows a real encrypt and decrypt; stays until Ctrl-C
+	scripts/demo
 
 run: build ## a server for development on its embedded default
 	./bin/keywright dev
