@@ -77,6 +77,7 @@ type visit struct {
 	response pipeline.Response
 	header   []sigv4.Field
 	body     []byte
+	values   [3]string // of the response's header; net/http copies them before the handler returns
 }
 
 // keepAtMost bounds the memory that one large request can leave behind in the pool.
@@ -104,9 +105,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	d.pipeline.Serve(r.Context(), &v.request, &v.response)
 	h := w.Header()
-	h["x-amzn-RequestId"] = []string{v.response.RequestID}
-	h["Content-Type"] = []string{v.response.ContentType}
-	h["Content-Length"] = []string{strconv.Itoa(len(v.response.Body))}
+	v.values = [...]string{v.response.RequestID, v.response.ContentType, strconv.Itoa(len(v.response.Body))}
+	h["x-amzn-RequestId"], h["Content-Type"] = v.values[0:1:1], v.values[1:2:2]
+	h["Content-Length"] = v.values[2:3:3] // or net/http sends a long body in chunks
 	h["Cache-Control"], h["Expires"], h["Pragma"] = noCache, expires, pragma
 	if v.request.Oversized {
 		h["Connection"] = []string{"close"} // the rest of the body is not read

@@ -98,7 +98,14 @@ func dial(t *testing.T, addr string) (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-func read(t *testing.T, r *bufio.Reader) (*http.Response, string) {
+// received is an answer whose body was read.
+type received struct {
+	status int
+	header http.Header
+	closes bool
+}
+
+func read(t *testing.T, r *bufio.Reader) (received, string) {
 	t.Helper()
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
@@ -109,7 +116,7 @@ func read(t *testing.T, r *bufio.Reader) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	return resp, string(body)
+	return received{resp.StatusCode, resp.Header, resp.Close}, string(body)
 }
 
 // Many requests over one connection, with the headers of the real service.
@@ -122,19 +129,19 @@ func TestKeepAlive(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp, body := read(t, r)
-		if resp.StatusCode != 200 || !strings.Contains(body, "<Account>111122223333</Account>") {
-			t.Fatalf("%d %s", resp.StatusCode, body)
+		if resp.status != 200 || !strings.Contains(body, "<Account>111122223333</Account>") {
+			t.Fatalf("%d %s", resp.status, body)
 		}
 		for name, want := range map[string]string{
 			"Content-Type": "text/xml", "Cache-Control": "no-cache, no-store, must-revalidate, private", "Expires": "0", "Pragma": "no-cache",
 			"Content-Length": fmt.Sprint(len(body)),
 		} {
-			if got := resp.Header.Get(name); got != want {
+			if got := resp.header.Get(name); got != want {
 				t.Errorf("%s: %q, want %q", name, got, want)
 			}
 		}
-		if len(resp.Header.Get("X-Amzn-Requestid")) != 36 || resp.Header.Get("Date") == "" {
-			t.Errorf("header %v", resp.Header)
+		if len(resp.header.Get("X-Amzn-Requestid")) != 36 || resp.header.Get("Date") == "" {
+			t.Errorf("header %v", resp.header)
 		}
 	}
 	if n := len(records.Records()); n != 3 {
@@ -151,15 +158,15 @@ func TestBodyLimit(t *testing.T) {
 	// The largest body that is taken.
 	c, r := dial(t, addr)
 	go func() { _, _ = c.Write(whoami(addr, pipeline.MaxBody)) }()
-	if resp, body := read(t, r); resp.StatusCode != 200 {
-		t.Errorf("%d %s", resp.StatusCode, body)
+	if resp, body := read(t, r); resp.status != 200 {
+		t.Errorf("%d %s", resp.status, body)
 	}
 	// One octet more, announced: refused before it is read.
 	c, r = dial(t, addr)
 	_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: TrentService.ListKeys\r\nContent-Length: %d\r\n\r\n", pipeline.MaxBody+1)
 	resp, body := read(t, r)
-	if resp.StatusCode != 413 || !strings.HasPrefix(body, `{"__type":"RequestEntityTooLargeException"`) || !resp.Close {
-		t.Errorf("%d %s close %v", resp.StatusCode, body, resp.Close)
+	if resp.status != 413 || !strings.HasPrefix(body, `{"__type":"RequestEntityTooLargeException"`) || !resp.closes {
+		t.Errorf("%d %s close %v", resp.status, body, resp.closes)
 	}
 	// The same without an announcement.
 	c, r = dial(t, addr)
@@ -167,8 +174,8 @@ func TestBodyLimit(t *testing.T) {
 		_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: TrentService.ListKeys\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", pipeline.MaxBody+1)
 		_, _ = c.Write(make([]byte, pipeline.MaxBody+1))
 	}()
-	if resp, _ := read(t, r); resp.StatusCode != 413 {
-		t.Error(resp.StatusCode)
+	if resp, _ := read(t, r); resp.status != 413 {
+		t.Error(resp.status)
 	}
 	if n := len(records.Records()); n != 3 {
 		t.Errorf("%d records", n)
@@ -189,8 +196,8 @@ func TestChunked(t *testing.T) {
 	c, r := dial(t, addr)
 	_, _ = fmt.Fprintf(c, "%s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", strings.Join(lines, "\r\n"), len(form), form)
 	// Content-Length was signed and is not there: that is a mismatch, and shows that the body has arrived.
-	if resp, body := read(t, r); resp.StatusCode != 403 || !strings.Contains(body, "SignatureDoesNotMatch") {
-		t.Errorf("%d %s", resp.StatusCode, body)
+	if resp, body := read(t, r); resp.status != 403 || !strings.Contains(body, "SignatureDoesNotMatch") {
+		t.Errorf("%d %s", resp.status, body)
 	}
 }
 
@@ -227,8 +234,8 @@ func TestHeaderLimit(t *testing.T) {
 	addr := serve(t, httpapi.Config{Pipeline: p, MaxHeader: 8 << 10})
 	c, r := dial(t, addr)
 	_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", 32<<10))
-	if resp, _ := read(t, r); resp.StatusCode != 431 {
-		t.Error(resp.StatusCode)
+	if resp, _ := read(t, r); resp.status != 431 {
+		t.Error(resp.status)
 	}
 }
 
@@ -241,8 +248,8 @@ func TestRawPath(t *testing.T) {
 	for _, target := range []string{"/?" + query, "http://" + addr + "/?" + query} {
 		c, in := dial(t, addr)
 		_, _ = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, addr)
-		if resp, body := read(t, in); resp.StatusCode != 200 {
-			t.Errorf("%s: %d %s", target, resp.StatusCode, body)
+		if resp, body := read(t, in); resp.status != 200 {
+			t.Errorf("%s: %d %s", target, resp.status, body)
 		}
 	}
 }
@@ -274,7 +281,7 @@ func TestTLSDetails(t *testing.T) {
 		}
 		for _, host := range []string{l.Addr().String(), "other.test"} { // the header is each request's own
 			_, _ = c.Write(whoami(host, 0))
-			if resp, body := read(t, bufio.NewReader(c)); resp.StatusCode != 200 {
+			if resp, body := read(t, bufio.NewReader(c)); resp.status != 200 {
 				t.Fatal(body)
 			}
 			all := records.Records()

@@ -49,6 +49,7 @@ func group(id tls.CurveID) string {
 		return "secp384r1"
 	case tls.CurveP521:
 		return "secp521r1"
+	default: // X25519 and the hybrids are called the same
+		return id.String()
 	}
-	return id.String()
 }
