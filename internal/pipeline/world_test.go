@@ -28,8 +28,8 @@ import (
 
 const (
 	alice  arn.Account = "111122223333"
-	region             = "us-east-1"
-	host               = "kms.test"
+	region string      = "us-east-1"
+	host   string      = "kms.test"
 )
 
 var aliceRoot = sigv4.Credential{AccessKeyID: "AKIAALICEALICEALICE1", Secret: secret.FromString("alice's secret access key")}

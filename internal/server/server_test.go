@@ -66,7 +66,12 @@ func run(t *testing.T, c server.Config, dir string) *running {
 	}
 	r.root = sigv4.Credential{AccessKeyID: id, Secret: secretKey}
 	go func() { r.done <- s.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-r.done })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-r.done; err != nil {
+			t.Error(err)
+		}
+	})
 	return r
 }
 
