@@ -25,9 +25,9 @@ func asker(c *cobra.Command) server.Ask {
 			return secret.Bytes{}, withHint(errors.New("a passphrase is needed and there is no terminal to ask for it"),
 				"name a file or an environment variable for this seal in the configuration")
 		}
-		fmt.Fprint(c.ErrOrStderr(), prompt)
+		c.PrintErr(prompt)
 		phrase, err := term.ReadPassword(int(in.Fd()))
-		fmt.Fprintln(c.ErrOrStderr())
+		c.PrintErrln()
 		if err != nil {
 			return secret.Bytes{}, fmt.Errorf("reading the passphrase: %w", err)
 		}

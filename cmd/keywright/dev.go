@@ -134,22 +134,26 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 			return errors.Join(fmt.Errorf("account %s: %w", a.account, err), s.Close())
 		}
 	}
-	announce(out, scheme+"://"+s.Addr().String(), bundle, accounts[0])
+	if err := announce(out, scheme+"://"+s.Addr().String(), bundle, accounts[0]); err != nil {
+		return errors.Join(err, s.Close())
+	}
 	defer heapFloor()()
 	return s.Run(ctx)
 }
 
 // announce prints the lines to paste into a shell and then the one that says that requests will be answered.
-func announce(out io.Writer, url, bundle string, a devAccountKey) {
-	fmt.Fprintf(out, "export AWS_ENDPOINT_URL=%s\n", url)
-	fmt.Fprintf(out, "export AWS_ACCESS_KEY_ID=%s\n", shellWord(a.accessKeyID))
-	fmt.Fprintf(out, "export AWS_SECRET_ACCESS_KEY=%s\n", shellWord(string(a.secret.Expose())))
-	// The SDK for Go reads the first, boto3 and version 1 of the AWS CLI the second.
-	fmt.Fprintf(out, "export AWS_REGION=%s AWS_DEFAULT_REGION=%s\n", devRegion, devRegion)
-	if bundle != "" {
-		fmt.Fprintf(out, "export AWS_CA_BUNDLE=%s\n", shellWord(bundle))
+func announce(out io.Writer, url, bundle string, a devAccountKey) error {
+	lines := []string{
+		"export AWS_ENDPOINT_URL=" + url,
+		"export AWS_ACCESS_KEY_ID=" + shellWord(a.accessKeyID),
+		"export AWS_SECRET_ACCESS_KEY=" + shellWord(string(a.secret.Expose())),
+		// The SDK for Go reads the first, boto3 and version 1 of the AWS CLI the second.
+		"export AWS_REGION=" + devRegion + " AWS_DEFAULT_REGION=" + devRegion,
 	}
-	fmt.Fprintf(out, "Keywright is ready on %s\n", url)
+	if bundle != "" {
+		lines = append(lines, "export AWS_CA_BUNDLE="+shellWord(bundle))
+	}
+	return printAll(out, append(lines, "Keywright is ready on "+url)...)
 }
 
 // shellWord quotes a word for a shell where it needs it.

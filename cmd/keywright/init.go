@@ -27,10 +27,12 @@ copies of them, apart from copies of the store. The secret access key is printed
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return onInstallation(c, path, server.CreateInstallation, func(config server.Config, in *server.Installation) error {
-				out := c.OutOrStdout()
-				fmt.Fprintf(out, "Made an installation in %s\n", config.Data)
+				lines := []string{"Made an installation in " + config.Data}
 				for _, s := range config.Seals {
-					fmt.Fprintf(out, "Sealed with %s\n", describeSeal(s))
+					lines = append(lines, "Sealed with "+describeSeal(s))
+				}
+				if err := printAll(c.OutOrStdout(), lines...); err != nil {
+					return err
 				}
 				return createAccount(c, in, account, "")
 			})

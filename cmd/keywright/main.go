@@ -34,10 +34,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(stderr, "keywright: %v\n", err)
+		lines := []string{"keywright: " + err.Error()}
 		if hint := hintFor(err); hint != "" {
-			fmt.Fprintf(stderr, "hint: %s\n", hint)
+			lines = append(lines, "hint: "+hint)
 		}
+		_ = printAll(stderr, lines...) // there is nowhere else to say it
 		return 1
 	}
 	return 0

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -38,16 +39,16 @@ func sealStatusCommand() *cobra.Command {
 }
 
 func printSeals(c *cobra.Command, sealed seal.Sealed) error {
-	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SEAL\tKIND\tSINCE\tID")
+	lines := []string{"SEAL	KIND	SINCE	ID"}
 	for _, r := range sealed.Seals {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Name, r.Kind, r.CreatedAt.Format(time.DateOnly), r.ID)
+		lines = append(lines, fmt.Sprintf("%s	%s	%s	%s", r.Name, r.Kind, r.CreatedAt.Format(time.DateOnly), r.ID))
 	}
-	fmt.Fprintln(w, "\nDOMAIN KEY\tVERSION\tSINCE")
+	lines = append(lines, "", "DOMAIN KEY	VERSION	SINCE")
 	for _, k := range sealed.DomainKeys {
-		fmt.Fprintf(w, "%s\t%d\t%s\n", k.Domain, k.Version, k.CreatedAt.Format(time.DateOnly))
+		lines = append(lines, fmt.Sprintf("%s	%d	%s", k.Domain, k.Version, k.CreatedAt.Format(time.DateOnly)))
 	}
-	return w.Flush()
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	return errors.Join(printAll(w, lines...), w.Flush())
 }
 
 func sealAddCommand() *cobra.Command {

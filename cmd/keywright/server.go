@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -47,10 +47,13 @@ func runServer(ctx context.Context, path string, ask server.Ask, out io.Writer) 
 	if config.TLS != nil {
 		scheme = "https"
 	}
+	var lines []string
 	if at := s.AdminAddr(); at != nil {
-		fmt.Fprintf(out, "Health is on http://%s/readyz\n", at)
+		lines = append(lines, "Health is on http://"+at.String()+"/readyz")
 	}
-	fmt.Fprintf(out, "Keywright is ready on %s://%s\n", scheme, s.Addr())
+	if err := printAll(out, append(lines, "Keywright is ready on "+scheme+"://"+s.Addr().String())...); err != nil {
+		return errors.Join(err, s.Close())
+	}
 	defer heapFloor()()
 	return s.Run(ctx)
 }
