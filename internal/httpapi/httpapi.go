@@ -26,8 +26,8 @@ import (
 type Config struct {
 	Pipeline *pipeline.Pipeline // required
 
-	HeaderTimeout time.Duration // for all header lines of a request; zero means 10 s
-	ReadTimeout   time.Duration // for a whole request; zero means 30 s
+	ReadTimeout   time.Duration // for a whole request; zero means 20 s
+	HeaderTimeout time.Duration // for all header lines of a request; zero means ReadTimeout
 	WriteTimeout  time.Duration // from the end of the header to the end of the answer; zero means 60 s
 	IdleTimeout   time.Duration // between the requests of a connection; zero means 5 min, more than clients keep one
 	MaxHeader     int           // octets of the request line and header; zero means 64 KiB
@@ -41,8 +41,7 @@ func NewServer(c Config) *http.Server {
 			*d = zero
 		}
 	}
-	def(&c.HeaderTimeout, 10*time.Second)
-	def(&c.ReadTimeout, 30*time.Second)
+	def(&c.ReadTimeout, 20*time.Second)
 	def(&c.WriteTimeout, 60*time.Second)
 	def(&c.IdleTimeout, 5*time.Minute)
 	if c.MaxHeader == 0 {

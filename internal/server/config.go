@@ -73,8 +73,8 @@ type Audit struct {
 
 // Limits bound connections.
 type Limits struct {
-	HeaderTimeout time.Duration `yaml:"headerTimeout"` // for all header lines of a request; zero means 10 s
-	ReadTimeout   time.Duration `yaml:"readTimeout"`   // for a whole request; zero means 30 s
+	HeaderTimeout time.Duration `yaml:"headerTimeout"` // for all header lines of a request; zero means ReadTimeout
+	ReadTimeout   time.Duration `yaml:"readTimeout"`   // for a whole request; zero means 20 s
 	WriteTimeout  time.Duration `yaml:"writeTimeout"`  // for an answer; zero means 60 s
 	IdleTimeout   time.Duration `yaml:"idleTimeout"`   // between two requests; zero means 5 min
 	CachedKeys    int           `yaml:"cachedKeys"`    // keys and aliases that stay ready in memory; zero means 100,000
