@@ -1,0 +1,78 @@
+"""Fixtures that all tests share, and the closing table of how many checks ran."""
+import collections
+import os
+import secrets as random_secrets
+
+import pytest
+
+from harness.ledger import Ledger
+from harness.server import BINARY, OTHER_ACCOUNT, OTHER_KEY_ID, Server
+from harness.wire import Signing, Wire
+
+ROOT_KEY_ID = "AKIAKEYWRIGHTCONF000"
+
+_checks = collections.Counter()
+
+
+@pytest.fixture(scope="session")
+def ledger():
+    return Ledger()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, ledger):
+    """The one server of the session: on disk, with two accounts. test_zz_afterwards.py stops it and looks at what it left."""
+    if not BINARY.exists():
+        pytest.exit(f"no server to test: {BINARY} is missing; run make build, or set KEYWRIGHT_BINARY", 2)
+    folder = tmp_path_factory.mktemp("shared")
+    root, other = (ledger.credential(random_secrets.token_hex(20)) for _ in range(2))
+    server = Server(folder, "--root-access-key-id", ROOT_KEY_ID, "--root-secret-access-key", root,
+                    "--account", f"{OTHER_ACCOUNT}={OTHER_KEY_ID}:{other}", data=folder / "data", ledger=ledger)
+    server.other_secret = other
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def wire(shared):
+    """Calls as the root user of the first account."""
+    return Wire(shared)
+
+
+@pytest.fixture(scope="session")
+def other(shared):
+    """Calls as the root user of the second account."""
+    return Wire(shared, Signing(OTHER_KEY_ID, shared.other_secret))
+
+
+@pytest.fixture(scope="session")
+def kms(shared):
+    return shared.boto3()
+
+
+@pytest.fixture
+def new_key(wire):
+    """Makes keys: returns their metadata."""
+    return lambda **values: wire.ok("CreateKey", **values)["KeyMetadata"]
+
+
+@pytest.fixture
+def tally(request):
+    """Counts checks beyond one per test: tally(n)."""
+    def count(n):
+        _checks[request.node.path.name] += n - 1
+    return count
+
+
+def pytest_terminal_summary(terminalreporter):
+    ran, failed = collections.Counter(), collections.Counter()
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            name = os.path.basename(report.location[0])
+            ran[name] += 1
+            failed[name] += outcome == "failed"
+    terminalreporter.section("checks against a running server")
+    for name in sorted(ran):
+        terminalreporter.write_line(f"{name:32} {ran[name] + _checks[name]:6} checks {failed[name]:4} failed tests")
+    total = sum(ran.values()) + sum(_checks[n] for n in ran)
+    terminalreporter.write_line(f"{'in all':32} {total:6} checks {sum(failed.values()):4} failed tests")

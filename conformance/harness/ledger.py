@@ -1,0 +1,82 @@
+"""What a run did, to be compared afterwards with the audit log and with everything that is on disk."""
+import base64
+import os
+import pathlib
+import subprocess
+import tempfile
+import threading
+
+
+class Ledger:
+    """Remembers request ids and secret octets. Safe for use by several threads."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.calls = []  # (request id, operation)
+        self.cli_calls = 0
+        self.plaintexts, self.ciphertexts, self.credentials = set(), set(), set()
+
+    def called(self, request_id, operation):
+        with self._lock:
+            self.calls.append((request_id, operation))
+
+    def called_by_cli(self):
+        with self._lock:
+            self.cli_calls += 1
+
+    def plaintext(self, octets):
+        with self._lock:
+            self.plaintexts.add(bytes(octets))
+        return octets
+
+    def ciphertext(self, octets):
+        with self._lock:
+            self.ciphertexts.add(bytes(octets))
+        return octets
+
+    def credential(self, text):
+        with self._lock:
+            self.credentials.add(text.encode())
+        return text
+
+    def fresh_plaintext(self, size=32):
+        """Random octets: short or guessable plaintexts would be found by chance."""
+        return self.plaintext(os.urandom(size))
+
+
+def forms(octets):
+    """The texts in which octets could have been written down: hexadecimal, Base64 from each of the three offsets."""
+    found = {octets.hex(), octets.hex().upper()}
+    for pad in range(3):
+        text = base64.b64encode(b"\0" * pad + octets).decode().rstrip("=")
+        core = text[(0, 2, 3)[pad]:-1]  # its ends depend on what stood beside it
+        found |= {core, core.replace("+", "-").replace("/", "_")}
+    return {f for f in found if len(f) >= 14}
+
+
+def search(paths, needles):
+    """Returns (file, needle) for every needle found in a file: raw, hexadecimal or Base64. Needles are octets."""
+    hits = []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        by_text = {form: needle for needle in needles for form in forms(needle)}
+        by_hex = {needle.hex(): needle for needle in needles}
+        (folder / "texts").write_text("\n".join(by_text) + "\n")
+        (folder / "hex").write_text("\n".join(by_hex) + "\n")
+        for path in paths:
+            octets = pathlib.Path(path).read_bytes()
+            # As hexadecimal the octets have no line ends, which grep could not look for.
+            (folder / "dump").write_text(octets.hex() + "\n")
+            for patterns, subject, table in [("texts", path, by_text), ("hex", folder / "dump", by_hex)]:
+                run = subprocess.run(["grep", "-a", "-o", "-F", "-f", str(folder / patterns), str(subject)],
+                                     capture_output=True, text=True, errors="replace", env={"LC_ALL": "C", "PATH": os.environ["PATH"]})
+                if run.returncode > 1:
+                    raise RuntimeError(run.stderr)
+                hits += [(str(path), table[line]) for line in set(run.stdout.split("\n")) if line in table]
+    return hits
+
+
+def strings(path):
+    """What `strings -n 6` shows of a file."""
+    return subprocess.run(["strings", "-n", "6", "-a", str(path)], check=True, capture_output=True, text=True,
+                          errors="replace").stdout
