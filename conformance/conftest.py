@@ -11,7 +11,9 @@ from harness.wire import Signing, Wire
 
 ROOT_KEY_ID = "AKIAKEYWRIGHTCONF000"
 
-_checks = collections.Counter()
+
+def pytest_configure(config):
+    config.checks = collections.Counter()  # by file: checks beyond one per test
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +62,12 @@ def new_key(wire):
 def tally(request):
     """Counts checks beyond one per test: tally(n)."""
     def count(n):
-        _checks[request.node.path.name] += n - 1
+        request.config.checks[request.node.path.name] += n - 1
     return count
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, config):
+    checks = config.checks
     ran, failed = collections.Counter(), collections.Counter()
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
@@ -73,6 +76,6 @@ def pytest_terminal_summary(terminalreporter):
             failed[name] += outcome == "failed"
     terminalreporter.section("checks against a running server")
     for name in sorted(ran):
-        terminalreporter.write_line(f"{name:32} {ran[name] + _checks[name]:6} checks {failed[name]:4} failed tests")
-    total = sum(ran.values()) + sum(_checks[n] for n in ran)
+        terminalreporter.write_line(f"{name:32} {ran[name] + checks[name]:6} checks {failed[name]:4} failed tests")
+    total = sum(ran.values()) + sum(checks[n] for n in ran)
     terminalreporter.write_line(f"{'in all':32} {total:6} checks {sum(failed.values()):4} failed tests")
