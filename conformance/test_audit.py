@@ -67,11 +67,11 @@ def test_encrypt_and_decrypt(call, wire, key, ledger):
     assert record["responseElements"] is None and record["readOnly"] is True
     assert record["resources"] == resources(key["Arn"])
     assert record["additionalEventData"] == {"keyMaterialId": key["CurrentKeyMaterialId"]}
-    blob = ledger.ciphertext(base64.b64decode(wire.ok("Encrypt", KeyId=key["KeyId"], Plaintext=plaintext)["CiphertextBlob"]))
-    record = call("Decrypt", CiphertextBlob=base64.b64encode(blob).decode())
+    blob = wire.ok("Encrypt", KeyId=key["KeyId"], Plaintext=plaintext)["CiphertextBlob"]
+    record = call("Decrypt", CiphertextBlob=blob)
     assert record["requestParameters"] == {"encryptionAlgorithm": "SYMMETRIC_DEFAULT"} and record["resources"] == resources(key["Arn"])
     assert record["additionalEventData"] == {"keyMaterialId": key["CurrentKeyMaterialId"]}
-    record = call("Decrypt", CiphertextBlob=base64.b64encode(blob).decode(), KeyId=key["Arn"])
+    record = call("Decrypt", CiphertextBlob=blob, KeyId=key["Arn"])
     assert record["requestParameters"] == {"encryptionAlgorithm": "SYMMETRIC_DEFAULT", "keyId": key["Arn"]}
 
 

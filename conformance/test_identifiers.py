@@ -122,5 +122,3 @@ def test_every_right_form(wire, new_key, ledger, operation):
             wire.ok("CancelKeyDeletion", KeyId=key["KeyId"])
         if "KeyId" in output:
             assert output["KeyId"] == key["Arn"]
-        if "Plaintext" in output:
-            ledger.plaintext(base64.b64decode(output["Plaintext"]))

@@ -123,7 +123,7 @@ def test_foreign_key_opened_by_its_policy(wire, other, ledger):
     blob = other.ok("Encrypt", KeyId=key.arn, Plaintext=key.plaintext)["CiphertextBlob"]
     assert wire.ok("Decrypt", CiphertextBlob=blob)["Plaintext"] == key.plaintext
     assert other.ok("DescribeKey", KeyId=key.arn)["KeyMetadata"]["AWSAccountId"] == ACCOUNT
-    ledger.plaintext(base64.b64decode(other.ok("GenerateDataKey", KeyId=key.arn, KeySpec="AES_256")["Plaintext"]))
+    other.ok("GenerateDataKey", KeyId=key.arn, KeySpec="AES_256")
     own = other.ok("CreateKey")["KeyMetadata"]["Arn"]
     assert other.ok("ReEncrypt", CiphertextBlob=key.blob, DestinationKeyId=own)["SourceKeyId"] == key.arn
     alias = f"alias/shared/{key.id}"

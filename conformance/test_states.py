@@ -70,8 +70,6 @@ def test_state(wire, ledger, name, state, want):
     answer = wire.call(name.split(",")[0].split(" ")[0], values)
     if want == "ok":
         assert answer.status == 200, answer.error
-        if "Plaintext" in answer.json:
-            ledger.plaintext(base64.b64decode(answer.json["Plaintext"]))
         return
     assert answer.status == 400
     assert answer.error == {

@@ -10,9 +10,9 @@ AWS = pathlib.Path(sys.executable).parent / "aws"
 
 
 def aws(server, *arguments, environment=None, fails=False):
-    """Runs `aws ARGUMENTS` with the environment lines that the server printed. Returns its JSON output, None where it prints
+    """Runs `aws ARGUMENTS` with the environment lines that the server printed, but for those given (None: without). Returns its JSON output, None where it prints
     nothing; or, of a command that must fail, what it says on standard error."""
-    env = plain_environment() | server.environment | (environment or {})
+    env = {k: v for k, v in (plain_environment() | server.environment | (environment or {})).items() if v is not None}
     run = subprocess.run([str(AWS), *arguments, "--output", "json"], capture_output=True, text=True, env=env, timeout=60)
     server.ledger.called_by_cli()
     if fails:

@@ -39,6 +39,13 @@ class Ledger:
             self.credentials.add(text.encode())
         return text
 
+    def answered(self, output):
+        """Notes what is secret in an output of KMS."""
+        if "Plaintext" in output:
+            self.plaintext(base64.b64decode(output["Plaintext"]))
+        if "CiphertextBlob" in output:
+            self.ciphertext(base64.b64decode(output["CiphertextBlob"]))
+
     def fresh_plaintext(self, size=32):
         """Random octets: short or guessable plaintexts would be found by chance."""
         return self.plaintext(os.urandom(size))

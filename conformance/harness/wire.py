@@ -160,6 +160,8 @@ class Wire:
                     raise
         if ledger:
             self.server.ledger.called(answer.headers.get("x-amzn-requestid", ""), operation)
+            if answer.status == 200 and b'Blob"' in answer.body or b'"Plaintext"' in answer.body:
+                self.server.ledger.answered(answer.json)
         return answer
 
     def close(self):

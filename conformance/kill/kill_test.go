@@ -1,0 +1,287 @@
+// Package kill_test kills the server under load, again and again, and looks whether everything that it acknowledged is
+// there after the next start.
+package kill_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/keywright/keywright/conformance/server"
+)
+
+const workers = 8
+
+// rounds returns how often to kill: KEYWRIGHT_KILLS, or 5.
+func rounds(t *testing.T) int {
+	text := os.Getenv("KEYWRIGHT_KILLS")
+	if text == "" {
+		return 5
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// run is the whole test: a directory that lives through all kills.
+type run struct {
+	t       *testing.T
+	dir     string
+	log     string
+	workers []*worker
+	audit   auditReader
+	// What was looked at so far.
+	keys, aliases, policies, deletions, plaintexts, records int
+	slowest                                                 time.Duration
+}
+
+func TestKill(t *testing.T) {
+	n := rounds(t)
+	r := &run{t: t, dir: filepath.Join(t.TempDir(), "data"), log: filepath.Join(t.TempDir(), "log")}
+	r.audit = auditReader{dir: filepath.Join(r.dir, "audit"), read: map[string]int{}, seen: map[string]int{}}
+	for i := range workers {
+		r.workers = append(r.workers, &worker{n: i, rng: rand.New(rand.NewPCG(1, uint64(i)))})
+	}
+	for range n {
+		from := r.load()
+		s := r.restart()
+		r.checkAudit()
+		r.check(s.KMS(), from)
+		s.Stop()
+	}
+	s := r.restart()
+	r.bringBack(s.KMS())
+	r.check(s.KMS(), make([]int, workers))
+	s.Stop()
+	t.Logf("%d kills: %d keys, %d aliases, %d policies, %d deletions, %d ciphertexts and %d audit records were looked at; slowest start %v",
+		n, r.keys, r.aliases, r.policies, r.deletions, r.plaintexts, r.records, r.slowest.Round(time.Millisecond))
+	if r.keys < 10*n || r.aliases < n || r.policies < n || r.deletions < n || r.plaintexts < n {
+		t.Error("the load was too small to show anything")
+	}
+}
+
+func (r *run) restart() *server.Server {
+	r.t.Helper()
+	s := server.Start(r.t, r.dir, r.log)
+	r.slowest = max(r.slowest, s.Started)
+	return s
+}
+
+// load starts a server, lets all workers work, and kills it. It returns how many keys each had before, less some: the
+// older ones among which the workers also work.
+func (r *run) load() (from []int) {
+	r.t.Helper()
+	s := r.restart()
+	var wg sync.WaitGroup
+	for _, w := range r.workers {
+		from = append(from, max(0, len(w.keys)-20))
+		w.client = s.KMS()
+		wg.Go(w.run)
+	}
+	time.Sleep(50*time.Millisecond + time.Duration(rand.IntN(250))*time.Millisecond)
+	s.Kill()
+	wg.Wait()
+	for _, w := range r.workers {
+		if w.err != nil {
+			r.t.Fatalf("the server refused what it should not: %v\n%s", w.err, s.Log(r.t))
+		}
+	}
+	return from
+}
+
+// checkAudit looks for the record of every acknowledged call.
+func (r *run) checkAudit() {
+	r.t.Helper()
+	if err := r.audit.more(); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, w := range r.workers {
+		for _, id := range w.acked {
+			if r.audit.seen[id] != 1 {
+				r.t.Fatalf("the acknowledged call %s has %d audit records", id, r.audit.seen[id])
+			}
+			r.records++
+		}
+		w.acked = nil
+	}
+}
+
+// check compares every worker's newest keys, an old one in ten, and all its aliases with what the server has.
+func (r *run) check(c *kms.Client, from []int) {
+	r.t.Helper()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for i, w := range r.workers {
+		wg.Go(func() {
+			v := &view{c: c}
+			err := v.worker(w, from[i])
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+			r.keys, r.aliases, r.policies = r.keys+v.keys, r.aliases+v.aliases, r.policies+v.policies
+			r.deletions, r.plaintexts = r.deletions+v.deletions, r.plaintexts+v.plaintexts
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// bringBack takes back every deletion, so that old ciphertexts of these keys can be looked at too.
+func (r *run) bringBack(c *kms.Client) {
+	r.t.Helper()
+	for _, w := range r.workers {
+		for _, k := range w.keys {
+			if !k.deletes {
+				continue
+			}
+			if _, err := c.CancelKeyDeletion(background, &kms.CancelKeyDeletionInput{KeyId: &k.id}); err != nil {
+				r.t.Fatal(err)
+			}
+			if _, err := c.EnableKey(background, &kms.EnableKeyInput{KeyId: &k.id}); err != nil {
+				r.t.Fatal(err)
+			}
+			k.deletes = false
+		}
+	}
+}
+
+// view compares and counts.
+type view struct {
+	c                                              *kms.Client
+	keys, aliases, policies, deletions, plaintexts int
+}
+
+func (v *view) worker(w *worker, from int) error {
+	for i, k := range w.keys {
+		if i >= from || w.rng.IntN(10) == 0 {
+			if err := v.key(k); err != nil {
+				return fmt.Errorf("key %s: %w", k.id, err)
+			}
+		}
+	}
+	for _, a := range w.aliases {
+		if err := v.alias(a); err != nil {
+			return fmt.Errorf("alias %s: %w", a.name, err)
+		}
+	}
+	return nil
+}
+
+// key compares a key, and settles what was tried and not acknowledged: from now on it must stay as it is.
+func (v *view) key(k *ownKey) error {
+	v.keys++
+	out, err := v.c.DescribeKey(background, &kms.DescribeKeyInput{KeyId: &k.id})
+	if err != nil {
+		return err
+	}
+	pending := out.KeyMetadata.KeyState == types.KeyStatePendingDeletion
+	if pending != k.deletes && !(pending && k.deletionTried) || !pending && out.KeyMetadata.KeyState != types.KeyStateEnabled {
+		return fmt.Errorf("its state is %s; deletion acknowledged: %v", out.KeyMetadata.KeyState, k.deletes)
+	}
+	k.deletes, k.deletionTried = pending, false
+	if pending {
+		v.deletions++
+	}
+	if err := v.policy(k); err != nil {
+		return err
+	}
+	for _, s := range k.blobs {
+		out, err := v.c.Decrypt(background, &kms.DecryptInput{CiphertextBlob: s.blob})
+		var state *types.KMSInvalidStateException
+		switch {
+		case pending && errors.As(err, &state):
+		case err != nil:
+			return fmt.Errorf("an old ciphertext: %w", err)
+		case pending:
+			return errors.New("a key that is pending deletion decrypts")
+		case !bytes.Equal(out.Plaintext, s.plaintext):
+			return errors.New("an old ciphertext decrypts to something else")
+		default:
+			v.plaintexts++
+		}
+	}
+	return nil
+}
+
+func (v *view) policy(k *ownKey) error {
+	out, err := v.c.GetKeyPolicy(background, &kms.GetKeyPolicyInput{KeyId: &k.id})
+	if err != nil {
+		return err
+	}
+	has := func(sid string) bool { return sid != "" && strings.Contains(*out.Policy, `"`+sid+`"`) }
+	switch {
+	case has(k.policyTried):
+		k.policy = k.policyTried
+	case has(k.policy):
+		v.policies++
+	case k.policy != "":
+		return fmt.Errorf("its policy is not the acknowledged one with %s but %s", k.policy, *out.Policy)
+	}
+	k.policyTried = ""
+	return nil
+}
+
+func (v *view) alias(a *ownAlias) error {
+	out, err := v.c.DescribeKey(background, &kms.DescribeKeyInput{KeyId: &a.name})
+	var gone *types.NotFoundException
+	switch {
+	case errors.As(err, &gone) && a.target == "":
+		return nil // it was never acknowledged
+	case err != nil:
+		return err
+	}
+	if id := *out.KeyMetadata.KeyId; id != a.target && id != a.tried {
+		return fmt.Errorf("it points at %s, not at %s", id, a.target)
+	}
+	a.target, a.tried = *out.KeyMetadata.KeyId, ""
+	v.aliases++
+	return nil
+}
+
+// auditReader reads an audit log as it grows.
+type auditReader struct {
+	dir  string
+	read map[string]int // octets read of each segment
+	seen map[string]int // records of each request id
+}
+
+func (a *auditReader) more() error {
+	files, err := filepath.Glob(filepath.Join(a.dir, "*.jsonl"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return err
+		}
+		for line := range bytes.Lines(text[a.read[f]:]) {
+			var record struct {
+				RequestID string `json:"requestID"`
+			}
+			if err := json.Unmarshal(line, &record); err != nil {
+				return fmt.Errorf("%s has a broken record after a restart: %w: %q", f, err, line)
+			}
+			a.seen[record.RequestID]++
+		}
+		a.read[f] = len(text)
+	}
+	return nil
+}

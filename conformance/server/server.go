@@ -1,0 +1,192 @@
+// Package server runs the keywright binary for tests in Go: `keywright dev` on a free loopback port, and clients for it.
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// Credentials of the accounts that every Server has.
+const (
+	Account      = "111122223333"
+	KeyID        = "AKIAKEYWRIGHTGOCLI00"
+	Secret       = "one secret of the tests"
+	OtherAccount = "444455556666"
+	OtherKeyID   = "AKIAKEYWRIGHTGOCLI01"
+	OtherSecret  = "another secret of the tests"
+	Region       = "us-east-1"
+)
+
+// Server is a running process.
+type Server struct {
+	URL     string
+	Started time.Duration // from the start of the process to its ready line
+
+	log     string
+	process *exec.Cmd
+	client  *http.Client
+}
+
+// binary returns the server to test.
+func binary() string {
+	if b := os.Getenv("KEYWRIGHT_BINARY"); b != "" {
+		return b
+	}
+	return filepath.Join("..", "..", "bin", "keywright")
+}
+
+// Start starts a server on dir, or in memory where dir is empty, and has the test stop it. What it logs is appended to
+// the file log.
+func Start(t testing.TB, dir, log string) *Server {
+	t.Helper()
+	s, err := Try(dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Kill() })
+	return s
+}
+
+var ready = regexp.MustCompile(`ready on (https?://[0-9.:]+)`)
+
+// Try is Start for a server that may refuse to start; the error then has what it said.
+func Try(dir, log string) (*Server, error) {
+	path, err := filepath.Abs(binary())
+	if err != nil {
+		return nil, err
+	}
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	before, err := out.Seek(0, 2)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"dev", "--listen", "127.0.0.1:0", "--root-access-key-id", KeyID, "--root-secret-access-key", Secret,
+		"--account", OtherAccount + "=" + OtherKeyID + ":" + OtherSecret}
+	if dir != "" {
+		args = append(args, "--data", dir)
+	}
+	s := &Server{log: log, process: exec.Command(path, args...), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	s.process.Stdout, s.process.Stderr = out, out
+	began := time.Now()
+	if err := s.process.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w (run make build, or set KEYWRIGHT_BINARY)", path, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.process.Wait() }()
+	for {
+		text, err := os.ReadFile(log)
+		if err != nil {
+			return nil, err
+		}
+		if m := ready.FindSubmatch(text[before:]); m != nil {
+			s.URL, s.Started = string(m[1]), time.Since(began)
+			return s, nil
+		}
+		select {
+		case err := <-ended:
+			return nil, fmt.Errorf("the server ended: %w\n%s", err, text[before:])
+		case <-time.After(2 * time.Millisecond):
+		}
+		if time.Since(began) > 30*time.Second {
+			s.Kill()
+			return nil, fmt.Errorf("the server was not ready in time:\n%s", text[before:])
+		}
+	}
+}
+
+// Kill ends the process at once, as a power cut would, and waits until it is gone.
+func (s *Server) Kill() { s.end(syscall.SIGKILL) }
+
+// Stop asks the process to end and waits until it has.
+func (s *Server) Stop() { s.end(syscall.SIGTERM) }
+
+func (s *Server) end(sig syscall.Signal) {
+	if s.process == nil {
+		return
+	}
+	s.client.CloseIdleConnections() // net/http waits five seconds for connections that never sent a request
+	pid := s.process.Process.Pid
+	_ = syscall.Kill(pid, sig)
+	for syscall.Kill(pid, 0) == nil {
+		time.Sleep(time.Millisecond)
+	}
+	s.process = nil
+}
+
+// Log returns all that was logged to the server's file.
+func (s *Server) Log(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(s.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func (s *Server) config(keyID, secret, token string) aws.Config {
+	return aws.Config{
+		Region: Region, BaseEndpoint: &s.URL, HTTPClient: s.client,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: keyID, SecretAccessKey: secret, SessionToken: token}, nil
+		}),
+		Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+	}
+}
+
+// KMS returns a client of the first account's root user that does not retry.
+func (s *Server) KMS() *kms.Client { return kms.NewFromConfig(s.config(KeyID, Secret, "")) }
+
+// OtherKMS is KMS for the second account.
+func (s *Server) OtherKMS() *kms.Client {
+	return kms.NewFromConfig(s.config(OtherKeyID, OtherSecret, ""))
+}
+
+// KMSWith is KMS with other credentials.
+func (s *Server) KMSWith(keyID, secret, token string) *kms.Client {
+	return kms.NewFromConfig(s.config(keyID, secret, token))
+}
+
+// STS returns an STS client of the first account's root user.
+func (s *Server) STS() *sts.Client { return sts.NewFromConfig(s.config(KeyID, Secret, "")) }
+
+// AuditLines returns the records in the audit log of dir, one JSON text each.
+func AuditLines(t testing.TB, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "audit", "*.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")...)
+	}
+	return lines
+}
+
+// Context returns a context for one short test.
+func Context(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}

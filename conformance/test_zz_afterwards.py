@@ -1,0 +1,101 @@
+"""After all others: the audit log of the run against what was called, and the disk against every secret of the run."""
+import base64
+import collections
+import json
+import secrets
+
+import pytest
+
+from harness.ledger import forms, search, strings
+from harness.wire import Wire
+
+
+@pytest.fixture(scope="module")
+def afterwards(shared, ledger):
+    """Some more secrets, and then the server is stopped. Returns the files that it left."""
+    wire = Wire(shared)
+    key = wire.ok("CreateKey", Description="a description that strings finds")["KeyMetadata"]["KeyId"]
+    for size in (16, 32, 100, 4096):
+        plaintext = ledger.fresh_plaintext(size)
+        blob = wire.ok("Encrypt", KeyId=key, Plaintext=base64.b64encode(plaintext).decode(), EncryptionContext={"a": "b"})["CiphertextBlob"]
+        wire.ok("Decrypt", CiphertextBlob=blob, EncryptionContext={"a": "b"})
+        wire.ok("GenerateDataKey", KeyId=key, NumberOfBytes=min(size, 1024))
+        wire.ok("GenerateRandom", NumberOfBytes=min(size, 1024))
+        # Refused calls carry plaintexts, too.
+        wire.call("Encrypt", KeyId="foo", Plaintext=base64.b64encode(plaintext).decode())
+        wire.post("Encrypt", b'{"KeyId":"%s","Plaintext":"%s"' % (key.encode(), base64.b64encode(plaintext)))
+        wire.post("Encrypt", b'{"KeyId":"%s","Plaintext":"%s!"}' % (key.encode(), base64.b64encode(plaintext)))
+        wire.call("Encrypt", KeyId=key, Plaintext=base64.b64encode(plaintext * 300).decode())
+    assert shared.stop() == 0
+    return [p for p in shared.data.rglob("*") if p.is_file()] + [shared.log]
+
+
+def test_one_record_per_call(shared, afterwards, ledger, tally):
+    records = [json.loads(line) for path in shared.audit_files() for line in path.read_text().splitlines()]
+    calls = [r for r in records if r["eventType"] == "AwsApiCall"]
+    count = collections.Counter(r["requestID"] for r in calls)
+    for request_id, operation in ledger.calls:
+        assert request_id, f"an answer of {operation} had no request id"
+    missing = [(i, o) for i, o in ledger.calls if not count[i]]
+    assert not missing, f"{len(missing)} calls have no record, such as {missing[:5]}"
+    names = {r["requestID"]: r["eventName"] for r in calls}
+    wrong = [(o, names[i]) for i, o in ledger.calls if o and names[i] != o and o in names.values()]
+    assert not wrong, wrong[:5]
+    # Two records with one request id: only where the key's owner has one as well.
+    owners = {r["requestID"] for r in calls if "sharedEventID" in r}
+    assert all(n == 1 or n == 2 and i in owners for i, n in count.items())
+    assert len({r["eventID"] for r in records}) == len(records)
+    by_cli = {r["requestID"] for r in calls if "aws-cli" in r["userAgent"]}
+    known = {i for i, _ in ledger.calls}
+    assert set(count) == known | by_cli, "records of calls that nobody made"
+    assert len(by_cli - known) == ledger.cli_calls
+    tally(len(known) + len(by_cli))
+
+
+def test_no_secret_in_the_audit_log(shared, afterwards, ledger, tally):
+    needles = {n for n in ledger.plaintexts | ledger.ciphertexts if len(n) >= 12} | ledger.credentials
+    assert len(ledger.plaintexts) > 100 and len(ledger.ciphertexts) > 100 and len(ledger.credentials) >= 4
+    assert search(shared.audit_files(), needles) == []
+    tally(len(needles))
+
+
+def test_no_secret_on_disk(shared, afterwards, ledger, tally):
+    """Not in the database, its journal, the log or any other file: raw, hexadecimal, Base64, or as strings(1) shows it."""
+    needles = {n for n in ledger.plaintexts if len(n) >= 12} | ledger.credentials
+    names = {p.name for p in afterwards}
+    assert {"keywright.db", "seal.key", "stderr"} <= names, names
+    assert search(afterwards, needles) == []
+    for path in afterwards:
+        text = strings(path)
+        for credential in ledger.credentials:
+            assert credential.decode() not in text, path
+    tally(2 * len(needles) * len(afterwards))
+
+
+def test_the_seal_key_is_in_one_place(shared, afterwards):
+    """Nothing outside can know key material; but what opens it is in its file and nowhere else, and only its owner can read it."""
+    path = shared.data / "seal.key"
+    assert path.stat().st_mode & 0o077 == 0
+    text = path.read_bytes().strip()
+    octets = {text, bytes.fromhex(text.decode())} if len(text) == 64 else {text, base64.b64decode(text)}
+    hits = search([p for p in afterwards if p != path], octets)
+    assert hits == []
+    for file in afterwards:
+        if file != shared.log:
+            assert file.stat().st_mode & 0o077 == 0, f"{file.name} is open to others"
+
+
+def test_the_search_finds(shared, afterwards, tmp_path):
+    """The search itself finds what is there, in each form and at each offset."""
+    secret = secrets.token_bytes(32)
+    for i in range(4):
+        (tmp_path / "raw").write_bytes(b"\n" * i + b"x" + secret + b"\0rest")
+        (tmp_path / "hex").write_text("x" * i + secret.hex())
+        (tmp_path / "HEX").write_text(secret.hex().upper() + "\n" * i)
+        (tmp_path / "base64").write_text(base64.b64encode(b"p" * i + secret + b"s").decode())
+        (tmp_path / "urlsafe").write_text(base64.urlsafe_b64encode(b"p" * i + secret).decode())
+        found = search(sorted(tmp_path.iterdir()), {secret, b"not in any of these files"})
+        assert {p.rsplit("/", 1)[1] for p, _ in found} == {"raw", "hex", "HEX", "base64", "urlsafe"}
+        assert {n for _, n in found} == {secret}
+    assert search([p for p in afterwards if p.name == "keywright.db"], {b"description that strings finds"}), "the store keeps what is no secret readable"
+    assert len(forms(secret)) >= 5
