@@ -101,7 +101,8 @@ func Try(dir, log string) (*Server, error) {
 		}
 		select {
 		case err := <-ended:
-			return nil, fmt.Errorf("the server ended: %w\n%s", err, text[before:])
+			text, _ := os.ReadFile(log) // with its last words
+			return nil, fmt.Errorf("the server ended: %w\n%s", err, text[min(before, int64(len(text))):])
 		case <-time.After(2 * time.Millisecond):
 		}
 		if time.Since(began) > 30*time.Second {
