@@ -109,7 +109,7 @@ func (s site) flipped(t *testing.T, in *installation, bit uint) []byte {
 func (in *installation) edited(t *testing.T, statement string, args ...any) []byte {
 	t.Helper()
 	dir := scratch(t)
-	defer os.RemoveAll(dir)
+	defer func() { check(t, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "edited.db")
 	check(t, os.WriteFile(path, in.database, 0o600))
 	db := open(t, path)

@@ -221,7 +221,7 @@ type outcome struct {
 func (in *installation) try(t *testing.T, database []byte) outcome {
 	t.Helper()
 	dir := scratch(t)
-	defer os.RemoveAll(dir)
+	defer func() { check(t, os.RemoveAll(dir)) }()
 	in.write(t, dir, database)
 	l := &log{}
 	logger := slog.New(slog.NewTextHandler(l, nil))

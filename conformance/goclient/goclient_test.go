@@ -258,10 +258,13 @@ func TestPresigned(t *testing.T) {
 		again := must[*http.Request](t)(http.NewRequestWithContext(ctx, http.MethodPost, link, bytes.NewReader(sent)))
 		again.Header = signed.Clone()
 		again.Header.Set("Content-Type", "application/x-amz-json-1.1")
-		answer := must[*http.Response](t)(http.DefaultClient.Do(again))
+		answer, err := http.DefaultClient.Do(again)
+		if err != nil {
+			t.Fatal(err)
+		}
 		text, _ := io.ReadAll(answer.Body)
 		_ = answer.Body.Close()
-		if change == nil && (answer.StatusCode != 200 || !strings.Contains(string(text), `"KeyMetadata"`)) || change != nil && !strings.Contains(string(text), "InvalidSignatureException") {
+		if change == nil && (answer.StatusCode != http.StatusOK || !strings.Contains(string(text), `"KeyMetadata"`)) || change != nil && !strings.Contains(string(text), "InvalidSignatureException") {
 			t.Errorf("%s: %d %s", name, answer.StatusCode, text)
 		}
 	}
@@ -281,8 +284,9 @@ func TestPolicyOpensToAnotherAccount(t *testing.T) {
 	if err := decrypt(); err == nil {
 		t.Error("another account decrypted")
 	}
-	document, _ := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
-		"Effect": "Allow", "Principal": map[string]any{"AWS": []string{server.Account, server.OtherAccount}}, "Action": "kms:*", "Resource": "*"}}})
+	document, _ := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": map[string]any{
+		"Effect": "Allow", "Principal": map[string]any{"AWS": []string{server.Account, server.OtherAccount}}, "Action": "kms:*", "Resource": "*",
+	}})
 	must[*kms.PutKeyPolicyOutput](t)(c.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: k.KeyId, Policy: aws.String(string(document))}))
 	if err := decrypt(); err != nil {
 		t.Error(err)

@@ -77,8 +77,10 @@ func Try(dir, log string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"dev", "--listen", "127.0.0.1:0", "--root-access-key-id", KeyID, "--root-secret-access-key", Secret,
-		"--account", OtherAccount + "=" + OtherKeyID + ":" + OtherSecret}
+	args := []string{
+		"dev", "--listen", "127.0.0.1:0", "--root-access-key-id", KeyID, "--root-secret-access-key", Secret,
+		"--account", OtherAccount + "=" + OtherKeyID + ":" + OtherSecret,
+	}
 	if dir != "" {
 		args = append(args, "--data", dir)
 	}

@@ -117,7 +117,7 @@ func randomRequest(t *testing.T, rng *rand.Rand, body []byte) *http.Request {
 		}
 	}
 	u.RawQuery = q.Encode()
-	req, err := http.NewRequest("POST", u.String(), bytes.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
