@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/keywright/keywright/internal/secret"
@@ -28,6 +29,9 @@ var kinds = []kind{
 // variants is how many different requests a case sends in turn.
 const variants = 64
 
+// userAgent is what aws-sdk-go-v2 calls itself.
+const userAgent = "aws-sdk-go-v2/1.47.7 ua/2.1 os/linux lang/go#1.26.8 md/GOOS#linux md/GOARCH#amd64 api/kms#1.62.4 m/g,h"
+
 // object is a JSON object of the API.
 type object map[string]any
 
@@ -37,13 +41,17 @@ func (t *target) sign(operation string, body object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The header lines, and which of them are signed, are those of aws-sdk-go-v2.
 	r := sigv4.Request{Method: http.MethodPost, Path: "/", Host: t.addr, Body: text, Header: []sigv4.Field{
+		{Name: "Content-Length", Value: strconv.Itoa(len(text))},
+		{Name: "Amz-Sdk-Invocation-Id", Value: "5f0f7e3c-3f6d-4b1e-9f43-6f1f0a3f8a55"},
+		{Name: "Amz-Sdk-Request", Value: "attempt=1; max=3"},
 		{Name: "Content-Type", Value: "application/x-amz-json-1.1"},
 		{Name: "X-Amz-Target", Value: "TrentService." + operation},
 	}}
 	signature := sigv4.Sign(&r, sigv4.Credential{AccessKeyID: accessKey, Secret: secret.FromString(secretKey)}, region, "kms", time.Now())
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST / HTTP/1.1\r\nHost: %s\r\nUser-Agent: keywright-bench\r\nContent-Length: %d\r\n", t.addr, len(text))
+	fmt.Fprintf(&b, "POST / HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nAccept-Encoding: gzip\r\n", t.addr, userAgent)
 	for _, f := range append(r.Header, signature...) {
 		fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
 	}
