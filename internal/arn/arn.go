@@ -7,8 +7,10 @@ package arn
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	mathrand "math/rand/v2"
 	"strings"
 )
 
@@ -73,11 +75,22 @@ func NewKeyID(multiRegion bool) KeyID {
 	return KeyID(formatUUID(u))
 }
 
-// NewUUID returns a random version 4 UUID (RFC 9562) in its lower-case text form, as used for request and event ids.
-func NewUUID() string { return formatUUID(uuid4()) }
+// NewUUID returns a random version 4 UUID (RFC 9562) in its lower-case text form, as used for request and event ids. They
+// name things and protect nothing, so that they come from the runtime's own generator, which needs no system call.
+func NewUUID() string {
+	var u [16]byte
+	binary.LittleEndian.PutUint64(u[:8], mathrand.Uint64())
+	binary.LittleEndian.PutUint64(u[8:], mathrand.Uint64())
+	return formatUUID(version4(u))
+}
 
 func uuid4() (u [16]byte) {
 	_, _ = rand.Read(u[:]) // never fails: crypto/rand crashes the program instead
+	return version4(u)
+}
+
+// version4 sets the bits that say what kind of UUID it is.
+func version4(u [16]byte) [16]byte {
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
 	return u
 }

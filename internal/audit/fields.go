@@ -118,17 +118,24 @@ func (f *Fields) appendObject(b []byte) []byte {
 	return append(b, '}')
 }
 
+// escaped has a 1 for every octet that cannot stand in a JSON string as it is, or may be no UTF-8.
+var escaped = func() (t [256]byte) {
+	for c := range t {
+		if c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			t[c] = 1
+		}
+	}
+	return t
+}()
+
 // appendString appends s as a JSON string (RFC 8259). Octets that are no UTF-8 become U+FFFD, so that a caller cannot
 // break the log with its User-Agent.
 func appendString(dst []byte, s string) []byte {
-	plain := true
+	plain := byte(0)
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			plain = false
-			break
-		}
+		plain |= escaped[s[i]]
 	}
-	if plain {
+	if plain == 0 {
 		dst = append(dst, '"')
 		dst = append(dst, s...)
 		return append(dst, '"')

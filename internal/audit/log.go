@@ -42,7 +42,7 @@ func ParseDurability(s string) (Durability, error) {
 type Options struct {
 	Dir         string        // where the segments lie; created with mode 0700 if it is missing
 	Durability  Durability    // required
-	FlushEvery  time.Duration // Written: the longest time a record waits for the disk; zero means 100 ms
+	FlushEvery  time.Duration // Written: the longest time a record waits for the disk; zero means 1 s
 	SegmentSize int64         // a segment that has grown past this many octets is closed; zero means 64 MiB
 }
 
@@ -82,7 +82,7 @@ func Open(o Options) (*Log, error) {
 		return nil, errors.New("opening audit log: no durability given")
 	}
 	if o.FlushEvery == 0 {
-		o.FlushEvery = 100 * time.Millisecond
+		o.FlushEvery = time.Second
 	}
 	if o.SegmentSize == 0 {
 		o.SegmentSize = 64 << 20

