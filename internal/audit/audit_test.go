@@ -157,6 +157,51 @@ func TestFailedWriteIsTakenBackAndTriedAgain(t *testing.T) {
 	}
 }
 
+func TestOneLogADirectory(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, audit.Options{Dir: dir, Durability: audit.Written})
+	if _, err := audit.Open(audit.Options{Dir: dir, Durability: audit.Written}); !errors.Is(err, audit.ErrLocked) {
+		t.Errorf("a second log on the directory: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, audit.Options{Dir: dir, Durability: audit.Synced})
+}
+
+// Room that was reserved is not part of the log, and is given back.
+func TestReserve(t *testing.T) {
+	for _, d := range []audit.Durability{audit.Written, audit.Synced} {
+		dir := t.TempDir()
+		l := open(t, audit.Options{Dir: dir, Durability: d, SegmentSize: 3 << 20})
+		record := []byte(`{"r":"` + strings.Repeat("a", 100_000) + `"}`)
+		for range 70 { // past a chunk of reserved room, and over a segment
+			if err := l.Reserve(); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Append(record, []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Reserve(); !errors.Is(err, audit.ErrClosed) {
+			t.Errorf("Reserve after Close: %v", err)
+		}
+		if got := lines(t, dir); len(got) != 140 || got[0] != string(record) || got[139] != "{}" {
+			t.Errorf("durability %d: %d lines", d, len(got))
+		}
+		segments, _ := audit.Segments(dir)
+		for _, s := range segments {
+			var st syscall.Stat_t
+			if err := syscall.Stat(s, &st); err != nil || st.Blocks*512 > st.Size+64<<10 {
+				t.Errorf("%s: %d octets take %d blocks, %v", s, st.Size, st.Blocks, err)
+			}
+		}
+	}
+}
+
 func TestRecordForm(t *testing.T) {
 	var params, details audit.Fields
 	params.String("keyId", `alias/"x"`)

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -57,9 +59,12 @@ type Log struct {
 	size    int64 // octets of whole records in the segment
 	broken  bool  // the segment may have octets of a failed write behind size
 	dirty   bool  // Written: something waits for the disk
+	suspect bool  // Written: a flush failed, so that the segment may miss records; it is left behind
+	room    int64 // the disk has blocks for the segment up to this size
 	closed  bool
-	line    []byte // Written: the record with its line end, reused
-	pending *batch // Synced: what the next flush takes
+	lock    *os.File // held on the directory
+	line    []byte   // Written: the record with its line end, reused
+	pending *batch   // Synced: what the next flush takes
 	wake    chan struct{}
 	done    chan struct{}
 }
@@ -71,8 +76,13 @@ type batch struct {
 	err  error
 }
 
-// ErrClosed is returned by Append after Close.
-var ErrClosed = errors.New("the audit log is closed")
+// The errors that callers tell apart.
+var (
+	// ErrClosed is returned by Append and Reserve after Close.
+	ErrClosed = errors.New("the audit log is closed")
+	// ErrLocked is returned by Open while another Log, of this or another process, writes to the directory.
+	ErrLocked = errors.New("the audit directory is in use by another process")
+)
 
 const segmentPattern = "audit-%08d.jsonl"
 
@@ -90,22 +100,46 @@ func Open(o Options) (*Log, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening audit log: %w", err)
+	}
+	l, err := open(o, lock)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	go l.flusher()
+	return l, nil
+}
+
+// lockDir keeps two logs from writing over each other. The lock goes with the process.
+func lockDir(dir string) (*os.File, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func open(o Options, lock *os.File) (*Log, error) {
 	segments, err := Segments(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{opts: o, number: 1, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	l := &Log{opts: o, lock: lock, number: 1, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	if len(segments) > 0 {
 		last := segments[len(segments)-1]
 		if l.number, err = segmentNumber(last); err != nil {
 			return nil, err
 		}
 	}
-	if err := l.openSegment(); err != nil {
-		return nil, err
-	}
-	go l.flusher()
-	return l, nil
+	return l, l.openSegment()
 }
 
 // Segments lists the log's segment files in order, oldest first, with dir in front.
@@ -151,7 +185,7 @@ func (l *Log) openSegment() error {
 		_ = file.Close()
 		return fmt.Errorf("opening audit segment: %w", err)
 	}
-	l.file, l.size, l.broken = file, size, false
+	l.file, l.size, l.room, l.broken, l.suspect = file, size, 0, false, false
 	return nil
 }
 
@@ -185,10 +219,10 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Append adds one record, a JSON object without line breaks, and returns when it is as durable as the log's Durability
-// says. On an error nothing of the record stays in the log, and the call it speaks of must not be answered. A later
-// Append tries again, so that a disk with room again is enough to recover.
-func (l *Log) Append(record []byte) error {
+// Append adds records, JSON objects without line breaks, all of them or none, and returns when they are as durable as the
+// log's Durability says. On an error nothing of them stays in the log, and the call they speak of must not be answered. A
+// later Append tries again, so that a disk with room again is enough to recover.
+func (l *Log) Append(records ...[]byte) error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -196,7 +230,7 @@ func (l *Log) Append(record []byte) error {
 	}
 	if l.opts.Durability == Written {
 		defer l.mu.Unlock()
-		l.line = append(append(l.line[:0], record...), '\n')
+		l.line = appendLines(l.line[:0], records)
 		if _, err := l.write(l.line); err != nil {
 			return err
 		}
@@ -204,7 +238,7 @@ func (l *Log) Append(record []byte) error {
 		return nil
 	}
 	b := l.pending
-	b.buf = append(append(b.buf, record...), '\n')
+	b.buf = appendLines(b.buf, records)
 	select { // under mu, so that Close cannot close the channel in between
 	case l.wake <- struct{}{}:
 	default: // the flusher has been called already
@@ -214,21 +248,68 @@ func (l *Log) Append(record []byte) error {
 	return b.err
 }
 
-// write appends octets to the segment and returns the size it had before. The caller holds mu.
-func (l *Log) write(p []byte) (before int64, err error) {
-	if l.broken { // take back what an earlier failed write left
+func appendLines(b []byte, records [][]byte) []byte {
+	for _, r := range records {
+		b = append(append(b, r...), '\n')
+	}
+	return b
+}
+
+// How much room Reserve sees to: more than the records of all calls that can be under way at once, and how much it takes
+// from the disk at a time.
+const (
+	reserve      = 1 << 20
+	reserveChunk = 4 << 20
+)
+
+// Reserve sees to it that the disk has room for the records of calls that are under way. Whoever is about to change
+// something calls it before, because the record comes after: so a full disk refuses a change and cannot hide it.
+func (l *Log) Reserve() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	if err := l.mend(); err != nil {
+		return err
+	}
+	if l.size+reserve <= l.room {
+		return nil
+	}
+	const keepSize = 1 // FALLOC_FL_KEEP_SIZE of fallocate(2)
+	switch err := syscall.Fallocate(int(l.file.Fd()), keepSize, l.size, reserveChunk); {
+	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
+		l.room = math.MaxInt64 // a file system without reservations: Append alone can tell
+	case err != nil:
+		return fmt.Errorf("reserving room for audit records: %w", err)
+	default:
+		l.room = l.size + reserveChunk
+	}
+	return nil
+}
+
+// mend makes the segment writable again after a failure: it takes back what a failed write left, and leaves a segment
+// behind whose records may not have reached the disk. The caller holds mu.
+func (l *Log) mend() error {
+	if l.broken {
 		if err := l.file.Truncate(l.size); err != nil {
-			return 0, fmt.Errorf("mending audit segment: %w", err)
+			return fmt.Errorf("mending audit segment: %w", err)
 		}
 		if _, err := l.file.Seek(l.size, io.SeekStart); err != nil {
-			return 0, fmt.Errorf("mending audit segment: %w", err)
+			return fmt.Errorf("mending audit segment: %w", err)
 		}
-		l.broken = false
+		l.broken, l.room = false, 0
 	}
-	if l.size >= l.opts.SegmentSize {
-		if err := l.nextSegment(); err != nil {
-			return 0, err
-		}
+	if l.suspect || l.size >= l.opts.SegmentSize {
+		return l.nextSegment()
+	}
+	return nil
+}
+
+// write appends octets to the segment and returns the size it had before. The caller holds mu.
+func (l *Log) write(p []byte) (before int64, err error) {
+	if err := l.mend(); err != nil {
+		return 0, err
 	}
 	before = l.size
 	if _, err := l.file.Write(p); err != nil {
@@ -242,6 +323,9 @@ func (l *Log) write(p []byte) (before int64, err error) {
 // nextSegment opens the next segment before it closes the current one, so that a failure leaves the log usable.
 func (l *Log) nextSegment() error {
 	if err := l.file.Sync(); err != nil {
+		return fmt.Errorf("closing audit segment: %w", err)
+	}
+	if err := l.file.Truncate(l.size); err != nil { // what was reserved and not used
 		return fmt.Errorf("closing audit segment: %w", err)
 	}
 	full := l.file
@@ -288,10 +372,12 @@ func (l *Log) flushWritten() error {
 	}
 	// Without the lock, so that records are written meanwhile. A segment that was closed in between was synced then.
 	if err := file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+		// The kernel may have dropped what it could not write, and the next flush would not say so.
 		l.mu.Lock()
 		l.dirty = true
+		l.suspect = l.suspect || l.file == file
 		l.mu.Unlock()
-		return err
+		return fmt.Errorf("flushing %s: %w", file.Name(), err)
 	}
 	return nil
 }
@@ -312,6 +398,9 @@ func (l *Log) flushBatch() {
 			l.mu.Lock()
 			// What is not durable is not acknowledged: take it back. Only this goroutine writes, so nothing stands behind it.
 			l.size, l.broken = before, true
+			if err := l.mend(); err != nil {
+				slog.Error("records that were refused could not be taken back yet", "err", err)
+			}
 			l.mu.Unlock()
 		}
 	}
@@ -334,5 +423,6 @@ func (l *Log) Close() error {
 	}
 	<-l.done
 	l.flushBatch() // what came between the last flush and the mark
-	return errors.Join(l.file.Sync(), l.file.Close())
+	// What was reserved and not used goes back to the disk.
+	return errors.Join(l.file.Truncate(l.size), l.file.Sync(), l.file.Close(), l.lock.Close())
 }

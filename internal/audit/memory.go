@@ -15,15 +15,20 @@ type Memory struct {
 // NewMemory returns a Memory that keeps up to limit records.
 func NewMemory(limit int) *Memory { return &Memory{records: make([][]byte, limit)} }
 
-// Append adds a record; the oldest one goes when there are too many. It never fails.
-func (m *Memory) Append(record []byte) error {
+// Append adds records; the oldest ones go when there are too many. It never fails.
+func (m *Memory) Append(records ...[]byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	slot := &m.records[m.next%len(m.records)]
-	*slot = append((*slot)[:0], record...)
-	m.next++
+	for _, r := range records {
+		slot := &m.records[m.next%len(m.records)]
+		*slot = append((*slot)[:0], r...)
+		m.next++
+	}
 	return nil
 }
+
+// Reserve never fails: memory is there already.
+func (m *Memory) Reserve() error { return nil }
 
 // Records returns copies of the records that are kept, oldest first.
 func (m *Memory) Records() [][]byte {

@@ -144,8 +144,8 @@ func (k *Key) Encrypt(p guard.Permit, plaintext []byte, context map[string]strin
 	return blob, nil
 }
 
-// Decrypt opens a blob that Parse took apart: h is its header, header its octets, sealed what follows. It returns the
-// plaintext and which generation of the material it was encrypted under.
+// Decrypt opens a blob, whose header Parse gave as h. It returns the plaintext and which generation of the material it was
+// encrypted under.
 func (k *Key) Decrypt(p guard.Permit, h *ciphertext.Header, blob []byte, context map[string]string) (secret.Bytes, *key.Material, error) {
 	if !p.Allows(guard.UseDecrypt, k.key.Name) {
 		return secret.Bytes{}, nil, ErrNoPermit

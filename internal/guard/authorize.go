@@ -50,7 +50,7 @@ func (c *Call) Authorize(r Resource) (Permit, error) {
 	default:
 		return Permit{}, c.deny(r.Action, r.ARN, " because no resource-based policy allows the "+r.Action.name+" action")
 	}
-	c.target = r.Key.Account
+	c.touches(r.Key.Account)
 	return Permit{name: r.Key.Name, uses: r.Action.uses}, nil
 }
 

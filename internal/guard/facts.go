@@ -29,9 +29,26 @@ type fact struct {
 // FactSource adds what it knows of an operation's input. It is called only when a policy asks a condition.
 type FactSource func(*Facts, wire.Input)
 
-// String adds a key with a single value. Names are those of documents, such as kms:EncryptionContext:stage.
+// String adds a key with a single value. Names are those of documents, such as kms:EncryptionContext:stage. Names that
+// differ in letter case only are one key to a policy: it then has all of their values, so that a caller cannot hide one
+// behind another.
 func (f *Facts) String(name, value string) {
-	f.list = append(f.list, fact{policy.ParseKey(name), policy.One(value)})
+	k := policy.ParseKey(name)
+	for i := range f.list {
+		if f.list[i].key == k {
+			f.list[i].values = policy.Many(append(all(f.list[i].values), value))
+			return
+		}
+	}
+	f.list = append(f.list, fact{k, policy.One(value)})
+}
+
+func all(v policy.Values) []string {
+	var list []string
+	for i := range v.Len() {
+		list = append(list, v.At(i))
+	}
+	return list
 }
 
 // Strings adds a key with several values. No values is the same as no key.
@@ -128,11 +145,13 @@ func ofKey(k policy.Key, about *key.Key) policy.Values {
 	case "kms:multiregion":
 		return policy.One(strconv.FormatBool(about.MultiRegion))
 	case "aws:resourcetag":
+		var values []string
 		for _, t := range about.Tags {
 			if strings.EqualFold(t.Key, k.Sub) {
-				return policy.One(t.Value)
+				values = append(values, t.Value)
 			}
 		}
+		return policy.Many(values)
 	}
 	return policy.Values{}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,10 +24,13 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 )
 
-// Recorder takes the record of a call and returns when it is written. audit.Log and audit.Memory are Recorders.
+// Recorder takes the records of calls and returns when they are written. audit.Log and audit.Memory are Recorders.
 type Recorder interface {
-	// Append writes one record. After an error nothing of the record may remain.
-	Append(record []byte) error
+	// Append writes records, all or none. After an error nothing of them may remain.
+	Append(records ...[]byte) error
+	// Reserve sees to it that there is room for the records of calls that are under way. After an error nothing may be
+	// changed, because its record could fail.
+	Reserve() error
 }
 
 // Operation is one row of a service's table.
@@ -74,15 +78,17 @@ type Call struct {
 	Caller    *Caller    // nil until the signature was verified
 	Region    arn.Region // of the signature's scope; empty before
 
-	claimed   string // access key id of a signature that did not verify
-	target    arn.Account
+	guard     *Guard
+	claimed   string        // access key id of a signature that did not verify
+	owners    []arn.Account // other accounts whose keys the call was allowed to use
+	twoOwners [2]arn.Account
 	resources []audit.Resource
 	two       [2]audit.Resource
 
 	// The record and what it points at, used again for other calls.
 	record                           audit.Record
 	parameters, response, additional audit.Fields
-	line                             []byte
+	lines                            [3][]byte
 
 	// What evaluate works with.
 	principal     policy.Principal
@@ -107,6 +113,18 @@ func (c *Call) Identify(who *Caller, region arn.Region) { c.Caller, c.Region = w
 // Claim notes the access key id that an unverified signature names, for the record of the refusal.
 func (c *Call) Claim(accessKeyID string) { c.claimed = accessKeyID }
 
+// Reserve is to be called before a call changes anything. It fails while the change's record could not be written, and
+// then nothing may be changed.
+func (c *Call) Reserve() error {
+	if err := c.guard.recorder.Reserve(); err != nil {
+		return fmt.Errorf("no room for the audit record of a change: %w", err)
+	}
+	return nil
+}
+
+// ConcernsNothing makes the record say that there are no resources, where it would else not speak of them.
+func (c *Call) ConcernsNothing() { c.resources = c.two[:0] }
+
 // Concerns adds a key or alias to the resources of the call's record.
 func (c *Call) Concerns(account arn.Account, arn string) {
 	if c.resources == nil {
@@ -125,13 +143,13 @@ func (c *Call) Additional() *audit.Fields { return &c.additional }
 
 // reset makes the Call ready for the next request. It keeps nothing of the last one but memory.
 func (c *Call) reset() {
-	parameters, response, additional, line, inputs := c.parameters, c.response, c.additional, c.line, c.circumstances.inputs
+	parameters, response, additional, lines, inputs := c.parameters, c.response, c.additional, c.lines, c.circumstances.inputs
 	*c = Call{}
 	parameters.Reset()
 	response.Reset()
 	additional.Reset()
 	inputs.reset()
-	c.parameters, c.response, c.additional, c.line, c.circumstances.inputs = parameters, response, additional, line[:0], inputs
+	c.parameters, c.response, c.additional, c.lines, c.circumstances.inputs = parameters, response, additional, lines, inputs
 }
 
 // Guard authorizes and records. It is safe for concurrent use.
@@ -157,7 +175,7 @@ func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output,
 		c.reset()
 		g.calls.Put(c)
 	}()
-	c.Meta = m
+	c.Meta, c.guard = m, g
 	out, err := g.run(c, f)
 	failure := c.public(err)
 	if err := g.record(c, out, failure); err != nil {
@@ -201,27 +219,44 @@ func (c *Call) internal() *wire.Error {
 	return wire.Bare(wire.CodeInternalFailure)
 }
 
-// record writes the record of an answered call, and for an allowed call to another account's key a second one for the
-// owner of the key.
+// record writes the record of an answered call and, for an allowed call to keys of other accounts, a copy for each owner.
 func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 	r := &c.record
 	c.describe(r, out, failure)
-	foreign := c.target != "" && c.Caller != nil && c.target != c.Caller.Account
-	if foreign {
-		r.SharedEventID = arn.NewUUID()
+	denied := failure != nil && failure.Code == wire.CodeAccessDenied // the owners of keys hear of allowed calls only
+	if len(c.owners) == 0 || denied {
+		c.lines[0] = r.AppendJSON(c.lines[0][:0])
+		return g.recorder.Append(c.lines[0])
 	}
-	c.line = r.AppendJSON(c.line[:0])
-	if err := g.recorder.Append(c.line); err != nil {
-		return err
+	r.SharedEventID = arn.NewUUID()
+	c.lines[0] = r.AppendJSON(c.lines[0][:0])
+	all := append(make([][]byte, 0, 3), c.lines[0])
+	for i, owner := range c.owners {
+		r.EventID, r.Recipient = arn.NewUUID(), owner
+		r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
+		c.lines[i+1] = r.AppendJSON(c.lines[i+1][:0])
+		all = append(all, c.lines[i+1])
 	}
-	if !foreign {
-		return nil
-	}
-	r.EventID, r.Recipient = arn.NewUUID(), c.target
-	r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
-	c.line = r.AppendJSON(c.line[:0])
-	return g.recorder.Append(c.line)
+	return g.recorder.Append(all...)
 }
+
+// touches notes that the call was allowed to use a key of another account. No operation uses more than two keys.
+func (c *Call) touches(owner arn.Account) {
+	if owner == c.Caller.Account || slices.Contains(c.owners, owner) {
+		return
+	}
+	if c.owners == nil {
+		c.owners = c.twoOwners[:0]
+	}
+	c.owners = append(c.owners, owner)
+}
+
+// maxMessage is how much of an error's text goes into a record, and maxHost of a Host header: a caller must not be able to
+// fill the log with what he sends ("CloudTrail record contents": errorMessage is cut to 1 KB).
+const (
+	maxMessage = 1 << 10
+	maxHost    = 255
+)
 
 // eventSource returns the eventSource of a service's records.
 func eventSource(service string) string {
@@ -240,6 +275,11 @@ func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
 		Time: c.Time, Source: eventSource(c.Service), Name: c.Name, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
 		RequestID: c.RequestID, EventID: arn.NewUUID(), EventType: audit.APICall, TLS: c.TLS,
 	}
+	if c.TLS != nil && len(c.TLS.ServerName) > maxHost {
+		cut := *c.TLS
+		cut.ServerName = cut.ServerName[:maxHost]
+		r.TLS = &cut
+	}
 	if who := c.Caller; who != nil {
 		r.Identity = audit.Identity{Type: "Root", PrincipalID: who.PrincipalID, ARN: who.ARN, AccountID: string(who.Account), AccessKeyID: who.AccessKeyID}
 		r.Recipient = who.Account
@@ -250,7 +290,7 @@ func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
 		r.ReadOnly = c.Operation.ReadOnly
 	}
 	if failure != nil {
-		r.ErrorCode, r.ErrorMessage = string(failure.Code), failure.Message
+		r.ErrorCode, r.ErrorMessage = string(failure.Code), failure.Message[:min(len(failure.Message), maxMessage)]
 		if failure.Code == wire.CodeAccessDenied {
 			r.ErrorCode = "AccessDenied" // the record's word for it
 			return
@@ -270,26 +310,44 @@ func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
 	}
 }
 
-// Act does what the service does to a key on its own, such as a rotation that is due. prepare makes the change ready
-// under a permit with the given uses and returns serviceEventDetails (nil for none); then the event's record is written,
-// and only then commit makes the change hold. An error of any of the three ends it: a change is never without its
-// record, while a record can be of a change whose commit failed and that will be tried, and recorded, again.
-func (g *Guard) Act(event string, name key.Name, uses Use, prepare func(Permit) (*audit.Fields, error), commit func() error) error {
-	details, err := prepare(Permit{name: name, uses: uses})
+// Event is something that the service does to a key on its own. There are those below and no others, so that no caller
+// can ask for a permit of its own making.
+type Event struct {
+	name string
+	uses Use
+}
+
+// The events, by the names of their records.
+var (
+	RotateKey  = Event{"RotateKey", UseCreate} // a rotation that is due
+	DeleteKey  = Event{"DeleteKey", 0}         // a deletion that is due
+	ManagedKey = Event{"CreateKey", UseCreate} // the making of an AWS managed key
+)
+
+// Act does an event to a key. prepare makes the change ready under a permit for it and returns serviceEventDetails (nil
+// for none); then the event's record is written, and only then commit makes the change hold. An error of any of the three
+// ends it: a change is never without its record. A record whose change could not be committed is followed by one that
+// says so.
+func (g *Guard) Act(e Event, name key.Name, prepare func(Permit) (*audit.Fields, error), commit func() error) error {
+	if e.name == "" {
+		return errors.New("no event")
+	}
+	details, err := prepare(Permit{name: name, uses: e.uses})
 	if err != nil {
-		return fmt.Errorf("preparing %s of %s: %w", event, name.ARN(), err)
+		return fmt.Errorf("preparing %s of %s: %w", e.name, name.ARN(), err)
 	}
 	r := audit.Record{
 		Identity: audit.Identity{AccountID: string(name.Account), InvokedBy: internalActor},
-		Time:     g.now(), Source: "kms.amazonaws.com", Name: event, Region: name.Region, SourceIP: internalActor, UserAgent: internalActor,
+		Time:     g.now(), Source: "kms.amazonaws.com", Name: e.name, Region: name.Region, SourceIP: internalActor, UserAgent: internalActor,
 		EventID: arn.NewUUID(), Resources: []audit.Resource{{Account: name.Account, ARN: name.ARN()}}, EventType: audit.ServiceEvent,
 		Recipient: name.Account, Service: details,
 	}
 	if err := g.recorder.Append(r.AppendJSON(nil)); err != nil {
-		return fmt.Errorf("recording %s of %s: %w", event, name.ARN(), err)
+		return fmt.Errorf("recording %s of %s: %w", e.name, name.ARN(), err)
 	}
 	if err := commit(); err != nil {
-		return fmt.Errorf("committing %s of %s: %w", event, name.ARN(), err)
+		r.EventID, r.ErrorCode = arn.NewUUID(), string(wire.CodeInternalFailure)
+		return errors.Join(fmt.Errorf("committing %s of %s: %w", e.name, name.ARN(), err), g.recorder.Append(r.AppendJSON(nil)))
 	}
 	return nil
 }

@@ -92,6 +92,14 @@ func TestAuthorize(t *testing.T) {
 		{"no service calls for anybody", owner, statement("Allow", "*", "kms:*", `{"Null":{"kms:ViaService":"false"}}`), user + " because no resource-based policy allows the kms:Encrypt action", nil},
 		{"the alias of the request", owner, statement("Allow", "*", "kms:*", `{"StringEquals":{"kms:RequestAlias":"alias/x"}}`), "", func(r *guard.Resource) { r.Alias = "alias/x" }},
 		{"no alias in the request", owner, statement("Allow", "*", "kms:*", `{"Null":{"kms:RequestAlias":"true"}}`), "", nil},
+		{"a name hidden behind another letter case", owner, statement("Deny", "*", "kms:*", `{"StringEquals":{"kms:EncryptionContext:stage":"prod"}}`), user + " with an explicit deny in a resource-based policy", func(r *guard.Resource) {
+			r.Input = &kmsapi.EncryptRequest{}
+			r.Facts = func(f *guard.Facts, _ wire.Input) {
+				f.String("kms:EncryptionContext:Stage", "x")
+				f.String("kms:EncryptionContext:stage", "prod")
+				f.String("kms:EncryptionContext:STAGE", "y")
+			}
+		}},
 		{"what the operation knows", owner, statement("Allow", "*", "kms:*", `{"StringEquals":{"kms:EncryptionContext:Stage":"test"},"ForAnyValue:StringEquals":{"kms:EncryptionContextKeys":"stage"}}`), "", func(r *guard.Resource) {
 			r.Input = &kmsapi.EncryptRequest{}
 			r.Facts = func(f *guard.Facts, _ wire.Input) {
@@ -136,7 +144,8 @@ func TestPermitCoversOneKeyAndUse(t *testing.T) {
 // broken fails to write records.
 type broken struct{}
 
-func (broken) Append([]byte) error { return errors.New("disk full") }
+func (broken) Append(...[]byte) error { return errors.New("disk full") }
+func (broken) Reserve() error         { return errors.New("disk full") }
 
 func TestNoAnswerWithoutARecord(t *testing.T) {
 	silence(t)
@@ -150,7 +159,7 @@ func TestNoAnswerWithoutARecord(t *testing.T) {
 		t.Errorf("a refusal without a record left: %v", failure)
 	}
 	committed := false
-	err := guard.New(broken{}, now).Act("RotateKey", name, guard.UseCreate, func(guard.Permit) (*audit.Fields, error) { return nil, nil }, func() error {
+	err := guard.New(broken{}, now).Act(guard.RotateKey, name, func(guard.Permit) (*audit.Fields, error) { return nil, nil }, func() error {
 		committed = true
 		return nil
 	})
@@ -195,7 +204,7 @@ func TestAct(t *testing.T) {
 	memory := audit.NewMemory(10)
 	g := guard.New(memory, now)
 	order := ""
-	err := g.Act("DeleteKey", name, guard.UseCreate, func(p guard.Permit) (*audit.Fields, error) {
+	err := g.Act(guard.RotateKey, name, func(p guard.Permit) (*audit.Fields, error) {
 		order += "prepare "
 		if !p.Allows(guard.UseCreate, name) || p.Allows(guard.UseDecrypt, name) {
 			t.Error("wrong permit")
@@ -218,8 +227,40 @@ func TestAct(t *testing.T) {
 	if _, has := r["requestID"]; has || r["eventType"] != "AwsServiceEvent" || r["sourceIPAddress"] != "AWS Internal" || r["userIdentity"].(map[string]any)["invokedBy"] != "AWS Internal" {
 		t.Errorf("record %v", r)
 	}
-	if err := g.Act("RotateKey", name, 0, func(guard.Permit) (*audit.Fields, error) { return nil, context.Canceled }, nil); !errors.Is(err, context.Canceled) {
+	if err := g.Act(guard.RotateKey, name, func(guard.Permit) (*audit.Fields, error) { return nil, context.Canceled }, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A change whose commit fails has a second record that says so.
+func TestFailedCommitIsRecorded(t *testing.T) {
+	memory := audit.NewMemory(10)
+	err := guard.New(memory, now).Act(guard.DeleteKey, name, func(p guard.Permit) (*audit.Fields, error) {
+		if p.Allows(guard.UseDecrypt, name) || p.Allows(guard.UseCreate, name) {
+			t.Error("a deletion needs no material")
+		}
+		return nil, nil
+	}, func() error { return errors.New("no") })
+	records := memory.Records()
+	if err == nil || len(records) != 2 || bytes.Contains(records[0], []byte("errorCode")) || !bytes.Contains(records[1], []byte(`"errorCode":"InternalFailure"`)) {
+		t.Errorf("%v, %s", err, records)
+	}
+	if err := guard.New(memory, now).Act(guard.Event{}, name, nil, nil); err == nil {
+		t.Error("an event of somebody's own making")
+	}
+}
+
+// Nothing that a caller sends makes a record long.
+func TestRecordsAreBounded(t *testing.T) {
+	memory := audit.NewMemory(1)
+	long := strings.Repeat("x", 1<<20)
+	meta := guard.Meta{TLS: &audit.TLS{ServerName: long}}
+	_, _ = guard.New(memory, now).Answer(meta, func(*guard.Call) (wire.Output, error) { return nil, wire.Errorf(wire.CodeValidation, "%s", long) })
+	if n := len(memory.Records()[0]); n > 3000 {
+		t.Errorf("a record of %d octets", n)
+	}
+	if len(meta.TLS.ServerName) != len(long) {
+		t.Error("the connection's own facts were changed")
 	}
 }
 

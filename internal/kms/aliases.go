@@ -36,7 +36,7 @@ func (r *request) targetKey(a aliasName, given string, in wire.Input) (*snapshot
 	if form := arn.ParseRef(given).Form; form == arn.FormAlias || form == arn.FormAliasARN {
 		return nil, wire.Errorf(wire.CodeValidation, "Aliases must refer to keys. Not aliases")
 	}
-	snap, _, err := r.find(keyOnly, given)
+	snap, _, err := r.find(keyOnly, given, r.action)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,27 @@ func (r *request) stillThere(tx *store.Tx, name key.Name) error {
 	return usableTarget(k)
 }
 
+// errMoved says that an alias points at another key than the one that was authorized.
+var errMoved = errors.New("the alias was moved meanwhile")
+
+// aliasTries is how often a call that changes an alias starts again because others move it at the same time.
+const aliasTries = 10
+
+// settled repeats a change of an alias while somebody else moves it between the look-up and the commit: the permission is
+// needed on the key that it really points at.
+func settled(change func() error) error {
+	err := errMoved
+	for i := 0; i < aliasTries && errors.Is(err, errMoved); i++ {
+		err = change()
+	}
+	return err
+}
+
 func updateAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
+	return settled(func() error { return moveAlias(r, in) })
+}
+
+func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 	a, err := r.ownAlias(in.AliasName.V)
 	if err != nil {
 		return err
@@ -129,7 +149,6 @@ func updateAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 			"Alias %s cannot be changed from a CMK with key usage %s to a CMK with key usage %s. The key usage of the current CMK and the new CMK must be the same.",
 			a.name, old.Usage, next.Usage)
 	}
-	r.concerns(a, next, false)
 	now := r.now().UTC().Truncate(time.Millisecond)
 	err = r.changeAlias(r.ctx, a, next.ID, func(tx *store.Tx) error {
 		if err := r.stillThere(tx, next.Name); err != nil {
@@ -139,10 +158,17 @@ func updateAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 		if err != nil {
 			return err
 		}
+		if alias.Target != old.ID {
+			return errMoved
+		}
 		moved := *alias
 		moved.Target, moved.UpdatedAt = next.ID, now
 		return tx.PutAlias(&moved)
 	})
+	if errors.Is(err, errMoved) {
+		return err
+	}
+	r.concerns(a, next, false)
 	if errors.Is(err, store.ErrNotFound) {
 		return aliasNotFound(a)
 	}
@@ -150,6 +176,10 @@ func updateAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 }
 
 func deleteAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
+	return settled(func() error { return removeAlias(r, in) })
+}
+
+func removeAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
 	a, err := r.ownAlias(in.AliasName.V)
 	if err != nil {
 		return err
@@ -167,8 +197,20 @@ func deleteAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
 	if _, err := r.authorize(snap, "", r.action, nil, in); err != nil {
 		return err
 	}
+	err = r.changeAlias(r.ctx, a, "", func(tx *store.Tx) error {
+		alias, err := tx.GetAlias(a.account, a.region, a.name)
+		if err != nil {
+			return err
+		}
+		if alias.Target != snap.ID {
+			return errMoved
+		}
+		return tx.DeleteAlias(a.account, a.region, a.name)
+	})
+	if errors.Is(err, errMoved) {
+		return err
+	}
 	r.concerns(a, snap, false)
-	err = r.changeAlias(r.ctx, a, "", func(tx *store.Tx) error { return tx.DeleteAlias(a.account, a.region, a.name) })
 	if errors.Is(err, store.ErrNotFound) {
 		return aliasNotFound(a)
 	}
@@ -184,7 +226,7 @@ func listAliases(r *request, in *kmsapi.ListAliasesRequest) (*kmsapi.ListAliases
 	var page []*key.Alias
 	var more bool
 	if in.KeyID.Set {
-		snap, _, err := r.find(keyOnly, in.KeyID.V)
+		snap, _, err := r.find(keyOnly, in.KeyID.V, r.action)
 		if err != nil {
 			return nil, err
 		}

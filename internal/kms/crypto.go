@@ -105,7 +105,8 @@ type unopened struct {
 	action    guard.Action
 	facts     guard.FactSource
 	in        wire.Input
-	bare      bool // a dry run without a ciphertext
+	bare      bool  // a dry run without a ciphertext
+	rules     error // what the rules between members say, which comes after authorization
 }
 
 // errForeignCiphertext is the answer to a ciphertext whose key is unknown here or closed to the caller, where the client
@@ -119,7 +120,7 @@ func (r *request) locate(u unopened) (*sealed, error) {
 	var err error
 	if u.given.Set {
 		var alias arn.AliasName
-		if s.key, alias, err = r.find(anyForm, u.given.V); err != nil {
+		if s.key, alias, err = r.find(anyForm, u.given.V, u.action); err != nil {
 			return nil, err
 		}
 		if s.permit, err = r.authorize(s.key, alias, u.action, u.facts, u.in); err != nil {
@@ -134,6 +135,9 @@ func (r *request) locate(u unopened) (*sealed, error) {
 	if s.key != nil {
 		r.call.Concerns(s.key.Account, s.key.arn)
 	}
+	if u.rules != nil && (s.key != nil || len(u.blob) == 0) {
+		return nil, u.rules
+	}
 	switch {
 	case u.bare:
 	case s.key == nil:
@@ -143,7 +147,7 @@ func (r *request) locate(u unopened) (*sealed, error) {
 	case s.header.Account != s.key.Account || s.header.Key != s.key.ID:
 		return nil, wire.Errorf(kmsapi.CodeIncorrectKeyException, "The key ID in the request does not identify a CMK that can perform this operation.")
 	}
-	if err := firstError(r.op.usage(s.key.Key), usable.blocks(s.key.Key), symmetric(u.algorithm, s.key.Key)); err != nil {
+	if err := firstError(u.rules, r.op.usage(s.key.Key), usable.blocks(s.key.Key), symmetric(u.algorithm, s.key.Key)); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -169,7 +173,7 @@ func (r *request) locateByHeader(s *sealed, u unopened) error {
 	return err
 }
 
-// open decrypts a located ciphertext.
+// openSealed decrypts a located ciphertext.
 func (r *request) openSealed(s *sealed, context map[string]string) (secret.Bytes, *key.Material, error) {
 	plaintext, material, err := s.key.material.Decrypt(s.permit, &s.header, s.blob, context)
 	if errors.Is(err, custody.ErrInvalidCiphertext) {
@@ -193,10 +197,8 @@ func bareDryRun(modifiers []string, run wire.Opt[bool], given wire.Opt[string], 
 
 func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
 	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.KeyID, "KeyId")
-	if err := firstError(err, noGrants(in.GrantTokens), noRecipient(in.Recipient)); err != nil {
-		return nil, err
-	}
-	s, err := r.locate(unopened{in.CiphertextBlob, in.KeyID, in.EncryptionAlgorithm, r.action, r.op.facts, in, bare})
+	rules := firstError(err, noGrants(in.GrantTokens), noRecipient(in.Recipient))
+	s, err := r.locate(unopened{in.CiphertextBlob, in.KeyID, in.EncryptionAlgorithm, r.action, r.op.facts, in, bare, rules})
 	if err != nil {
 		return nil, err
 	}
@@ -216,18 +218,13 @@ func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, er
 
 func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptResponse, error) {
 	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.SourceKeyID, "SourceKeyId")
-	if err := firstError(err, noGrants(in.GrantTokens)); err != nil {
+	rules := firstError(err, noGrants(in.GrantTokens))
+	to, alias, errTo := r.find(anyForm, in.DestinationKeyID.V, actionReEncryptTo)
+	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, in.SourceEncryptionAlgorithm, r.action, r.sameKey(r.op.facts, in, to), in, bare, rules})
+	if err := firstError(err, errTo); err != nil { // in the order of the keys, though a condition may ask for both
 		return nil, err
 	}
-	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, in.SourceEncryptionAlgorithm, r.action, r.op.facts, in, bare})
-	if err != nil {
-		return nil, err
-	}
-	to, alias, err := r.find(anyForm, in.DestinationKeyID.V)
-	if err != nil {
-		return nil, err
-	}
-	permit, err := r.authorize(to, alias, actionReEncryptTo, destinationFacts, in)
+	permit, err := r.authorize(to, alias, actionReEncryptTo, r.sameKey(destinationFacts, in, to), in)
 	if err != nil {
 		return nil, err
 	}
@@ -259,6 +256,20 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 		SourceEncryptionAlgorithm: algorithm, DestinationEncryptionAlgorithm: algorithm,
 		SourceKeyMaterialID: wire.Some(material.ID), DestinationKeyMaterialID: wire.Some(fresh.ID),
 	}, nil
+}
+
+// sameKey adds kms:ReEncryptOnSameKey to the facts of a ReEncrypt whose destination is to, or nil if there is none.
+func (r *request) sameKey(facts guard.FactSource, in *kmsapi.ReEncryptRequest, to *snapshot) guard.FactSource {
+	return func(f *guard.Facts, input wire.Input) {
+		facts(f, input)
+		source, _, err := ciphertext.Parse(in.CiphertextBlob)
+		if err != nil { // a dry run without a ciphertext names its source
+			if snap, _, err := r.find(anyForm, in.SourceKeyID.V, r.action); err == nil {
+				source.Account, source.Key = snap.Account, snap.ID
+			}
+		}
+		f.Bool("kms:ReEncryptOnSameKey", to != nil && source.Account == to.Account && source.Key == to.ID)
+	}
 }
 
 // dataKeySize returns the length of the data key that a request asks for. That exactly one of the two is there was
@@ -339,5 +350,6 @@ func generateRandom(r *request, in *kmsapi.GenerateRandomRequest) (*kmsapi.Gener
 	if err != nil {
 		return nil, err
 	}
+	r.call.ConcernsNothing()
 	return &kmsapi.GenerateRandomResponse{Plaintext: b}, nil
 }

@@ -44,6 +44,8 @@ type Service struct {
 	aliases *cache[aliasName, arn.KeyID]
 	// Compiled policies by their text: most keys of an account have the same one.
 	policies *cache[string, *policy.Document]
+
+	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
 // cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
@@ -58,6 +60,7 @@ func New(c Config) *Service {
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
 		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
 		policies: newCache[string, *policy.Document](cachedPolicies),
+		failed:   map[key.Name]time.Time{},
 	}
 }
 
@@ -99,6 +102,11 @@ func (s *Service) bind(op *operation) guard.Operation {
 				requests.Put(r)
 			}()
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
+			if !op.ReadOnly {
+				if err := call.Reserve(); err != nil {
+					return nil, err
+				}
+			}
 			switch {
 			case op.named != nil:
 				if err := r.open(in); err != nil {
@@ -118,7 +126,7 @@ func (s *Service) bind(op *operation) guard.Operation {
 
 // open finds the key that the input names, asks the guard, and checks what is the same for all operations on a key.
 func (r *request) open(in wire.Input) error {
-	snap, alias, err := r.find(r.op.Key, r.op.named(in))
+	snap, alias, err := r.find(r.op.Key, r.op.named(in), r.action)
 	if err != nil {
 		return err
 	}
@@ -140,9 +148,14 @@ func (r *request) open(in wire.Input) error {
 
 // authorize asks the guard for an action on a key. facts says what conditions may ask about the input; nil for nothing.
 func (r *request) authorize(snap *snapshot, alias arn.AliasName, action guard.Action, facts guard.FactSource, in wire.Input) (guard.Permit, error) {
-	return r.call.Authorize(guard.Resource{
+	permit, err := r.call.Authorize(guard.Resource{
 		Action: action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: facts, Input: in,
 	})
+	if err != nil && alias != "" && snap.Account != r.call.Caller.Account {
+		// Which key another account's alias points at, and whether there is such an alias, stays untold.
+		return guard.Permit{}, r.call.Deny(action, alias.ARN(snap.Region, snap.Account))
+	}
+	return permit, err
 }
 
 // change changes the request's key, unless its state has come to forbid the operation since it was looked at.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -537,6 +539,120 @@ func TestRecords(t *testing.T) {
 			t.Error("a record tells a plaintext or a ciphertext")
 		}
 	}
+}
+
+// While the audit log has no room, nothing changes and nothing is answered; with room again everything works.
+func TestNothingChangesWithoutRoomForItsRecord(t *testing.T) {
+	w := newWorld(t, "")
+	id, keyARN := w.newKey()
+	w.done("CreateAlias", in{"AliasName": "alias/a", "TargetKeyId": id})
+	describe := func() string {
+		out := string(do[*kmsapi.DescribeKeyResponse](w, "DescribeKey", in{"KeyId": "alias/a"}).AppendJSON(nil))
+		out += string(do[*kmsapi.GetKeyPolicyResponse](w, "GetKeyPolicy", in{"KeyId": id}).AppendJSON(nil))
+		out += string(do[*kmsapi.ListResourceTagsResponse](w, "ListResourceTags", in{"KeyId": id}).AppendJSON(nil))
+		out += string(do[*kmsapi.GetKeyRotationStatusResponse](w, "GetKeyRotationStatus", in{"KeyId": id}).AppendJSON(nil))
+		out += string(do[*kmsapi.ListAliasesResponse](w, "ListAliases", in{}).AppendJSON(nil))
+		return out + string(do[*kmsapi.ListKeysResponse](w, "ListKeys", in{}).AppendJSON(nil))
+	}
+	before := describe()
+	requests := map[string]in{
+		"CreateKey": {}, "CreateAlias": {"AliasName": "alias/b", "TargetKeyId": id}, "UpdateAlias": {"AliasName": "alias/a", "TargetKeyId": id}, "DeleteAlias": {"AliasName": "alias/a"},
+		"DisableKey": {"KeyId": id}, "EnableKey": {"KeyId": id}, "EnableKeyRotation": {"KeyId": id}, "DisableKeyRotation": {"KeyId": id},
+		"PutKeyPolicy": {"KeyId": id, "Policy": `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`},
+		"TagResource":  {"KeyId": id, "Tags": []in{{"TagKey": "k", "TagValue": "v"}}}, "UntagResource": {"KeyId": id, "TagKeys": []string{"k"}},
+		"UpdateKeyDescription": {"KeyId": id, "Description": "new"}, "ScheduleKeyDeletion": {"KeyId": id}, "CancelKeyDeletion": {"KeyId": id},
+	}
+	for name, op := range w.operations {
+		if _, tried := requests[name]; !op.ReadOnly && !tried {
+			t.Errorf("%s changes something and is not tried here", name)
+		}
+	}
+	w.audit.full.Store(true)
+	for name, request := range requests {
+		w.refused("KMSInternalException", name, request)
+	}
+	w.refused("KMSInternalException", "Encrypt", in{"KeyId": keyARN, "Plaintext": []byte("x")})
+	w.audit.full.Store(false)
+	if after := describe(); after != before {
+		t.Errorf("something changed:\n got %s\nwant %s", after, before)
+	}
+	w.done("DisableKey", in{"KeyId": id})
+}
+
+// The owners of both keys hear of a ReEncrypt across accounts, and of none that was denied.
+func TestReEncryptAcrossAccounts(t *testing.T) {
+	w := newWorld(t, "")
+	b := w.as(bob, region)
+	both := `{"Statement":[{"Effect":"Allow","Principal":{"AWS":["111122223333","444455556666"]},"Action":"kms:*","Resource":"*"}]}`
+	source, sourceARN := w.newKey()
+	own, _ := b.newKey()
+	w.done("PutKeyPolicy", in{"KeyId": source, "Policy": both})
+	blob := w.encrypt(source, []byte("x"), nil)
+	since := func(n int) string { return string(bytes.Join(w.audit.Records()[n:], []byte("\n"))) }
+	n := len(w.audit.Records())
+	do[*kmsapi.ReEncryptResponse](b, "ReEncrypt", in{"CiphertextBlob": blob, "SourceKeyId": sourceARN, "DestinationKeyId": own})
+	if got := since(n); strings.Count(got, `"eventName":"ReEncrypt"`) != 2 || !strings.Contains(got, `"recipientAccountId":"111122223333"`) {
+		t.Errorf("records\n%s", got)
+	}
+	closed, closedARN := w.newKey()
+	n = len(w.audit.Records())
+	denied := "AccessDeniedException: User: arn:aws:iam::444455556666:root is not authorized to perform: kms:ReEncryptTo on resource: "
+	b.refused(denied+closedARN, "ReEncrypt", in{"CiphertextBlob": blob, "SourceKeyId": sourceARN, "DestinationKeyId": closedARN})
+	if got := since(n); strings.Count(got, `"eventName":"ReEncrypt"`) != 1 {
+		t.Errorf("records of a denied call\n%s", got)
+	}
+	// What is not there looks like what denies, by key and by alias.
+	missing := strings.Replace(closedARN, closed, "00000000-0000-4000-8000-000000000000", 1)
+	b.refused(denied+missing, "ReEncrypt", in{"CiphertextBlob": blob, "SourceKeyId": sourceARN, "DestinationKeyId": missing})
+	w.done("CreateAlias", in{"AliasName": "alias/closed", "TargetKeyId": closed})
+	for _, alias := range []string{"closed", "missing"} {
+		aliasARN := "arn:aws:kms:us-east-1:111122223333:alias/" + alias
+		b.refused("AccessDeniedException: User: arn:aws:iam::444455556666:root is not authorized to perform: kms:Encrypt on resource: "+aliasARN,
+			"Encrypt", in{"KeyId": aliasARN, "Plaintext": []byte("x")})
+	}
+}
+
+func TestReEncryptOnSameKeyCondition(t *testing.T) {
+	w := newWorld(t, "")
+	id, keyARN := w.newKey()
+	other, _ := w.newKey()
+	blob := w.encrypt(id, []byte("x"), nil)
+	w.done("PutKeyPolicy", in{"KeyId": id, "Policy": `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"},` +
+		`{"Effect":"Deny","Principal":"*","Action":"kms:ReEncrypt*","Resource":"*","Condition":{"Bool":{"kms:ReEncryptOnSameKey":"false"}}}]}`})
+	do[*kmsapi.ReEncryptResponse](w, "ReEncrypt", in{"CiphertextBlob": blob, "DestinationKeyId": id})
+	w.refused("AccessDeniedException: User: arn:aws:iam::111122223333:root is not authorized to perform: kms:ReEncryptFrom on resource: "+keyARN+" with an explicit deny in a resource-based policy",
+		"ReEncrypt", in{"CiphertextBlob": blob, "DestinationKeyId": other})
+}
+
+// A permission on an alias operation is needed on the key that the alias points at when it is changed, not on the one it
+// pointed at before.
+func TestAliasMovedMeanwhile(t *testing.T) {
+	w := newWorld(t, "")
+	open, _ := w.newKey()
+	closed, closedARN := w.newKey()
+	w.done("PutKeyPolicy", in{"KeyId": closed, "Policy": `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"},` +
+		`{"Effect":"Deny","Principal":{"AWS":"111122223333"},"Action":"kms:DeleteAlias","Resource":"*"}]}`})
+	w.done("CreateAlias", in{"AliasName": "alias/a", "TargetKeyId": open})
+	var stop atomic.Bool
+	var movers sync.WaitGroup
+	movers.Go(func() {
+		for i := 0; !stop.Load(); i++ {
+			_, _ = w.try("UpdateAlias", in{"AliasName": "alias/a", "TargetKeyId": []string{open, closed}[i%2]})
+		}
+	})
+	for range 200 {
+		before := len(w.audit.Records())
+		if _, failure := w.try("DeleteAlias", in{"AliasName": "alias/a"}); failure == nil {
+			for _, r := range w.audit.Records()[before:] {
+				if bytes.Contains(r, []byte(`"DeleteAlias"`)) && bytes.Contains(r, []byte(closedARN)) {
+					t.Errorf("an alias of the closed key was deleted: %s", r)
+				}
+			}
+			w.done("CreateAlias", in{"AliasName": "alias/a", "TargetKeyId": open})
+		}
+	}
+	stop.Store(true)
+	movers.Wait()
 }
 
 // The records of alias operations name the alias and the key it points at now.

@@ -69,7 +69,7 @@ func (r *request) managedKey(a aliasName) (*snapshot, error) {
 
 // makeManaged stores a new AWS managed key with its alias. That the service makes it is a record of its own.
 func (r *request) makeManaged(k *key.Key, alias *key.Alias) (snap *snapshot, err error) {
-	err = r.guard.Act("CreateKey", k.Name, guard.UseCreate, func(p guard.Permit) (*audit.Fields, error) {
+	err = r.guard.Act(guard.ManagedKey, k.Name, func(p guard.Permit) (*audit.Fields, error) {
 		m, err := r.custody.Generate(p, k, k.CreatedAt)
 		k.Material = []key.Material{m}
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -20,9 +21,9 @@ const (
 	anyForm               // key id, key ARN, alias name or alias ARN
 )
 
-// find resolves a key identifier, and returns the alias name if it went through one. A key of another account that does
-// not exist looks as one that denies.
-func (r *request) find(f finder, given string) (*snapshot, arn.AliasName, error) {
+// find resolves a key identifier for an action, and returns the alias name if it went through one. A key or alias of
+// another account that does not exist looks as one that denies.
+func (r *request) find(f finder, given string, action guard.Action) (*snapshot, arn.AliasName, error) {
 	ref := arn.ParseRef(given)
 	name := key.Name{Account: r.call.Caller.Account, Region: r.call.Region, ID: ref.Key}
 	switch ref.Form {
@@ -45,24 +46,27 @@ func (r *request) find(f finder, given string) (*snapshot, arn.AliasName, error)
 		return nil, "", wire.Errorf(kmsapi.CodeNotFoundException, "Invalid keyId %s", ref.Given)
 	}
 	if ref.Alias != "" {
-		return r.findAlias(aliasName{account: name.Account, region: name.Region, name: ref.Alias})
+		return r.findAlias(aliasName{account: name.Account, region: name.Region, name: ref.Alias}, action)
 	}
 	snap, err := r.load(r.ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		if name.Account != r.call.Caller.Account {
-			return nil, "", r.call.Deny(r.action, name.ARN())
+			return nil, "", r.call.Deny(action, name.ARN())
 		}
 		return nil, "", wire.Errorf(kmsapi.CodeNotFoundException, "Key '%s' does not exist", name.ARN())
 	}
 	return snap, "", err
 }
 
-func (r *request) findAlias(a aliasName) (*snapshot, arn.AliasName, error) {
+func (r *request) findAlias(a aliasName, action guard.Action) (*snapshot, arn.AliasName, error) {
 	snap, err := r.lookup(r.ctx, a)
 	if errors.Is(err, store.ErrNotFound) && a.account == r.call.Caller.Account && a.name.Reserved() {
 		snap, err = r.managedKey(a)
 	}
 	if errors.Is(err, store.ErrNotFound) {
+		if a.account != r.call.Caller.Account {
+			return nil, "", r.call.Deny(action, a.ARN())
+		}
 		return nil, "", aliasNotFound(a)
 	}
 	return snap, a.name, err

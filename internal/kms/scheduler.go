@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/keywright/keywright/internal/audit"
@@ -31,27 +32,31 @@ func (s *Service) RunSchedule(ctx context.Context, every time.Duration) {
 	}
 }
 
-// RunDue does everything that is due now, once. A key whose work fails is logged and left for the next time. The error
-// says that the store could not tell what is due.
+// retryAfter is how long a key whose work failed is left alone, so that a failing disk does not fill the log.
+const retryAfter = time.Minute
+
+// RunDue does everything that is due now, once. A key whose work fails is logged and left alone for a minute. The error
+// says that the store could not tell what is due. It is not meant for several goroutines at a time.
 func (s *Service) RunDue(ctx context.Context) error {
-	failed := map[key.Name]bool{}
+	now := s.now()
+	maps.DeleteFunc(s.failed, func(_ key.Name, at time.Time) bool { return !at.Add(retryAfter).After(now) })
 	for {
-		names, err := s.store.DueKeys(ctx, s.now(), dueBatch+len(failed))
+		names, err := s.store.DueKeys(ctx, now, dueBatch+len(s.failed))
 		if err != nil {
 			return err
 		}
 		worked := false
 		for _, name := range names {
-			if failed[name] {
+			if _, failed := s.failed[name]; failed {
 				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return err // what has begun is ended, what has not is left
 			}
 			worked = true
 			if err := s.runDueKey(ctx, name); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
 				logFailure("scheduled work on a key", name, err)
-				failed[name] = true
+				s.failed[name] = now
 			}
 		}
 		if !worked {
@@ -82,9 +87,9 @@ func (s *Service) runDueKey(ctx context.Context, name key.Name) error {
 // deleteKey removes a key, its material and its aliases for good. The caller holds the key's lock.
 func (s *Service) deleteKey(ctx context.Context, snap *snapshot) error {
 	nothing := func(guard.Permit) (*audit.Fields, error) { return nil, nil }
-	return s.guard.Act("DeleteKey", snap.Name, 0, nothing, func() error {
+	return s.guard.Act(guard.DeleteKey, snap.Name, nothing, func() error {
 		defer s.keys.drop(snap.Name)
-		return s.store.Update(ctx, func(tx *store.Tx) error { return tx.DeleteKey(snap.Name) })
+		return s.store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.DeleteKey(snap.Name) })
 	})
 }
 
@@ -92,7 +97,7 @@ func (s *Service) deleteKey(ctx context.Context, snap *snapshot) error {
 // the last date that has passed. The caller holds the key's lock.
 func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
 	next := snap.Key.Clone()
-	return s.guard.Act("RotateKey", snap.Name, guard.UseCreate, func(p guard.Permit) (*audit.Fields, error) {
+	return s.guard.Act(guard.RotateKey, snap.Name, func(p guard.Permit) (*audit.Fields, error) {
 		now := s.now().UTC().Truncate(time.Millisecond)
 		m, err := s.custody.Generate(p, next, now)
 		if err != nil {
@@ -111,7 +116,7 @@ func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
 		}
 		return details, nil
 	}, func() error {
-		_, err := s.commit(ctx, next, nil)
+		_, err := s.commit(context.WithoutCancel(ctx), next, nil)
 		return err
 	})
 }

@@ -28,6 +28,28 @@ const (
 	region arn.Region  = "us-east-1"
 )
 
+// recorder is a log whose disk can be full.
+type recorder struct {
+	*audit.Memory
+	full atomic.Bool
+}
+
+var errFull = errors.New("disk full")
+
+func (r *recorder) Append(records ...[]byte) error {
+	if r.full.Load() {
+		return errFull
+	}
+	return r.Memory.Append(records...)
+}
+
+func (r *recorder) Reserve() error {
+	if r.full.Load() {
+		return errFull
+	}
+	return nil
+}
+
 // world is a service on a real store, with a clock that the test moves.
 type world struct {
 	t          testing.TB
@@ -36,7 +58,7 @@ type world struct {
 	store      *store.Store
 	service    *kms.Service
 	guard      *guard.Guard
-	audit      *audit.Memory
+	audit      *recorder
 	operations map[string]guard.Operation
 	clock      *atomic.Int64 // Unix milliseconds
 	account    arn.Account
@@ -46,7 +68,7 @@ type world struct {
 // newWorld makes a service on a store in memory, or in dir.
 func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, account: alice, region: region, audit: audit.NewMemory(1000), clock: new(atomic.Int64)}
+	w := &world{t: t, dir: dir, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64)}
 	w.clock.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
 	w.open()
 	return w

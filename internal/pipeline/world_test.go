@@ -49,12 +49,19 @@ type recorder struct {
 	written int
 }
 
-func (r *recorder) Append(record []byte) error {
+func (r *recorder) Append(records ...[]byte) error {
 	if r.full.Load() {
 		return audit.ErrClosed
 	}
-	r.written++
-	return r.Memory.Append(record)
+	r.written += len(records)
+	return r.Memory.Append(records...)
+}
+
+func (r *recorder) Reserve() error {
+	if r.full.Load() {
+		return audit.ErrClosed
+	}
+	return nil
 }
 
 func newWorld(t testing.TB) *world {

@@ -16,7 +16,9 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/wire"
 )
 
 // Run runs the suite. open returns an engine, and another one on the same root of trust at each further call, as after a
@@ -32,16 +34,31 @@ func Run(t *testing.T, open func(t *testing.T) custody.Engine) {
 
 const allUses = guard.UseEncrypt | guard.UseDecrypt | guard.UseCreate | guard.UseRandom
 
+// actions has an action for each use.
+var actions = map[guard.Use]string{
+	guard.UseEncrypt: "kms:Encrypt", guard.UseDecrypt: "kms:Decrypt", guard.UseCreate: "kms:CreateKey", guard.UseRandom: "kms:GenerateRandom",
+	allUses: "kms:GenerateDataKey", // the action with the most uses
+}
+
 // permit returns a permit the only way there is: the guard makes it.
 func permit(t *testing.T, name key.Name, uses guard.Use) (p guard.Permit) {
 	t.Helper()
-	g := guard.New(audit.NewMemory(1), time.Now)
-	err := g.Act("Test", name, uses, func(made guard.Permit) (*audit.Fields, error) {
-		p = made
-		return nil, nil
-	}, func() error { return nil })
-	if err != nil {
-		t.Fatal(err)
+	r := guard.Resource{Action: guard.NewAction(actions[uses]), ARN: "*"}
+	if name.ID != "" {
+		doc, err := policy.Parse(policy.KeyPolicy, []byte(policy.DefaultKeyPolicy(name.Account, "aws")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ARN, r.Key, r.Policy = name.ARN(), &key.Key{Name: name}, doc
+	}
+	caller := &guard.Caller{Account: name.Account, ARN: name.Account.Root("aws")}
+	_, failure := guard.New(audit.NewMemory(1), time.Now).Answer(guard.Meta{}, func(c *guard.Call) (_ wire.Output, err error) {
+		c.Identify(caller, "us-east-1")
+		p, err = c.Authorize(r)
+		return nil, err
+	})
+	if failure != nil {
+		t.Fatal(failure)
 	}
 	return p
 }
