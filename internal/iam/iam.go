@@ -78,9 +78,15 @@ func (d *Directory) Authenticate(ctx context.Context, auth *sigv4.Auth, req *sig
 	if err != nil {
 		return nil, err
 	}
-	key := d.signing.Get(auth.AccessKeyID, c.secret, auth.Scope)
+	key, found := d.signing.Get(auth.AccessKeyID, c.secret, auth.Scope)
+	if !found {
+		key = sigv4.Derive(c.secret, auth.Scope)
+	}
 	if err := auth.Verify(req, key); err != nil {
 		return nil, err
+	}
+	if !found { // only now: who cannot sign must not push out the keys of those who can
+		d.signing.Put(auth.AccessKeyID, c.secret, auth.Scope, key)
 	}
 	if p := arn.Region(auth.Scope.Region).Partition(); p != "aws" {
 		return elsewhere(c.caller, p), nil

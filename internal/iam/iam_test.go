@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -137,6 +138,34 @@ func TestRefusals(t *testing.T) {
 	w.must(w.store.Update(ctx, func(tx *store.Tx) error { return tx.PutAccessKey(key) }))
 	w.directory = w.newDirectory(0) // as after a restart: it is the only one that changes keys while it lives
 	w.refused(sigv4.ErrUnknownCredential(), c)
+}
+
+// Signatures that do not verify leave the remembered signing keys alone, in whatever Regions and for whomever they claim
+// to be.
+func TestForgedSignaturesLeaveTheCacheAlone(t *testing.T) {
+	w := newWorld(t)
+	w.directory = w.newDirectory(4)
+	a, b := w.root(alice), w.root(bob)
+	for _, c := range []sigv4.Credential{a, b} {
+		_, err := w.as(c, "us-east-1")
+		w.must(err)
+	}
+	keys := iam.SigningKeys(w.directory)
+	scope := sigv4.Scope{Date: w.now.Format("20060102"), Region: "us-east-1", Service: "kms"}
+	for i := range 20 {
+		forged := sigv4.Credential{AccessKeyID: a.AccessKeyID, Secret: secret.FromString("guessed")}
+		if _, err := w.as(forged, fmt.Sprintf("eu-west-%d", i)); err == nil {
+			t.Fatal("a forged signature was taken")
+		}
+	}
+	if keys.Len() != 2 {
+		t.Errorf("%d keys are remembered, not 2", keys.Len())
+	}
+	for _, c := range []sigv4.Credential{a, b} {
+		if _, found := keys.Get(c.AccessKeyID, c.Secret, scope); !found {
+			t.Errorf("the key of %s was pushed out", c.AccessKeyID)
+		}
+	}
 }
 
 func TestEnsureAccount(t *testing.T) {

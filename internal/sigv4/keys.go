@@ -8,7 +8,8 @@ import (
 )
 
 // SigningKeys remembers derived keys, because deriving one costs more than verifying a request with it. It is bounded and
-// safe for concurrent use. The zero value is not usable: call NewSigningKeys.
+// safe for concurrent use. It is filled with Put only, which is for keys that have verified a request: whoever cannot sign
+// neither fills nor empties it. The zero value is not usable: call NewSigningKeys.
 type SigningKeys struct {
 	limit int
 	mu    sync.RWMutex
@@ -30,44 +31,35 @@ func NewSigningKeys(limit int) *SigningKeys {
 	return &SigningKeys{limit: limit, keys: make(map[cacheKey]cacheEntry)}
 }
 
-// Get returns the signing key of a credential for a scope. The secret is the one that is valid now: a remembered key is
-// used only if it came from the same secret, so that a replaced secret stops working at once and nobody has to remember
-// to clear the cache.
-func (c *SigningKeys) Get(accessKeyID string, s secret.Bytes, sc Scope) *SigningKey {
-	id := cacheKey{accessKeyID, sc}
+// Get returns the signing key that is remembered for a credential and a scope. The secret is the one that is valid now: a
+// key is found only if it came from the same secret, so that a replaced secret stops working at once and nobody has to
+// remember to clear the cache. Where there is none, Derive makes it.
+func (c *SigningKeys) Get(accessKeyID string, s secret.Bytes, sc Scope) (key *SigningKey, found bool) {
 	c.mu.RLock()
-	e, ok := c.keys[id]
+	e, ok := c.keys[cacheKey{accessKeyID, sc}]
 	c.mu.RUnlock()
-	if ok && e.from.Equal(s) {
-		return e.key
+	if !ok || !e.from.Equal(s) {
+		return nil, false
 	}
-	// The strings may be parts of a request's buffer, and the caller may wipe the secret: keep copies.
-	id = cacheKey{strings.Clone(accessKeyID), Scope{strings.Clone(sc.Date), strings.Clone(sc.Region), strings.Clone(sc.Service)}}
-	e = cacheEntry{from: secret.Copy(s.Expose()), key: Derive(s, sc)}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.keys) >= c.limit {
-		c.evict(sc.Date)
-	}
-	c.keys[id] = e
-	return e.key
+	return e.key, true
 }
 
-// evict makes room: it drops all keys of other days than today and, if that frees nothing, arbitrary ones. Called with
-// mu held. Only requests with a right signature of a known credential should add keys that stay long; whoever calls Get
-// before verifying has at least found the credential.
-func (c *SigningKeys) evict(today string) {
-	for id := range c.keys {
-		if id.scope.Date != today {
-			delete(c.keys, id)
+// Put remembers the key that Derive made of the secret for the scope. Call it only after the key has verified a request:
+// before, all of the scope is the word of somebody unknown. In a full cache it takes the place of an arbitrary key, which
+// is derived again when it is used; nothing that a request says chooses which.
+func (c *SigningKeys) Put(accessKeyID string, s secret.Bytes, sc Scope, key *SigningKey) {
+	// The strings may be parts of a request's buffer, and the caller may wipe the secret: keep copies.
+	id := cacheKey{strings.Clone(accessKeyID), Scope{strings.Clone(sc.Date), strings.Clone(sc.Region), strings.Clone(sc.Service)}}
+	e := cacheEntry{from: secret.Copy(s.Expose()), key: key}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, replaced := c.keys[id]; !replaced && len(c.keys) >= c.limit {
+		for other := range c.keys {
+			delete(c.keys, other)
+			break
 		}
 	}
-	for id := range c.keys {
-		if len(c.keys) < c.limit {
-			return
-		}
-		delete(c.keys, id)
-	}
+	c.keys[id] = e
 }
 
 // Len returns the number of remembered keys.

@@ -391,37 +391,66 @@ func TestAppendFields(t *testing.T) {
 	}
 }
 
+// keyOf returns the signing key as a server does: the remembered one, or a new one, which is remembered.
+func keyOf(keys *sigv4.SigningKeys, accessKeyID string, s secret.Bytes, sc sigv4.Scope) *sigv4.SigningKey {
+	key, found := keys.Get(accessKeyID, s, sc)
+	if !found {
+		key = sigv4.Derive(s, sc)
+		keys.Put(accessKeyID, s, sc, key)
+	}
+	return key
+}
+
 func TestSigningKeys(t *testing.T) {
 	keys := sigv4.NewSigningKeys(8)
 	sc := sigv4.Scope{Date: "20261123", Region: "eu-west-1", Service: "kms"}
 	old, fresh := secret.FromString("old"), secret.FromString("new")
-	k := keys.Get("AKIA1", old, sc)
-	if keys.Get("AKIA1", secret.FromString("old"), sc) != k {
-		t.Error("derived the same key twice")
+	if _, found := keys.Get("AKIA1", old, sc); found || keys.Len() != 0 {
+		t.Error("a look-up fills the cache")
+	}
+	k := keyOf(keys, "AKIA1", old, sc)
+	if got, found := keys.Get("AKIA1", secret.FromString("old"), sc); !found || got != k {
+		t.Error("a key was not remembered")
+	}
+	if _, found := keys.Get("AKIA1", fresh, sc); found {
+		t.Error("the key of a replaced secret is still found")
+	}
+	replaced := keyOf(keys, "AKIA1", fresh, sc)
+	if got, found := keys.Get("AKIA1", fresh, sc); !found || got != replaced || keys.Len() != 1 {
+		t.Error("the key of the new secret did not take the place of the old one")
+	}
+	if _, found := keys.Get("AKIA1", old, sc); found {
+		t.Error("the key of a replaced secret is found again")
+	}
+	wiped := secret.Copy(credential.Secret.Expose())
+	keyOf(keys, "AKIAWIPED", wiped, sc)
+	wiped.Wipe()
+	if _, found := keys.Get("AKIAWIPED", wiped, sc); found {
+		t.Error("a key survives the wiping of its secret")
 	}
 	r := signed(now)
 	auth, _ := sigv4.Parse(r)
 	if err := auth.Check("kms", now); err != nil {
 		t.Fatal(err)
 	}
-	if err := auth.Verify(r, keys.Get("AKIAEXAMPLE", credential.Secret, auth.Scope)); err != nil {
-		t.Error(err)
+	for range 2 { // derived, then remembered
+		if err := auth.Verify(r, keyOf(keys, "AKIAEXAMPLE", credential.Secret, auth.Scope)); err != nil {
+			t.Error(err)
+		}
 	}
-	if err := auth.Verify(r, keys.Get("AKIAEXAMPLE", fresh, auth.Scope)); err == nil {
-		t.Error("the key of a replaced secret still verifies")
-	}
-	wiped := secret.Copy(credential.Secret.Expose())
-	keys.Get("AKIAWIPED", wiped, sc)
-	wiped.Wipe()
-	if err := auth.Verify(r, keys.Get("AKIAWIPED", wiped, sc)); err == nil {
-		t.Error("a key survives the wiping of its secret")
-	}
+}
+
+// A full cache loses one key for each new one, whatever date a scope names.
+func TestSigningKeysAreBounded(t *testing.T) {
+	keys := sigv4.NewSigningKeys(8)
+	s := secret.FromString("secret")
 	for i := range 100 {
-		sc.Date = fmt.Sprintf("202611%02d", i%28+1)
-		keys.Get(fmt.Sprint("AKIA", i), old, sc)
-	}
-	if keys.Len() > 8 {
-		t.Errorf("holds %d keys, limit 8", keys.Len())
+		sc := sigv4.Scope{Date: fmt.Sprintf("202611%02d", i%28+1), Region: "eu-west-1", Service: "kms"}
+		id := fmt.Sprint("AKIA", i)
+		keyOf(keys, id, s, sc)
+		if _, found := keys.Get(id, s, sc); !found || keys.Len() != min(i+1, 8) {
+			t.Fatalf("after %d keys: %d remembered, the last one among them: %v", i+1, keys.Len(), found)
+		}
 	}
 }
 
@@ -439,7 +468,7 @@ func TestConcurrentUse(t *testing.T) {
 				if err := auth.Check("kms", now); err != nil {
 					t.Error(err)
 				}
-				if err := auth.Verify(r, keys.Get(c.AccessKeyID, c.Secret, auth.Scope)); err != nil {
+				if err := auth.Verify(r, keyOf(keys, c.AccessKeyID, c.Secret, auth.Scope)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -486,7 +515,7 @@ func FuzzVerify(f *testing.F) {
 		if err := auth.Check("kms", auth.Time); err != nil {
 			return
 		}
-		if err := auth.Verify(r, unknown.Get(auth.AccessKeyID, secret.FromString("nobody's"), auth.Scope)); err == nil {
+		if err := auth.Verify(r, keyOf(unknown, auth.AccessKeyID, secret.FromString("nobody's"), auth.Scope)); err == nil {
 			t.Fatalf("verified: %+v", r)
 		}
 	})
@@ -515,7 +544,7 @@ func BenchmarkVerify(b *testing.B) {
 			err = auth.Check("kms", now)
 		}
 		if err == nil {
-			err = auth.Verify(r, keys.Get(auth.AccessKeyID, credential.Secret, auth.Scope))
+			err = auth.Verify(r, keyOf(keys, auth.AccessKeyID, credential.Secret, auth.Scope))
 		}
 		if err != nil {
 			b.Fatal(err)
