@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/keywright/keywright/internal/sigv4"
 	"github.com/keywright/keywright/internal/wire"
 )
 
@@ -25,7 +26,7 @@ const targetHeader = "x-amz-target"
 // locate reads the address of a request. In JSON services it is the X-Amz-Target header, which presigned requests may
 // have in their query; in Query services the parameter Action, in the body or in the query.
 func (p *Pipeline) locate(req *Request) address {
-	target, n := req.header(targetHeader)
+	target, n := sigv4.First(req.Header, targetHeader)
 	if n == 0 && req.RawQuery != "" {
 		target, n = queryValue(req.RawQuery, targetHeader)
 	}
@@ -64,7 +65,7 @@ func formOf(req *Request) (text string, ok bool) {
 		_, n := queryValue(req.RawQuery, "action")
 		return req.RawQuery, n > 0
 	}
-	if kind, _ := req.header("content-type"); req.Method != http.MethodPost ||
+	if kind, _ := sigv4.First(req.Header, "content-type"); req.Method != http.MethodPost ||
 		!strings.HasPrefix(strings.ToLower(kind), "application/x-www-form-urlencoded") {
 		return "", false
 	}
@@ -107,7 +108,7 @@ func queryValue(raw, name string) (value string, n int) {
 		var part string
 		part, raw, _ = strings.Cut(raw, "&")
 		k, v, _ := strings.Cut(part, "=")
-		if !equalFold(name, k) {
+		if !sigv4.EqualFold(name, k) {
 			continue
 		}
 		if n == 0 {

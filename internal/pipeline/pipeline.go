@@ -39,36 +39,6 @@ type Request struct {
 	TLS       *audit.TLS // nil on a plain connection
 }
 
-// header returns the value of the first header line of that lower-case name and how many there are.
-func (r *Request) header(name string) (value string, n int) {
-	for i := range r.Header {
-		if equalFold(name, r.Header[i].Name) {
-			if n == 0 {
-				value = r.Header[i].Value
-			}
-			n++
-		}
-	}
-	return value, n
-}
-
-// equalFold compares s with a lower-case name, ignoring the case of ASCII letters.
-func equalFold(lower, s string) bool {
-	if len(lower) != len(s) {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
-}
-
 // Response is the answer. A Response may be used for many requests, one after the other, and keeps its memory.
 type Response struct {
 	Status      int
@@ -173,7 +143,7 @@ func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 	x.ctx, x.req, x.now = ctx, req, p.now()
 	x.address = address{service: p.services[0]}
 	resp.RequestID = arn.NewUUID()
-	agent, _ := req.header("user-agent")
+	agent, _ := sigv4.First(req.Header, "user-agent")
 	out, failure := p.guard.Answer(guard.Meta{
 		RequestID: resp.RequestID, Time: x.now, SourceIP: req.RemoteIP, UserAgent: agent[:min(len(agent), maxUserAgent)], TLS: req.TLS,
 	}, x.answer)

@@ -59,7 +59,7 @@ func (s *scratch) canonicalRequest(req *Request, signedHeaders string, presigned
 	sum := sha256.Sum256(req.Body)
 	b = hex.AppendEncode(b, sum[:])
 	s.buf = b
-	if claimed, n := single(req.Header, "x-amz-content-sha256"); n > 0 {
+	if claimed, n := First(req.Header, "x-amz-content-sha256"); n > 0 {
 		ok = ok && n == 1 && claimed == string(b[len(b)-2*sha256.Size:])
 	}
 	return ok
@@ -90,7 +90,7 @@ func appendHeader(b []byte, req *Request, name string) ([]byte, bool) {
 		b = appendFolded(b, req.Host)
 	} else {
 		for i := range req.Header {
-			if !equalFold(name, req.Header[i].Name) {
+			if !EqualFold(name, req.Header[i].Name) {
 				continue
 			}
 			if found {

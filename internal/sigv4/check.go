@@ -104,7 +104,7 @@ func (a *Auth) checkHeaders(header []Field, rawQuery string) *Error {
 	}
 	for i := range header {
 		name := header[i].Name
-		if len(name) <= len(amzPrefix) || !equalFold(amzPrefix, name[:len(amzPrefix)]) || listed(a.SignedHeaders, name) {
+		if len(name) <= len(amzPrefix) || !EqualFold(amzPrefix, name[:len(amzPrefix)]) || listed(a.SignedHeaders, name) {
 			continue
 		}
 		if !a.Presigned || !inQuery(rawQuery, header[i]) {
@@ -145,7 +145,7 @@ func listed(list, name string) bool {
 	for more := true; more; {
 		var item string
 		item, list, more = strings.Cut(list, ";")
-		if equalFold(item, name) {
+		if EqualFold(item, name) {
 			return true
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // Parse reads the claim of a request: from its Authorization header or from its query. A request with both is refused,
 // because two claims leave open which one speaks. Parse looks nothing up and proves nothing.
 func Parse(req *Request) (Auth, *Error) {
-	header, n := single(req.Header, "authorization")
+	header, n := First(req.Header, "authorization")
 	presigned := req.RawQuery != "" && isPresigned(req.RawQuery)
 	switch {
 	case n > 1:
@@ -62,16 +62,16 @@ func parseHeader(req *Request, header string) (Auth, *Error) {
 		}
 		*into = value
 	}
-	stamp, nStamp := single(req.Header, "x-amz-date")
+	stamp, nStamp := First(req.Header, "x-amz-date")
 	a.dated = "x-amz-date"
 	if nStamp == 0 {
-		stamp, nStamp = single(req.Header, "date")
+		stamp, nStamp = First(req.Header, "date")
 		a.dated = "date"
 	}
 	if missing := missingParts(credential, a.signature, a.SignedHeaders, nStamp); missing != "" {
 		return Auth{}, incomplete(header, missing)
 	}
-	token, nToken := single(req.Header, "x-amz-security-token")
+	token, nToken := First(req.Header, "x-amz-security-token")
 	if nStamp > 1 || nToken > 1 {
 		return Auth{}, &Error{IncompleteSignature, "The request repeats its date or security token header."}
 	}
@@ -241,7 +241,7 @@ func parseQuery(req *Request) (Auth, *Error) {
 	if a.Expires = time.Duration(seconds) * time.Second; err != nil || seconds < 1 || a.Expires > MaxExpires {
 		return Auth{}, &Error{IncompleteSignature, "X-Amz-Expires must be a number of seconds from 1 to 604800."}
 	}
-	if token, n := single(req.Header, "x-amz-security-token"); n > 1 || n == 1 && a.Token != "" {
+	if token, n := First(req.Header, "x-amz-security-token"); n > 1 || n == 1 && a.Token != "" {
 		return Auth{}, &Error{IncompleteSignature, "The request repeats its security token."}
 	} else if n == 1 {
 		a.Token = token
@@ -252,10 +252,11 @@ func parseQuery(req *Request) (Auth, *Error) {
 	return a, a.setCredential(credential)
 }
 
-// single returns the value of the first line with the lower-case name, and how many lines there are.
-func single(header []Field, name string) (value string, n int) {
+// First returns the value of the first header line with the lower-case name, without white space around it, and how many
+// lines have the name.
+func First(header []Field, name string) (value string, n int) {
 	for i := range header {
-		if equalFold(name, header[i].Name) {
+		if EqualFold(name, header[i].Name) {
 			if n == 0 {
 				value = header[i].Value
 			}
@@ -265,8 +266,8 @@ func single(header []Field, name string) (value string, n int) {
 	return strings.Trim(value, " \t"), n
 }
 
-// equalFold compares s with a lower-case name, ignoring the case of ASCII letters.
-func equalFold(lower, s string) bool {
+// EqualFold compares s with a lower-case name, ignoring the case of ASCII letters. Other letters equal themselves only.
+func EqualFold(lower, s string) bool {
 	if len(lower) != len(s) {
 		return false
 	}

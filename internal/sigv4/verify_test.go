@@ -289,7 +289,7 @@ func TestHeaderInQuery(t *testing.T) {
 		"x-amz-target=TrentService%2EDescribeKey":                                 "",
 		"X-Amz-Target=TrentService.Decrypt":                                       "InvalidSignatureException: 'x-amz-target' must be",
 		"X-Amz-Target=TrentService.DescribeKey&X-Amz-Target=TrentService.Decrypt": "InvalidSignatureException: 'x-amz-target' must be",
-		"X-Amz-Target=%zz": "InvalidSignatureException: 'x-amz-target' must be",
+		"X-Amz-Target=%zz":                                                        "InvalidSignatureException: 'x-amz-target' must be",
 	} {
 		r := kmsRequest()
 		unsigned := *r
@@ -388,6 +388,23 @@ func TestAppendFields(t *testing.T) {
 	slices.SortStableFunc(got, func(x, y sigv4.Field) int { return strings.Compare(x.Name, y.Name) })
 	if want := []sigv4.Field{{Name: "A", Value: "1"}, {Name: "A", Value: "2"}, {Name: "B", Value: "3"}}; !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
+	}
+}
+
+func TestFirst(t *testing.T) {
+	header := []sigv4.Field{{Name: "X-Amz-Target", Value: " a b\t"}, {Name: "x-amz-targeT", Value: "second"}, {Name: "x-amz-\u212aey", Value: "Kelvin"}}
+	for name, want := range map[string]struct {
+		value string
+		n     int
+	}{"x-amz-target": {"a b", 2}, "x-amz-key": {"", 0}, "x-amz-targe": {"", 0}, "": {"", 0}} {
+		if value, n := sigv4.First(header, name); value != want.value || n != want.n {
+			t.Errorf("%q: %q, %d lines", name, value, n)
+		}
+	}
+	for s, want := range map[string]bool{"kms": true, "KMS": true, "kMs": true, "\u212ams": false, "km": false, "kmss": false, "": false} {
+		if sigv4.EqualFold("kms", s) != want {
+			t.Errorf("%q", s)
+		}
 	}
 }
 
