@@ -92,12 +92,15 @@ func (o *devOptions) parse() ([]devAccountKey, error) {
 		}
 		all = append(all, devAccountKey{id, accessKeyID, secret.FromString(secretKey)})
 	}
-	seen := map[string]bool{}
+	seen, seenAccounts := map[string]bool{}, map[arn.Account]bool{}
 	for _, a := range all {
 		if seen[a.accessKeyID] {
 			return nil, fmt.Errorf("the access key id %s is given twice", a.accessKeyID)
 		}
-		seen[a.accessKeyID] = true
+		if seenAccounts[a.account] { // the second key would deactivate the first
+			return nil, fmt.Errorf("--account: the account %s is given twice", a.account)
+		}
+		seen[a.accessKeyID], seenAccounts[a.account] = true, true
 	}
 	return all, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/secret"
@@ -18,6 +19,8 @@ var ErrAccountExists = errors.New("the account exists already")
 
 // CreateAccount makes an account with an access key of its root user. The secret is shown nowhere again.
 func (d *Directory) CreateAccount(ctx context.Context, id arn.Account, name string) (accessKeyID string, s secret.Bytes, err error) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	switch _, err := d.store.GetAccount(ctx, id); {
 	case err == nil:
 		return "", secret.Bytes{}, fmt.Errorf("%w: %s", ErrAccountExists, id)
@@ -31,9 +34,10 @@ func (d *Directory) CreateAccount(ctx context.Context, id arn.Account, name stri
 	return accessKeyID, s, nil
 }
 
-// EnsureAccount makes sure that there is the account, and that its root user has the access key with that secret: what is
-// missing is made, another secret is replaced. An access key id that belongs to another account, or that could not stand
-// in a signature, is refused.
+// EnsureAccount makes sure that there is the account, and that its root user has the access key with that secret and no
+// other that is active: what is missing is made, another secret is replaced, and the root user's other access keys are
+// deactivated in the same step. An access key id that belongs to another account, or that could not stand in a signature,
+// is refused.
 func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKeyID string, s secret.Bytes) error {
 	if !validAccessKeyID(accessKeyID) {
 		return errors.New("an access key id has 1 to 128 printable ASCII characters, without spaces and / , = : ; \"")
@@ -44,6 +48,8 @@ func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKey
 	if s.Len() == 0 {
 		return errors.New("the secret access key is empty")
 	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	account, err := d.store.GetAccount(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		account, err = nil, nil
@@ -51,22 +57,46 @@ func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKey
 	if err != nil {
 		return fmt.Errorf("looking the account %s up: %w", id, err)
 	}
+	var changed []*store.AccessKey
 	key, err := d.store.GetAccessKey(ctx, accessKeyID)
 	switch {
 	case err == nil && key.Account != id:
 		return fmt.Errorf("%w, %s", ErrForeignKey, key.Account)
-	case err == nil && account != nil && key.Status == store.AccessKeyActive && key.Secret.Equal(s):
-		return nil
-	case err != nil && !errors.Is(err, store.ErrNotFound):
+	case err == nil && key.Status == store.AccessKeyActive && key.Secret.Equal(s):
+	case err == nil || errors.Is(err, store.ErrNotFound):
+		changed = append(changed, d.rootKey(id, accessKeyID, s))
+	default:
 		return fmt.Errorf("looking the access key of account %s up: %w", id, err)
+	}
+	others, err := d.otherRootKeys(ctx, id, accessKeyID)
+	if err != nil {
+		return err
+	}
+	for _, k := range others {
+		k.Status = store.AccessKeyInactive
+		changed = append(changed, k)
+	}
+	if account != nil && len(changed) == 0 {
+		return nil
 	}
 	if account == nil {
 		account = &store.Account{ID: id, CreatedAt: d.now()}
 	}
-	if err := d.write(ctx, account, d.rootKey(id, accessKeyID, s)); err != nil {
+	if err := d.write(ctx, account, changed...); err != nil {
 		return fmt.Errorf("making the account %s: %w", id, err)
 	}
 	return nil
+}
+
+// otherRootKeys returns the active access keys of an account's root user but the one of that id.
+func (d *Directory) otherRootKeys(ctx context.Context, id arn.Account, accessKeyID string) ([]*store.AccessKey, error) {
+	keys, err := d.store.ListAccessKeys(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("looking the access keys of account %s up: %w", id, err)
+	}
+	return slices.DeleteFunc(keys, func(k *store.AccessKey) bool {
+		return k.ID == accessKeyID || k.Status != store.AccessKeyActive || k.Principal != id.Root("aws")
+	}), nil
 }
 
 func (d *Directory) rootKey(id arn.Account, accessKeyID string, s secret.Bytes) *store.AccessKey {
@@ -75,13 +105,22 @@ func (d *Directory) rootKey(id arn.Account, accessKeyID string, s secret.Bytes) 
 	}
 }
 
-// write stores an account with an access key, in one transaction.
-func (d *Directory) write(ctx context.Context, a *store.Account, k *store.AccessKey) error {
-	defer d.ready.drop(k.ID) // whatever came of it: the store knows
+// write stores an account with access keys, in one transaction.
+func (d *Directory) write(ctx context.Context, a *store.Account, keys ...*store.AccessKey) error {
+	defer func() { // whatever came of it: the store knows
+		for _, k := range keys {
+			d.ready.drop(k.ID)
+		}
+	}()
 	return d.store.Update(ctx, func(tx *store.Tx) error {
 		if err := tx.PutAccount(a); err != nil {
 			return err
 		}
-		return tx.PutAccessKey(k)
+		for _, k := range keys {
+			if err := tx.PutAccessKey(k); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

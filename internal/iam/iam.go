@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -52,6 +53,8 @@ type Directory struct {
 	now     func() time.Time
 	ready   *credentials
 	signing *sigv4.SigningKeys
+
+	changing sync.Mutex // held by changes of accounts, which look before they write
 }
 
 // New returns a Directory.

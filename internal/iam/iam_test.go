@@ -205,6 +205,49 @@ func TestEnsureAccount(t *testing.T) {
 	}
 }
 
+// A server that starts again with other credentials must not go on answering to the old ones.
+func TestEnsureAccountReplacesRootKeys(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	published := sigv4.Credential{AccessKeyID: "published", Secret: secret.FromString("everybody knows")}
+	own := sigv4.Credential{AccessKeyID: "own", Secret: secret.FromString("one knows")}
+	neighbour := w.root(bob)
+	w.must(w.directory.EnsureAccount(ctx, alice, published.AccessKeyID, published.Secret))
+	user := &store.AccessKey{
+		ID: "AKIAUSER", Account: alice, Principal: "arn:aws:iam::111122223333:user/u", Status: store.AccessKeyActive,
+		CreatedAt: w.now, Secret: secret.FromString("a user's"),
+	}
+	w.must(w.store.Update(ctx, func(tx *store.Tx) error { return tx.PutAccessKey(user) }))
+	use := func(good ...sigv4.Credential) {
+		t.Helper()
+		for _, c := range append(good, neighbour, sigv4.Credential{AccessKeyID: user.ID, Secret: user.Secret}) {
+			if _, err := w.as(c, "us-east-1"); err != nil {
+				t.Errorf("%s: %v", c.AccessKeyID, err)
+			}
+		}
+	}
+	use(published)
+	for range 2 {
+		w.must(w.directory.EnsureAccount(ctx, alice, own.AccessKeyID, own.Secret))
+		use(own)
+		w.refused(sigv4.ErrUnknownCredential(), published) // at once, although it was cached
+		w.directory = w.newDirectory(0)
+		w.refused(sigv4.ErrUnknownCredential(), published)
+	}
+	// A key that is left over beside the right one goes too.
+	left := &store.AccessKey{
+		ID: "left", Account: alice, Principal: alice.Root("aws"), Status: store.AccessKeyActive,
+		CreatedAt: w.now, Secret: secret.FromString("left over"),
+	}
+	w.must(w.store.Update(ctx, func(tx *store.Tx) error { return tx.PutAccessKey(left) }))
+	w.must(w.directory.EnsureAccount(ctx, alice, own.AccessKeyID, own.Secret))
+	w.refused(sigv4.ErrUnknownCredential(), sigv4.Credential{AccessKeyID: left.ID, Secret: left.Secret})
+	// And the way back.
+	w.must(w.directory.EnsureAccount(ctx, alice, published.AccessKeyID, published.Secret))
+	use(published)
+	w.refused(sigv4.ErrUnknownCredential(), own)
+}
+
 // session has a session token made for the caller with c.
 func (w *world) session(c sigv4.Credential, in *stsapi.GetSessionTokenRequest) (sigv4.Credential, *stsapi.GetSessionTokenResponse, error) {
 	w.t.Helper()
@@ -312,9 +355,10 @@ func TestSmallCacheUnderLoad(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			id := "key" + string(rune('a'+i))
+			account := arn.Account(fmt.Sprintf("11112222333%d", i)) // whose other root keys nobody else makes
 			for n := range 20 {
 				c := sigv4.Credential{AccessKeyID: id, Secret: secret.FromString(id + string(rune('a'+n)))}
-				if err := w.directory.EnsureAccount(ctx, alice, c.AccessKeyID, c.Secret); err != nil {
+				if err := w.directory.EnsureAccount(ctx, account, c.AccessKeyID, c.Secret); err != nil {
 					t.Error(err)
 					return
 				}
