@@ -2,8 +2,12 @@
 package house_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -45,16 +49,24 @@ var outside = []string{"bench", "internal/house", "conformance"}
 // pure lists packages that must not reach the network, the file system, a database or the clock's ticking.
 var pure = []string{"internal/policy", "internal/ciphertext", "internal/kbkdf", "internal/key", "internal/sigv4", "internal/arn", "internal/secret"}
 
+// ticking is what a package that must not look at the clock, or wait for it, does not say.
+var ticking = []string{"time.Now(", "time.After(", "time.NewTimer(", "time.Sleep("}
+
 var impureImports = []string{"net", "net/http", "os", "io/fs", "database/sql", "os/exec", "log", "log/slog"}
+
+// engineUser is the one package that may choose an engine of custody; all others know the interface. Tests may too.
+const engineUser, engine = "internal/server", "internal/custody/soft"
 
 type pkg struct {
 	ImportPath string
-	Imports    []string
+	Dir        string
+	GoFiles    []string // without tests
+	Imports    []string // likewise
 }
 
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...")
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
 	if err != nil {
@@ -114,19 +126,47 @@ func beside(name string) bool {
 }
 
 func TestPurePackagesTouchNothing(t *testing.T) {
+	checked := 0
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
-		for _, want := range pure {
-			if name != want {
-				continue
+		if !slices.Contains(pure, name) {
+			continue
+		}
+		checked++
+		for _, imp := range p.Imports {
+			if slices.Contains(impureImports, imp) && !(name == "internal/secret" && imp == "log/slog") { // slog.LogValuer is a redaction
+				t.Errorf("%s imports %s", name, imp)
 			}
-			for _, imp := range p.Imports {
-				for _, bad := range impureImports {
-					if imp == bad && !(name == "internal/secret" && imp == "log/slog") { // slog.LogValuer is a redaction
-						t.Errorf("%s imports %s", name, imp)
-					}
+		}
+		for _, file := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, bad := range ticking {
+				if bytes.Contains(text, []byte(bad)) {
+					t.Errorf("%s/%s says %s", name, file, bad)
 				}
 			}
 		}
+	}
+	if checked != len(pure) {
+		t.Errorf("%d packages were checked, not %d", checked, len(pure))
+	}
+}
+
+func TestOneRoomChoosesTheEngine(t *testing.T) {
+	found := false
+	for _, p := range packages(t) {
+		if !slices.Contains(p.Imports, module+"/"+engine) {
+			continue
+		}
+		if name := strings.TrimPrefix(p.ImportPath, module+"/"); name != engineUser {
+			t.Errorf("%s imports %s", name, engine)
+		}
+		found = true
+	}
+	if !found {
+		t.Errorf("not even %s imports %s", engineUser, engine)
 	}
 }
