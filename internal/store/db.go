@@ -167,7 +167,7 @@ func (db *DB) ReplaceSealed(ctx context.Context, sealed seal.Sealed) error {
 	if len(sealed.Seals) == 0 {
 		return seal.ErrLastSeal
 	}
-	return db.writeSealed(ctx, func(tx *sql.Tx) error {
+	err := db.writeSealed(ctx, func(tx *sql.Tx) error {
 		for _, q := range []string{`DELETE FROM seals`, `DELETE FROM domain_keys`} {
 			if _, err := tx.ExecContext(ctx, q); err != nil {
 				return err
@@ -175,6 +175,10 @@ func (db *DB) ReplaceSealed(ctx context.Context, sealed seal.Sealed) error {
 		}
 		return insertSealed(ctx, tx, sealed)
 	})
+	if err == nil {
+		db.scrubNow(ctx)
+	}
+	return err
 }
 
 // AddDomainKeys stores more domain keys; it is what seal.Barrier.RotateDomainKeys saves with.

@@ -5,6 +5,9 @@ import "database/sql"
 // SQL returns the pool that writes, for tests that do what an attacker could do.
 func SQL(s *Store) *sql.DB { return s.db.write }
 
+// Reads returns the pool that reads.
+func Reads(s *Store) *sql.DB { return s.db.read }
+
 // Queries returns the statements that read.
 func Queries() []string { return statements[:firstWrite] }
 

@@ -45,6 +45,7 @@ func (tx *Tx) exec(s statement, args ...any) (int64, error) {
 		tx.broken = err
 		return 0, err
 	}
+	tx.g.deleted = tx.g.deleted || s == deleteKey || s == deleteDomainKeys
 	return result.RowsAffected()
 }
 

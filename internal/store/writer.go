@@ -127,8 +127,22 @@ func (w *writer) stop() {
 func (w *writer) run() {
 	defer close(w.stopped)
 	defer w.stmts.close()
+	scrub := scrubber{db: w.db, log: w.verifier.log}
+	defer scrub.stop()
+	scrub.try() // what a process that was killed could not
 	var group []*update
-	for first := range w.queue {
+	for {
+		var first *update
+		select {
+		case u, ok := <-w.queue:
+			if !ok {
+				return
+			}
+			first = u
+		case <-scrub.again:
+			scrub.try()
+			continue
+		}
 		group = append(group[:0], first)
 	gather:
 		for len(group) < maxGroup {
@@ -142,7 +156,9 @@ func (w *writer) run() {
 				break gather
 			}
 		}
-		w.runGroup(group)
+		if w.runGroup(group) {
+			scrub.try()
+		}
 		for _, u := range group {
 			close(u.done)
 		}
@@ -150,8 +166,9 @@ func (w *writer) run() {
 	}
 }
 
-// runGroup runs updates in one transaction and sets their results.
-func (w *writer) runGroup(updates []*update) {
+// runGroup runs updates in one transaction and sets their results. It reports whether something was deleted that must not
+// stay in the files.
+func (w *writer) runGroup(updates []*update) (deleted bool) {
 	var ran []*update
 	g, err := w.begin()
 	for _, u := range updates {
@@ -178,6 +195,7 @@ func (w *writer) runGroup(updates []*update) {
 			}
 		}
 	}
+	return err == nil && g.deleted
 }
 
 // group is a transaction that several updates share.
@@ -186,6 +204,7 @@ type group struct {
 	tx       *sql.Tx
 	stmts    prepared // those of the writer, bound to tx when first used
 	counters map[scope]counter
+	deleted  bool // an update deleted a key or domain keys, if only to be undone
 }
 
 // scope is what has change numbers of its own.
