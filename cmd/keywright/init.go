@@ -26,6 +26,10 @@ configuration names, and an account with an access key of its root user. Key fil
 copies of them, apart from copies of the store. The secret access key is printed once.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			id, err := accountID(account) // before anything is made that would have to be removed
+			if err != nil {
+				return err
+			}
 			return onInstallation(c, path, server.CreateInstallation, func(config server.Config, in *server.Installation) error {
 				lines := []string{"Made an installation in " + config.Data}
 				for _, s := range config.Seals {
@@ -34,7 +38,7 @@ copies of them, apart from copies of the store. The secret access key is printed
 				if err := printAll(c.OutOrStdout(), lines...); err != nil {
 					return err
 				}
-				return createAccount(c, in, account, "")
+				return createAccount(c, in, id, "")
 			})
 		},
 	}
@@ -49,8 +53,12 @@ func accountCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "create", Short: "Make an account with an access key of its root user, while no server runs", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			id, err := accountID(account)
+			if err != nil {
+				return err
+			}
 			return onInstallation(c, path, openInstallation, func(_ server.Config, in *server.Installation) error {
-				return createAccount(c, in, account, name)
+				return createAccount(c, in, id, name)
 			})
 		},
 	}
@@ -71,11 +79,7 @@ func needsSubcommand(c *cobra.Command, _ []string) error {
 }
 
 // createAccount makes an account and prints its access key.
-func createAccount(c *cobra.Command, in *server.Installation, idText, name string) error {
-	id, err := accountID(idText)
-	if err != nil {
-		return err
-	}
+func createAccount(c *cobra.Command, in *server.Installation, id arn.Account, name string) error {
 	directory := iam.New(iam.Config{Store: in.Store, Barrier: in.Barrier, Now: time.Now})
 	accessKeyID, secretKey, err := directory.CreateAccount(c.Context(), id, name)
 	if err != nil {
