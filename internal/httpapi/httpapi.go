@@ -1,23 +1,29 @@
-// Package httpapi is the net/http door: it reads a request within limits of size and time, hands it to the pipeline as a
-// plain value, and writes the answer. Another HTTP engine would stand beside it, not in front of it.
+// Package httpapi is the door: it reads a request within limits of size and time, hands it to the pipeline as a plain
+// value, and writes the answer. Nobody else sees the HTTP engine, which is fasthttp.
 //
-// It trusts net/http for the framing of requests. It must know nothing of operations, signatures or errors of the API:
-// even the refusal of a body that is too large is the pipeline's.
+// It trusts fasthttp to find where a request's head and body end, and to write answers. It does not trust it with more: the
+// header lines are taken from the octets of the wire by a stricter reader of its own (head.go), whatever two readers could
+// understand differently is refused and its connection closed, connections are accepted, counted and closed here (conn.go),
+// and a panic of the engine costs one connection. No string that leaves the package points into a buffer of the engine.
+//
+// The package must know nothing of operations, signatures or errors of the API: even the refusal of a body that is too
+// large is the pipeline's.
 package httpapi
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
-	"strconv"
-	"strings"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/keywright/keywright/internal/audit"
+	"github.com/valyala/fasthttp"
+
 	"github.com/keywright/keywright/internal/pipeline"
 	"github.com/keywright/keywright/internal/sigv4"
 )
@@ -27,15 +33,56 @@ type Config struct {
 	Pipeline *pipeline.Pipeline // required
 
 	ReadTimeout   time.Duration // for a whole request; zero means 20 s
-	HeaderTimeout time.Duration // for all header lines of a request; zero means ReadTimeout
-	WriteTimeout  time.Duration // from the end of the header to the end of the answer; zero means 60 s
+	HeaderTimeout time.Duration // for all header lines of a request, ReadTimeout starts anew after them; zero means no limit of their own
+	WriteTimeout  time.Duration // for an answer; zero means 60 s
 	IdleTimeout   time.Duration // between the requests of a connection; zero means 5 min, more than clients keep one
-	MaxHeader     int           // octets of the request line and header; zero means 64 KiB
+	MaxHeader     int           // octets of the request line and header, and of a connection's buffer; zero means 16 KiB
+	MaxConns      int           // connections at a time, more are closed unread; zero means 16,384
 }
 
-// NewServer returns an HTTP/1.1 server for the caller to run, over TLS or not. HTTP/2 stays off: the service that is
-// imitated speaks HTTP/1.1, and no client needs more.
-func NewServer(c Config) *http.Server {
+// Server is an HTTP/1.1 server, over TLS or not. HTTP/2 stays off: the service that is imitated speaks HTTP/1.1, and no
+// client needs more.
+type Server struct {
+	pipeline *pipeline.Pipeline
+	engine   fasthttp.Server
+	visits   sync.Pool          // of *visit
+	ctx      context.Context    //nolint:containedctx // ends with Close; requests have no context of their own
+	cancel   context.CancelFunc // of ctx
+	stopping atomic.Bool        // no request begins any more
+	maxConns int
+
+	// heads keeps the head of a chunked request while its body is read: the engine forgets it when the body is too large.
+	// Every way out of a request takes it away again.
+	heads sync.Map // *fasthttp.RequestHeader → *rawHead
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+}
+
+// visit is the memory of one request, used again.
+type visit struct {
+	request  pipeline.Request
+	response pipeline.Response
+	header   []sigv4.Field
+}
+
+// keepAtMost bounds the memory that one large request can leave behind in a connection; keepFields that of its header.
+const (
+	keepAtMost = 64 << 10
+	keepFields = 256
+)
+
+// noCache keeps answers out of every cache. The service sends Expires and Pragma, too, for caches of HTTP/1.0: each header
+// line costs as much as checking a policy.
+var (
+	nameRequestID    = []byte("x-amzn-RequestId")
+	nameCacheControl = []byte("Cache-Control")
+	noCache          = []byte("no-cache, no-store, must-revalidate, private")
+)
+
+// NewServer returns a Server for the caller to run.
+func NewServer(c Config) *Server {
 	def := func(d *time.Duration, zero time.Duration) {
 		if *d == 0 {
 			*d = zero
@@ -45,156 +92,160 @@ func NewServer(c Config) *http.Server {
 	def(&c.WriteTimeout, 60*time.Second)
 	def(&c.IdleTimeout, 5*time.Minute)
 	if c.MaxHeader == 0 {
-		c.MaxHeader = 64 << 10
+		c.MaxHeader = 16 << 10
 	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Server{
-		Handler:           &door{pipeline: c.Pipeline},
-		ReadHeaderTimeout: c.HeaderTimeout,
-		ReadTimeout:       c.ReadTimeout,
-		WriteTimeout:      c.WriteTimeout,
-		IdleTimeout:       c.IdleTimeout,
-		MaxHeaderBytes:    c.MaxHeader,
-		Protocols:         protocols,
-		// The pipeline answers OPTIONS *, too: net/http would answer it without a signature and a record.
-		DisableGeneralOptionsHandler: true,
-		ConnContext:                  withPeer,
-		ErrorLog:                     slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug), // what clients do wrong is no event
+	if c.MaxConns == 0 {
+		c.MaxConns = 16 << 10
 	}
+	s := &Server{pipeline: c.Pipeline, maxConns: c.MaxConns, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}}
+	s.visits.New = func() any { return new(visit) }
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	body := time.Duration(0) // zero: one limit for header and body
+	if c.HeaderTimeout != 0 {
+		body, c.ReadTimeout = c.ReadTimeout, c.HeaderTimeout
+	}
+	s.engine = fasthttp.Server{
+		Handler:      s.handle,
+		ErrorHandler: s.refuse,
+		ExpectHandler: func(ctx *fasthttp.RequestCtx) int {
+			if kept, ok := s.heads.LoadAndDelete(&ctx.Request.Header); ok {
+				ctx.Conn().(*conn).head = kept.(*rawHead)
+			}
+			if ctx.Request.Header.ContentLength() <= pipeline.MaxBody {
+				return fasthttp.StatusContinue
+			}
+			s.answer(ctx, headOf(&ctx.Request.Header), true)
+			return ctx.Response.StatusCode()
+		},
+		HeaderReceived: func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+			if h.ContentLength() == chunked {
+				head := headOf(h).copied()
+				s.heads.Store(h, &head)
+			}
+			return fasthttp.RequestConfig{ReadTimeout: body}
+		},
+		ConnState:                     func(c net.Conn, state fasthttp.ConnState) { c.(*conn).enter(state) },
+		ReadTimeout:                   c.ReadTimeout,
+		WriteTimeout:                  c.WriteTimeout,
+		IdleTimeout:                   c.IdleTimeout,
+		ReadBufferSize:                c.MaxHeader,
+		MaxRequestBodySize:            pipeline.MaxBody,
+		Concurrency:                   c.MaxConns + 1, // never reached: maxConns is counted before
+		DisableHeaderNamesNormalizing: true,
+		DisablePreParseMultipartForm:  true,
+		NoDefaultServerHeader:         true,
+		NoDefaultContentType:          true,
+		SecureErrorLogMessage:         true,
+		LazyRequestTime:               true,
+		Logger:                        quiet{},
+	}
+	return s
 }
 
-// door is the http.Handler.
-type door struct {
-	pipeline *pipeline.Pipeline
-	visits   sync.Pool // of *visit
+// chunked is the content length that the engine gives such requests.
+const chunked = -1
+
+// quiet logs what the engine says: what clients do wrong is no event.
+type quiet struct{}
+
+// Printf implements fasthttp.Logger.
+func (quiet) Printf(format string, args ...any) { slog.Debug(fmt.Sprintf(format, args...)) }
+
+// handle answers a request whose body was read.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	if ctx.Request.Header.ContentLength() == chunked {
+		s.heads.Delete(&ctx.Request.Header)
+	}
+	s.answer(ctx, headOf(&ctx.Request.Header), false)
 }
 
-// visit is the memory of one request, used again.
-type visit struct {
-	request  pipeline.Request
-	response pipeline.Response
-	header   []sigv4.Field
-	body     []byte
-	values   [3]string // of the response's header; net/http copies them before the handler returns
-}
-
-// keepAtMost bounds the memory that one large request can leave behind in the pool.
-const keepAtMost = 64 << 10
-
-// noCache keeps answers out of every cache. It is shared and must not be changed. The service sends Expires and Pragma,
-// too, for caches of HTTP/1.0: each header line costs as much as checking a policy.
-var noCache = []string{"no-cache, no-store, must-revalidate, private"}
-
-// ServeHTTP implements http.Handler.
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	v, ok := d.visits.Get().(*visit)
-	if !ok {
-		v = new(visit)
+// refuse answers what the engine could not read.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
+	c := ctx.Conn().(*conn)
+	c.linger = true
+	if kept, ok := s.heads.LoadAndDelete(&ctx.Request.Header); ok {
+		c.head = kept.(*rawHead)
 	}
-	defer func() {
-		v.clear()
-		d.visits.Put(v)
-	}()
-	if err := v.read(r); err != nil {
-		panic(http.ErrAbortHandler) // the client went away or was too slow: there is nobody to answer
-	}
-	d.pipeline.Serve(r.Context(), &v.request, &v.response)
-	h := w.Header()
-	v.values = [...]string{v.response.RequestID, v.response.ContentType, strconv.Itoa(len(v.response.Body))}
-	h["x-amzn-RequestId"], h["Content-Type"] = v.values[0:1:1], v.values[1:2:2]
-	h["Content-Length"] = v.values[2:3:3] // or net/http sends a long body in chunks
-	h["Cache-Control"] = noCache
-	if v.request.Oversized {
-		h["Connection"] = []string{"close"} // the rest of the body is not read
-	}
-	w.WriteHeader(v.response.Status)
-	_, _ = w.Write(v.response.Body) // an error means that the client is gone
-}
-
-// read fills the request. The error says that the body could not be read.
-func (v *visit) read(r *http.Request) error {
-	path, query, _ := strings.Cut(r.RequestURI, "?")
-	if !strings.HasPrefix(path, "/") { // the absolute form, as proxies are asked
-		path, query = r.URL.EscapedPath(), r.URL.RawQuery
-	}
-	v.header = sigv4.AppendFields(v.header[:0], r.Header)
-	ip, tls := facts(r)
-	oversized, err := v.readBody(r)
-	v.request = pipeline.Request{
-		Method: r.Method, Path: path, RawQuery: query, Host: r.Host, Header: v.header, Body: v.body, Oversized: oversized, RemoteIP: ip, TLS: tls,
-	}
-	return err
-}
-
-// readBody reads the body into v.body, unless it is too large.
-func (v *visit) readBody(r *http.Request) (oversized bool, err error) {
-	v.body = v.body[:0]
-	switch n := r.ContentLength; {
-	case n > pipeline.MaxBody:
-		return true, nil
-	case n >= 0:
-		if int64(cap(v.body)) < n {
-			v.body = make([]byte, n)
+	var small *fasthttp.ErrSmallBuffer
+	var network net.Error
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		head := headOf(&ctx.Request.Header)
+		if c.head != nil {
+			head = *c.head
 		}
-		v.body = v.body[:n]
-		_, err = io.ReadFull(r.Body, v.body)
-		return false, err
+		s.answer(ctx, head, true)
+	case errors.As(err, &small):
+		plain(ctx, fasthttp.StatusRequestHeaderFieldsTooLarge)
+	case errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF):
+		c.abort() // the client went away or was too slow: there is nobody to answer
+	default:
+		plain(ctx, fasthttp.StatusBadRequest)
 	}
-	all, err := io.ReadAll(io.LimitReader(r.Body, pipeline.MaxBody+1)) // chunked
-	if len(all) > pipeline.MaxBody {
-		clear(all)
-		return true, nil
+}
+
+// plain answers what is no request at all, and closes the connection.
+func plain(ctx *fasthttp.RequestCtx, status int) {
+	ctx.Response.Reset()
+	ctx.Response.Header.DisableNormalizing()
+	ctx.Response.SetStatusCode(status)
+	ctx.Response.Header.SetContentType("text/plain; charset=utf-8")
+	ctx.Response.SetBodyString(fmt.Sprintf("%d %s", status, fasthttp.StatusMessage(status)))
+	ctx.SetConnectionClose()
+}
+
+// answer has the pipeline answer a request.
+func (s *Server) answer(ctx *fasthttp.RequestCtx, head rawHead, oversized bool) {
+	c := ctx.Conn().(*conn)
+	defer func() {
+		if p := recover(); p != nil {
+			slog.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
+			c.visit = nil // nobody knows what still points to it
+			ctx.Response.Reset()
+			c.abort()
+		}
+	}()
+	if c.dead {
+		return // it was idle when the server began to end
 	}
-	v.body = all
-	return false, err
+	v := s.visits.Get().(*visit)
+	c.visit = v // until the answer is written
+	r := &v.request
+	status := head.parse(r, v)
+	if status != 0 {
+		c.linger = true
+		plain(ctx, status)
+		return
+	}
+	r.RemoteIP, r.TLS = c.facts(r.Host)
+	if r.Oversized = oversized; !oversized {
+		r.Body = ctx.Request.Body()
+	}
+	s.pipeline.Serve(s.ctx, r, &v.response)
+	clear(r.Body) // it may have held a plaintext
+	if cap(r.Body) > keepAtMost {
+		ctx.Request.SwapBody(nil)
+	}
+	resp := &ctx.Response
+	resp.SetStatusCode(v.response.Status)
+	resp.Header.SetContentType(v.response.ContentType)
+	resp.Header.SetBytesK(nameRequestID, v.response.RequestID)
+	resp.Header.SetCanonical(nameCacheControl, noCache)
+	resp.SetBodyRaw(v.response.Body)
+	if oversized {
+		c.linger = true // the rest of the body is not read
+		ctx.SetConnectionClose()
+	} else if s.stopping.Load() {
+		ctx.SetConnectionClose()
+	}
 }
 
 // clear forgets the request and overwrites what may have held a plaintext.
 func (v *visit) clear() {
-	clear(v.body)
 	clear(v.header)
-	if cap(v.body) > keepAtMost {
-		v.body = nil
+	if v.header = v.header[:0]; cap(v.header) > keepFields {
+		v.header = nil
 	}
 	v.request = pipeline.Request{}
 	v.response.Reset()
 }
-
-// peer is what stays the same for all requests of a connection.
-type peer struct {
-	ip   string
-	once sync.Once
-	tls  *audit.TLS // nil on a plain connection; its ServerName is that of the first request
-}
-
-type peerKey struct{}
-
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	host, _, err := net.SplitHostPort(c.RemoteAddr().String())
-	if err != nil {
-		host = c.RemoteAddr().String()
-	}
-	return context.WithValue(ctx, peerKey{}, &peer{ip: host})
-}
-
-// facts returns the client's address and the connection's TLS details.
-func facts(r *http.Request) (ip string, tls *audit.TLS) {
-	p, ok := r.Context().Value(peerKey{}).(*peer)
-	if !ok {
-		return "", nil // unreachable behind NewServer
-	}
-	if r.TLS == nil {
-		return p.ip, nil
-	}
-	p.once.Do(func() { p.tls = describe(r.TLS, r.Host) })
-	if p.tls.ServerName == r.Host {
-		return p.ip, p.tls
-	}
-	other := *p.tls
-	other.ServerName = r.Host
-	return p.ip, &other
-}
-
-// IsClosed reports whether an error of a server's Serve says only that it was shut down.
-func IsClosed(err error) bool { return err == nil || errors.Is(err, http.ErrServerClosed) }

@@ -46,7 +46,7 @@ type Server struct {
 	recorder  guard.Recorder
 	closeLog  func() error // nil without a log on disk
 	certs     *certificates
-	api       *http.Server
+	api       *httpapi.Server
 	listener  net.Listener
 	admin     *http.Server
 	adminAt   net.Listener
