@@ -49,7 +49,7 @@ func (s *Server) Serve(l net.Listener) error {
 	for !s.stopping.Load() {
 		nc, err := l.Accept()
 		if err != nil {
-			//nolint:staticcheck // SA1019: Temporary is exactly this case, too many open files
+			//nolint:staticcheck // SA1019: Temporary is exactly for this, too many open files
 			if temporary, ok := err.(interface{ Temporary() bool }); ok && temporary.Temporary() && !s.stopping.Load() {
 				pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 				slog.Warn("accepting a connection", "err", err)
@@ -102,10 +102,41 @@ func (c *conn) serve() {
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
-	_ = c.SetWriteDeadline(time.Now().Add(s.engine.WriteTimeout)) // for the handshake of TLS
+	if !c.handshake() {
+		c.abort()
+		return
+	}
 	if err := s.engine.ServeConn(c); err != nil {
 		slog.Debug("a connection ended", "err", err)
 	}
+}
+
+// handshake does that of TLS, within the time of a header.
+func (c *conn) handshake() bool {
+	t, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	_ = t.SetDeadline(time.Now().Add(c.server.engine.ReadTimeout))
+	err := t.Handshake()
+	if err == nil {
+		return t.SetDeadline(time.Time{}) == nil
+	}
+	var no tls.RecordHeaderError
+	if errors.As(err, &no) && no.Conn != nil && looksLikeHTTP(no.RecordHeader) {
+		_, _ = io.WriteString(no.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
+	slog.Debug("no TLS", "err", err)
+	return false
+}
+
+// looksLikeHTTP reports whether a client seems to have sent a request where TLS was expected.
+func looksLikeHTTP(first [5]byte) bool {
+	switch string(first[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		return true
+	}
+	return false
 }
 
 // enter follows the engine from state to state.
