@@ -49,7 +49,7 @@ func (s *Server) Serve(l net.Listener) error {
 	for !s.stopping.Load() {
 		nc, err := l.Accept()
 		if err != nil {
-			//nolint:staticcheck // SA1019: Temporary is exactly for this, too many open files
+			// Out of files, for example: what the net package calls temporary.
 			if temporary, ok := err.(interface{ Temporary() bool }); ok && temporary.Temporary() && !s.stopping.Load() {
 				pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 				slog.Warn("accepting a connection", "err", err)
@@ -141,7 +141,7 @@ func looksLikeHTTP(first [5]byte) bool {
 
 // enter follows the engine from state to state.
 func (c *conn) enter(state fasthttp.ConnState) {
-	switch state { //nolint:exhaustive // the others change nothing
+	switch state {
 	case fasthttp.StateActive:
 		// In this order, and stop's is the opposite: no request runs on a connection that stop closes.
 		if c.state.Store(true); c.server.stopping.Load() {

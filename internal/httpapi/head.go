@@ -68,7 +68,7 @@ func (h rawHead) parse(r *pipeline.Request, v *visit) (refusal int) {
 // elsewhere reads a target that is no path: the absolute form, as proxies are asked, whose host counts; the authority of
 // CONNECT; the asterisk of OPTIONS.
 func elsewhere(r *pipeline.Request, target string) bool {
-	if r.Method == "CONNECT" {
+	if r.Method == fasthttp.MethodConnect {
 		r.Path, r.RawQuery, r.Host = "", "", target
 		return true
 	}

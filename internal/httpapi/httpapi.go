@@ -129,6 +129,7 @@ func NewServer(c Config) *Server {
 		WriteTimeout:                  c.WriteTimeout,
 		IdleTimeout:                   c.IdleTimeout,
 		ReadBufferSize:                c.MaxHeader,
+		WriteBufferSize:               8 << 10, // an answer about 4 KiB in base64 is one write
 		MaxRequestBodySize:            pipeline.MaxBody,
 		Concurrency:                   c.MaxConns + 1, // never reached: maxConns is counted before
 		DisableHeaderNamesNormalizing: true,
@@ -198,6 +199,11 @@ func plain(ctx *fasthttp.RequestCtx, status int) {
 func (s *Server) answer(ctx *fasthttp.RequestCtx, head rawHead, oversized bool) {
 	c := ctx.Conn().(*conn)
 	defer func() {
+		body := ctx.Request.Body()
+		clear(body) // it may have held a plaintext
+		if cap(body) > keepAtMost {
+			ctx.Request.SwapBody(nil)
+		}
 		if p := recover(); p != nil {
 			slog.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
 			c.visit = nil // nobody knows what still points to it
@@ -222,10 +228,6 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, head rawHead, oversized bool) 
 		r.Body = ctx.Request.Body()
 	}
 	s.pipeline.Serve(s.ctx, r, &v.response)
-	clear(r.Body) // it may have held a plaintext
-	if cap(r.Body) > keepAtMost {
-		ctx.Request.SwapBody(nil)
-	}
 	resp := &ctx.Response
 	resp.SetStatusCode(v.response.Status)
 	resp.Header.SetContentType(v.response.ContentType)
