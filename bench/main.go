@@ -152,7 +152,8 @@ func median(v []float64) float64 {
 func report(results []result, rounds int, length time.Duration) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Benchmark\n\nMade by `make bench` on %s, %d cores, %s. Each figure is the median of %d rounds of %s; a round\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), rounds, length)
-	b.WriteString("measures the empty server (net/http: reads the body, answers as many octets) and then Keywright (`keywright dev --data`)\n" +
+	b.WriteString("measures the empty server (net/http: reads the body, answers as many octets) and then Keywright (`keywright dev --data`,\n" +
+		"audit records written before each answer and synced every second; new keys synced before each answer)\n" +
 		"with the same signed requests over loopback; the load generator shares the cores. Ratios are Keywright to the empty server\nof the same round.\n\n```\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = io.WriteString(w, "case\tconnections\tnull req/s\tkeywright req/s\tratio\tfloor\tlowest\thighest\tnull µs CPU\tkeywright µs CPU\tCPU ratio\tanswers\tinspected\t\n")
