@@ -1,7 +1,11 @@
 package httpapi
 
 import (
+	"bufio"
+	"maps"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/keywright/keywright/internal/pipeline"
@@ -37,4 +41,38 @@ func TestHead(t *testing.T) {
 			t.Errorf("%q", r.Header)
 		}
 	}
+}
+
+// Whatever lines are accepted, net/http reads the same fields from them, if it does not refuse them.
+func FuzzHead(f *testing.F) {
+	for _, s := range []string{
+		"Host: x\r\n\r\n", "Host: x\r\nContent-Length: 3\r\nX: y\r\nx:z\r\n\r\n", "Host: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"Host: x\r\nA: b\r\n c\r\n\r\n", "Host: x\nA: b\r\n\r\n", "Host : x\r\n\r\n", "\r\n",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, lines string) {
+		fields, host, ok := appendLines(nil, lines, true)
+		if !ok || !strings.HasSuffix(lines, "\r\n\r\n") {
+			return
+		}
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("POST / HTTP/1.1\r\n" + lines)))
+		if err != nil {
+			return
+		}
+		if r.Host != host {
+			t.Errorf("host %q, not %q", host, r.Host)
+		}
+		got := http.Header{}
+		for _, field := range fields {
+			got.Add(field.Name, field.Value)
+		}
+		for _, name := range []string{"Transfer-Encoding", "Trailer"} { // net/http takes them out
+			delete(got, name)
+			delete(r.Header, name)
+		}
+		if !maps.EqualFunc(got, r.Header, slices.Equal) {
+			t.Errorf("%q, not %q", got, r.Header)
+		}
+	})
 }

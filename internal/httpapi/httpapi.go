@@ -33,7 +33,7 @@ type Config struct {
 	Pipeline *pipeline.Pipeline // required
 
 	ReadTimeout   time.Duration // for a whole request; zero means 20 s
-	HeaderTimeout time.Duration // for all header lines of a request, ReadTimeout starts anew after them; zero means no limit of their own
+	HeaderTimeout time.Duration // for all header lines of a request, the rest of ReadTimeout is the body's; zero means ReadTimeout
 	WriteTimeout  time.Duration // for an answer; zero means 60 s
 	IdleTimeout   time.Duration // between the requests of a connection; zero means 5 min, more than clients keep one
 	MaxHeader     int           // octets of the request line and header, and of a connection's buffer; zero means 16 KiB
@@ -101,8 +101,8 @@ func NewServer(c Config) *Server {
 	s.visits.New = func() any { return new(visit) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	body := time.Duration(0) // zero: one limit for header and body
-	if c.HeaderTimeout != 0 {
-		body, c.ReadTimeout = c.ReadTimeout, c.HeaderTimeout
+	if c.HeaderTimeout != 0 && c.HeaderTimeout < c.ReadTimeout {
+		body, c.ReadTimeout = c.ReadTimeout-c.HeaderTimeout, c.HeaderTimeout
 	}
 	s.engine = fasthttp.Server{
 		Handler:      s.handle,
