@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/keywright/keywright/internal/iam"
@@ -29,4 +31,35 @@ var knownHints = []struct {
 	{iam.ErrAccountExists, "choose another account id"},
 	{syscall.EADDRINUSE, "another program listens there: stop it, or choose another address"},
 	{os.ErrPermission, "run keywright as the user who owns its files"},
+}
+
+// sealHints is the advice for what kept a seal from opening the root key.
+var sealHints = []struct {
+	err  error
+	hint string
+}{
+	{os.ErrNotExist, "put the missing key file or passphrase file back where the configuration names it, from a copy: a new one opens nothing"},
+	{seal.ErrKeyFileMode, "take the rights of others from the key file with chmod 600"},
+	{os.ErrPermission, "run keywright as the user who owns the key file or passphrase file"},
+	{server.ErrNoPassphrase, "set the passphrase's environment variable, or write the passphrase on the first line of its file"},
+	{seal.ErrOpen, "check that the configuration names the seal's right key file or passphrase; keywright seal status lists the seals"},
+}
+
+// hintForSealed returns the advice for an installation that no seal opens: one seal is enough, but which of them the
+// operator can mend only he knows, so it speaks of all.
+func hintForSealed(err error) string {
+	var all []string
+	for _, k := range sealHints {
+		if errors.Is(err, k.err) {
+			all = append(all, k.hint)
+		}
+	}
+	var own *hinted
+	if errors.As(err, &own) {
+		all = append(all, own.hint)
+	}
+	if len(all) == 0 {
+		return "check the seals in the configuration; keywright seal status lists those that open the installation"
+	}
+	return strings.Join(all, "; or ")
 }

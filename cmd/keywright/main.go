@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keywright/keywright/internal/server"
 )
 
 // version is set by the linker.
@@ -98,6 +100,10 @@ func withHint(err error, hint string) error {
 
 // hintFor returns the advice for an error: its own, or what is known of its kind.
 func hintFor(err error) string {
+	var sealed *server.SealedError
+	if errors.As(err, &sealed) && !errors.Is(err, server.ErrLockedOut) {
+		return hintForSealed(sealed)
+	}
 	var h *hinted
 	if errors.As(err, &h) {
 		return h.hint

@@ -82,6 +82,9 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// ErrKeyFileMode says that the rights of a key file give away its key.
+var ErrKeyFileMode = errors.New("others than its owner may use it")
+
 // ReadKeyFile returns the key in a key file: 32 octets in hexadecimal or standard base64, with or without a line end. It
 // refuses what is no regular file, and one that anybody but its owner has any right to. No error shows content.
 func ReadKeyFile(path string) (secret.Bytes, error) {
@@ -98,7 +101,7 @@ func ReadKeyFile(path string) (secret.Bytes, error) {
 		return secret.Bytes{}, fmt.Errorf("the key file %s is no regular file", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return secret.Bytes{}, fmt.Errorf("the key file %s has mode %04o: others than its owner may use it (chmod 600)", path, mode)
+		return secret.Bytes{}, fmt.Errorf("the key file %s has mode %04o: %w (chmod 600)", path, mode, ErrKeyFileMode)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 128))
 	if err != nil {

@@ -79,6 +79,9 @@ func (s *Seal) open(ask Ask) (seal.Seal, error) {
 	return seal.Passphrase(s.Name, phrase), nil
 }
 
+// ErrNoPassphrase says that there is nothing in the place that the configuration names for a passphrase.
+var ErrNoPassphrase = errors.New("no passphrase")
+
 func (s *Seal) passphrase(ask Ask) (secret.Bytes, error) {
 	switch {
 	case s.File != "":
@@ -90,13 +93,13 @@ func (s *Seal) passphrase(ask Ask) (secret.Bytes, error) {
 		line, _, _ := bytes.Cut(text, []byte("\n"))
 		line = bytes.TrimSuffix(line, []byte("\r"))
 		if len(line) == 0 {
-			return secret.Bytes{}, fmt.Errorf("the passphrase file %s has an empty first line", s.File)
+			return secret.Bytes{}, fmt.Errorf("the passphrase file %s has an empty first line: %w", s.File, ErrNoPassphrase)
 		}
 		return secret.Copy(line), nil
 	case s.Env != "":
 		text := os.Getenv(s.Env)
 		if text == "" {
-			return secret.Bytes{}, fmt.Errorf("the environment variable %s has no passphrase", s.Env)
+			return secret.Bytes{}, fmt.Errorf("the environment variable %s has %w", s.Env, ErrNoPassphrase)
 		}
 		return secret.FromString(text), nil
 	case ask == nil:
