@@ -30,7 +30,7 @@ copies of them, apart from copies of the store. The secret access key is printed
 			if err != nil {
 				return err
 			}
-			return onInstallation(c, path, server.CreateInstallation, func(config server.Config, in *server.Installation) error {
+			return onInstallation(c, path, makeInstallation, func(config server.Config, in *server.Installation, _ server.Ask) error {
 				lines := []string{"Made an installation in " + config.Data}
 				for _, s := range config.Seals {
 					lines = append(lines, "Sealed with "+describeSeal(s))
@@ -57,7 +57,7 @@ func accountCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return onInstallation(c, path, openInstallation, func(_ server.Config, in *server.Installation) error {
+			return onInstallation(c, path, openInstallation, func(_ server.Config, in *server.Installation, _ server.Ask) error {
 				return createAccount(c, in, id, name)
 			})
 		},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -12,24 +11,31 @@ import (
 )
 
 // opener opens or makes the installation of a configuration.
-type opener func(context.Context, server.Config, time.Time, server.Ask) (*server.Installation, error)
+type opener func(*cobra.Command, server.Config, server.Ask) (*server.Installation, error)
 
-// openInstallation is an opener of what is there.
-func openInstallation(ctx context.Context, config server.Config, _ time.Time, ask server.Ask) (*server.Installation, error) {
-	return server.OpenInstallation(ctx, config, ask)
+// makeInstallation is an opener of what it makes, whose passphrases are new.
+func makeInstallation(c *cobra.Command, config server.Config, _ server.Ask) (*server.Installation, error) {
+	return server.CreateInstallation(c.Context(), config, time.Now(), newAsker(c))
 }
 
-// onInstallation does something with an installation and closes it.
-func onInstallation(c *cobra.Command, path string, open opener, do func(server.Config, *server.Installation) error) error {
+// openInstallation is an opener of what is there.
+func openInstallation(c *cobra.Command, config server.Config, ask server.Ask) (*server.Installation, error) {
+	return server.OpenInstallation(c.Context(), config, ask)
+}
+
+// onInstallation does something with an installation and closes it. What it does gets the same ask as the opening, so that
+// nobody is asked twice.
+func onInstallation(c *cobra.Command, path string, open opener, do func(server.Config, *server.Installation, server.Ask) error) error {
 	config, err := server.LoadConfig(path)
 	if err != nil {
 		return err
 	}
-	in, err := open(c.Context(), config, time.Now(), asker(c))
+	ask := asker(c)
+	in, err := open(c, config, ask)
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(config, in), in.Close())
+	return errors.Join(do(config, in, ask), in.Close())
 }
 
 // describeSeal says what a seal is and where its secret comes from.

@@ -60,8 +60,8 @@ func sealAddCommand() *cobra.Command {
 is asked for if neither a file nor an environment variable is named.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s.Kind = seal.Kind(kind)
-			return onInstallation(c, path, openInstallation, func(_ server.Config, in *server.Installation) error {
-				rec, err := in.AddSeal(c.Context(), time.Now(), s, asker(c))
+			return onInstallation(c, path, openInstallation, func(_ server.Config, in *server.Installation, _ server.Ask) error {
+				rec, err := in.AddSeal(c.Context(), time.Now(), s, newAsker(c))
 				if err != nil {
 					return err
 				}
@@ -82,8 +82,8 @@ func sealRemoveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "remove NAME-OR-ID", Short: "Remove a seal, while no server runs", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return onInstallation(c, path, openInstallation, func(config server.Config, in *server.Installation) error {
-				rec, err := in.RemoveSeal(c.Context(), config, args[0], asker(c))
+			return onInstallation(c, path, openInstallation, func(config server.Config, in *server.Installation, ask server.Ask) error {
+				rec, err := in.RemoveSeal(c.Context(), config, args[0], ask)
 				if err != nil {
 					return err
 				}
@@ -104,8 +104,8 @@ func sealRotateCommand() *cobra.Command {
 seal must be named in the configuration. Key ids and ciphertexts stay as they are; temporary credentials and pagination
 markers that were handed out end.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return onInstallation(c, path, openInstallation, func(config server.Config, in *server.Installation) error {
-				rows, err := in.Rotate(c.Context(), config, time.Now(), asker(c))
+			return onInstallation(c, path, openInstallation, func(config server.Config, in *server.Installation, ask server.Ask) error {
+				rows, err := in.Rotate(c.Context(), config, time.Now(), ask)
 				if err != nil {
 					return err
 				}
