@@ -37,7 +37,7 @@ func (s *Store) stop() {
 
 // GetKey returns a key, or ErrNotFound.
 func (s *Store) GetKey(ctx context.Context, n key.Name) (*key.Key, error) {
-	v, err := verified(ctx, s.reads, scanKeyRow, s.verifier.key, selectKey,
+	v, err := verified(ctx, &s.verifier, s.reads, "keys", scanKeyRow, s.verifier.key, selectKey,
 		string(n.Account), string(n.Region), string(n.ID))
 	return v, doing("reading a key", err)
 }
@@ -76,7 +76,7 @@ func (s *Store) DueKeys(ctx context.Context, until time.Time, limit int) ([]key.
 
 // GetAlias returns an alias, or ErrNotFound.
 func (s *Store) GetAlias(ctx context.Context, a arn.Account, r arn.Region, name arn.AliasName) (*key.Alias, error) {
-	v, err := verified(ctx, s.reads, scanAliasRow, s.verifier.alias, selectAlias,
+	v, err := verified(ctx, &s.verifier, s.reads, "aliases", scanAliasRow, s.verifier.alias, selectAlias,
 		string(a), string(r), string(name))
 	return v, doing("reading an alias", err)
 }
@@ -86,6 +86,9 @@ func (s *Store) GetAlias(ctx context.Context, a arn.Account, r arn.Region, name 
 func (s *Store) ListAliases(ctx context.Context, a arn.Account, r arn.Region, after arn.AliasName, limit int) (aliases []*key.Alias, more bool, err error) {
 	aliases, err = verifiedAll(ctx, s.reads, scanAliasRow, s.verifier.alias, selectAliases,
 		string(a), string(r), string(after), limit+1)
+	if err == nil {
+		err = s.inPlace(aliases, func(x *key.Alias) bool { return x.Account == a && x.Region == r })
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("listing aliases: %w", err)
 	}
@@ -97,6 +100,11 @@ func (s *Store) ListAliases(ctx context.Context, a arn.Account, r arn.Region, af
 func (s *Store) ListAliasesOfKey(ctx context.Context, n key.Name, after arn.AliasName, limit int) (aliases []*key.Alias, more bool, err error) {
 	aliases, err = verifiedAll(ctx, s.reads, scanAliasRow, s.verifier.alias, selectAliasesOfKey,
 		string(n.Account), string(n.Region), string(n.ID), string(after), limit+1)
+	if err == nil {
+		err = s.inPlace(aliases, func(x *key.Alias) bool {
+			return x.Account == n.Account && x.Region == n.Region && x.Target == n.ID
+		})
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("listing the aliases of a key: %w", err)
 	}
@@ -104,9 +112,19 @@ func (s *Store) ListAliasesOfKey(ctx context.Context, n key.Name, after arn.Alia
 	return aliases, more, nil
 }
 
+// inPlace refuses a list into which a changed index brought the alias of somebody else.
+func (s *Store) inPlace(aliases []*key.Alias, belongs func(*key.Alias) bool) error {
+	for _, a := range aliases {
+		if !belongs(a) {
+			return s.verifier.corrupt("aliases", string(a.Account)+"/"+string(a.Region)+"/"+string(a.Name))
+		}
+	}
+	return nil
+}
+
 // GetAccount returns an account, or ErrNotFound.
 func (s *Store) GetAccount(ctx context.Context, a arn.Account) (*Account, error) {
-	v, err := verified(ctx, s.reads, scanAccountRow, s.verifier.account, selectAccount, string(a))
+	v, err := verified(ctx, &s.verifier, s.reads, "accounts", scanAccountRow, s.verifier.account, selectAccount, string(a))
 	return v, doing("reading an account", err)
 }
 
@@ -121,7 +139,7 @@ const everything = int64(1) << 62
 
 // GetAccessKey returns an access key with its secret, or ErrNotFound.
 func (s *Store) GetAccessKey(ctx context.Context, id string) (*AccessKey, error) {
-	v, err := verified(ctx, s.reads, scanAccessKeyRow, s.verifier.accessKey, selectAccessKey, id)
+	v, err := verified(ctx, &s.verifier, s.reads, "access_keys", scanAccessKeyRow, s.verifier.accessKey, selectAccessKey, id)
 	return v, doing("reading an access key", err)
 }
 

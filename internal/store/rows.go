@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -201,14 +202,29 @@ func (v *verifier) accessKey(ctx context.Context, q querier, r accessKeyRow) (*A
 	return k, nil
 }
 
-// verified reads one row with read and makes the noun of it with check.
-func verified[R, T any](ctx context.Context, q querier, scan func(*sql.Rows) (R, error),
-	check func(context.Context, querier, R) (T, error), s statement, args ...any,
+// named is a row that says its primary key.
+type named[R any] interface {
+	*R
+	primaryKey() string
+}
+
+// verified reads the row with a primary key, whose columns are args, and makes the noun of it with check. The row must be
+// the one that was asked for: an index of the database that was changed can lead to another row, which is genuine and
+// somebody else's.
+func verified[R, T any, P named[R]](ctx context.Context, v *verifier, q querier, table string, scan func(*sql.Rows) (R, error),
+	check func(context.Context, querier, R) (T, error), s statement, args ...string,
 ) (T, error) {
-	r, err := one(ctx, q, scan, s, args...)
+	var zero T
+	values := make([]any, len(args))
+	for i, a := range args {
+		values[i] = a
+	}
+	r, err := one(ctx, q, scan, s, values...)
 	if err != nil {
-		var zero T
 		return zero, err
+	}
+	if want := strings.Join(args, "/"); P(&r).primaryKey() != want {
+		return zero, v.corrupt(table, want)
 	}
 	return check(ctx, q, r)
 }

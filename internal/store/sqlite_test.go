@@ -522,3 +522,68 @@ func TestOpenIsFast(t *testing.T) {
 		}
 	}
 }
+
+// An index that was changed leads to a row that is genuine, but another one than was asked for. It must be refused, not
+// served under the wrong name.
+func TestIndexThatLeadsElsewhere(t *testing.T) {
+	const file = "keywright.db"
+	dir := t.TempDir()
+	s := open(t, dir)
+	names := map[string]func(*store.Store) (string, error){} // what stands in an index, and what a look-up serves
+	for i := range 5 {
+		k := storetest.Key()
+		a := &key.Alias{Account: k.Account, Region: k.Region, Name: arn.AliasName(fmt.Sprintf("alias/number-%d", i)), Target: k.ID, CreatedAt: k.CreatedAt, UpdatedAt: k.CreatedAt}
+		if err := s.Update(t.Context(), func(tx *store.Tx) error { return errors.Join(tx.PutKey(k), tx.InsertAlias(a)) }); err != nil {
+			t.Fatal(err)
+		}
+		names[string(k.ID)] = func(s *store.Store) (string, error) {
+			got, err := s.GetKey(t.Context(), k.Name)
+			if err != nil {
+				return "", err
+			}
+			return string(got.ID), nil
+		}
+		names[string(a.Name)] = func(s *store.Store) (string, error) {
+			got, err := s.GetAlias(t.Context(), a.Account, a.Region, a.Name)
+			if err != nil {
+				return "", err
+			}
+			return string(got.Name), nil
+		}
+	}
+	if err := s.DB().Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for name, get := range names {
+		for from := 0; ; {
+			next := bytes.Index(text[from:], []byte(name))
+			if next < 0 {
+				break
+			}
+			from += next + len(name) // in an index, the number of the row follows: one octet
+			if from >= len(text) || text[from] < 2 || text[from] > 5 {
+				continue
+			}
+			changed := bytes.Clone(text)
+			changed[from] ^= 1 // the row before or behind
+			copied := t.TempDir()
+			if err := os.WriteFile(filepath.Join(copied, file), changed, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var corrupt *store.CorruptRowError
+			if got, err := get(open(t, copied)); err == nil && got != name {
+				t.Errorf("octet %d: %s is served as %s", from, got, name)
+			} else if errors.As(err, &corrupt) {
+				refused++
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("no change led to another row: the test tests nothing")
+	}
+}

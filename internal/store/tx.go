@@ -103,7 +103,7 @@ func (tx *Tx) GetKey(n key.Name) (*key.Key, error) {
 	if err := tx.usable(); err != nil {
 		return nil, err
 	}
-	k, err := verified(context.Background(), tx.g, scanKeyRow, tx.g.w.verifier.key, selectKey,
+	k, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "keys", scanKeyRow, tx.g.w.verifier.key, selectKey,
 		string(n.Account), string(n.Region), string(n.ID))
 	return k, doing("reading a key", err)
 }
@@ -122,7 +122,7 @@ func (tx *Tx) GetAlias(a arn.Account, r arn.Region, name arn.AliasName) (*key.Al
 	if err := tx.usable(); err != nil {
 		return nil, err
 	}
-	alias, err := verified(context.Background(), tx.g, scanAliasRow, tx.g.w.verifier.alias, selectAlias,
+	alias, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "aliases", scanAliasRow, tx.g.w.verifier.alias, selectAlias,
 		string(a), string(r), string(name))
 	return alias, doing("reading an alias", err)
 }
