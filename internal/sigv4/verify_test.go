@@ -289,7 +289,7 @@ func TestHeaderInQuery(t *testing.T) {
 		"x-amz-target=TrentService%2EDescribeKey":                                 "",
 		"X-Amz-Target=TrentService.Decrypt":                                       "InvalidSignatureException: 'x-amz-target' must be",
 		"X-Amz-Target=TrentService.DescribeKey&X-Amz-Target=TrentService.Decrypt": "InvalidSignatureException: 'x-amz-target' must be",
-		"X-Amz-Target=%zz":                                                        "InvalidSignatureException: 'x-amz-target' must be",
+		"X-Amz-Target=%zz": "InvalidSignatureException: 'x-amz-target' must be",
 	} {
 		r := kmsRequest()
 		unsigned := *r
