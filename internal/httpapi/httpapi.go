@@ -37,7 +37,7 @@ type Config struct {
 	WriteTimeout  time.Duration // for an answer; zero means 60 s
 	IdleTimeout   time.Duration // between the requests of a connection; zero means 5 min, more than clients keep one
 	MaxHeader     int           // octets of the request line and header, and of a connection's buffer; zero means 16 KiB
-	MaxConns      int           // connections at a time, more are closed unread; zero means 16,384
+	MaxConns      int           // connections at a time, more are closed unread; zero means 4,096
 }
 
 // Server is an HTTP/1.1 server, over TLS or not. HTTP/2 stays off: the service that is imitated speaks HTTP/1.1, and no
@@ -95,7 +95,7 @@ func NewServer(c Config) *Server {
 		c.MaxHeader = 16 << 10
 	}
 	if c.MaxConns == 0 {
-		c.MaxConns = 16 << 10
+		c.MaxConns = 4 << 10
 	}
 	s := &Server{pipeline: c.Pipeline, maxConns: c.MaxConns, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}}
 	s.visits.New = func() any { return new(visit) }
