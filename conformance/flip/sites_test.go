@@ -89,8 +89,25 @@ func octets(v any) []byte {
 	return nil
 }
 
-// flipped returns the database with one bit of the site's octet changed.
+// flipped returns the database with one bit of the site's octet changed: the given one, or the next one where that would
+// make a primary key that another row has, which the database does not take.
 func (s site) flipped(t *testing.T, in *installation, bit uint) []byte {
+	t.Helper()
+	for range 8 {
+		database, err := s.flip(t, in, bit)
+		if err == nil {
+			return database
+		}
+		if !strings.Contains(err.Error(), "UNIQUE constraint") {
+			t.Fatal(err)
+		}
+		bit++
+	}
+	t.Fatalf("%v: every bit makes another row's key", s)
+	return nil
+}
+
+func (s site) flip(t *testing.T, in *installation, bit uint) ([]byte, error) {
 	t.Helper()
 	changed := append([]byte(nil), octets(s.value)...)
 	changed[s.octet] ^= 1 << (bit % 8)
@@ -102,11 +119,19 @@ func (s site) flipped(t *testing.T, in *installation, bit uint) []byte {
 	case string:
 		expression = "CAST(? AS TEXT)"
 	}
-	return in.edited(t, "UPDATE "+s.table+" SET "+s.column+" = "+expression+" WHERE rowid = ?", value, s.rowid)
+	return in.edit(t, "UPDATE "+s.table+" SET "+s.column+" = "+expression+" WHERE rowid = ?", value, s.rowid)
 }
 
 // edited returns the database after a statement that changes something.
-func (in *installation) edited(t *testing.T, statement string, args ...any) []byte {
+func (in *installation) edited(t *testing.T, statement string) []byte {
+	t.Helper()
+	database, err := in.edit(t, statement)
+	check(t, err)
+	return database
+}
+
+// edit is edited with arguments. The error is the statement's.
+func (in *installation) edit(t *testing.T, statement string, args ...any) ([]byte, error) {
 	t.Helper()
 	dir := scratch(t)
 	defer func() { check(t, os.RemoveAll(dir)) }()
@@ -114,7 +139,10 @@ func (in *installation) edited(t *testing.T, statement string, args ...any) []by
 	check(t, os.WriteFile(path, in.database, 0o600))
 	db := open(t, path)
 	result, err := db.Exec(statement, args...)
-	check(t, err)
+	if err != nil {
+		check(t, db.Close())
+		return nil, err
+	}
 	if n, _ := result.RowsAffected(); n < 1 {
 		t.Fatalf("nothing was changed by %s", statement)
 	}
@@ -123,7 +151,7 @@ func (in *installation) edited(t *testing.T, statement string, args ...any) []by
 	check(t, db.Close())
 	database, err := os.ReadFile(path)
 	check(t, err)
-	return database
+	return database, nil
 }
 
 // scratch makes a directory that the caller removes at once, not at the end of the test: thousands are used.

@@ -3,8 +3,10 @@ package kms_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/base64"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -289,6 +291,22 @@ func (w *world) lastRecordNamed(event string) in {
 	}
 	w.t.Fatalf("no record of %s", event)
 	return nil
+}
+
+// What the database's index calls due, the key itself may not: an index that was changed must not keep the service busy.
+func TestForgedDueDate(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	id, _ := w.newKey()
+	do[*kmsapi.DescribeKeyResponse](w, "DescribeKey", in{"KeyId": id})
+	db, err := sql.Open("sqlite", filepath.Join(w.dir, "keywright.db"))
+	w.must(err)
+	_, err = db.Exec("UPDATE keys SET due_ms = 1")
+	w.must(err)
+	w.must(db.Close())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	w.must(w.service.RunDue(ctx))
+	do[*kmsapi.DescribeKeyResponse](w, "DescribeKey", in{"KeyId": id})
 }
 
 func TestDeletedKeyTakesItsAliases(t *testing.T) {

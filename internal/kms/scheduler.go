@@ -40,20 +40,21 @@ const retryAfter = time.Minute
 func (s *Service) RunDue(ctx context.Context) error {
 	now := s.now()
 	maps.DeleteFunc(s.failed, func(_ key.Name, at time.Time) bool { return !at.Add(retryAfter).After(now) })
+	seen := map[key.Name]bool{} // each key once: what the index calls due, the key itself may not
 	for {
-		names, err := s.store.DueKeys(ctx, now, dueBatch+len(s.failed))
+		names, err := s.store.DueKeys(ctx, now, dueBatch+len(s.failed)+len(seen))
 		if err != nil {
 			return err
 		}
 		worked := false
 		for _, name := range names {
-			if _, failed := s.failed[name]; failed {
+			if _, failed := s.failed[name]; failed || seen[name] {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
 				return err // what has begun is ended, what has not is left
 			}
-			worked = true
+			worked, seen[name] = true, true
 			if err := s.runDueKey(ctx, name); err != nil {
 				logFailure("scheduled work on a key", name, err)
 				s.failed[name] = now
