@@ -67,7 +67,7 @@ func call(endpoint, key, secretKey, operation, body string) (status int, answer 
 
 func TestScripts(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts servers")
+		t.Skip("-short is for the race detector, which cannot look into the programs that the scripts start")
 	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",

@@ -497,7 +497,7 @@ func TestPassphraseCost(t *testing.T) {
 // TestFIPSMode runs the test above in a process of its own in FIPS 140-3 mode, which cannot be switched on later.
 func TestFIPSMode(t *testing.T) {
 	if fips140.Enabled() {
-		t.Skip("already in FIPS mode")
+		t.Skip("the whole run is in FIPS mode already: the test above ran in it")
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPassphraseCost$", "-test.v")
 	cmd.Env = append(os.Environ(), "GODEBUG=fips140=on")

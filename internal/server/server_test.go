@@ -373,13 +373,20 @@ func answerPlain(t *testing.T, r *running) (int, string) {
 }
 
 func TestEphemeral(t *testing.T) {
+	probe, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("this machine has no IPv6 loopback: %v", err)
+	}
+	if err := probe.Close(); err != nil {
+		t.Fatal(err)
+	}
 	in, err := server.EphemeralInstallation(context.Background(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := server.New(server.Config{Listen: "[::1]:0"}, in)
 	if err != nil {
-		t.Skip("no IPv6 loopback here")
+		t.Fatal(err)
 	}
 	if err := s.Directory().EnsureAccount(context.Background(), "111122223333", "x", secret.FromString("y")); err != nil {
 		t.Error(err)

@@ -1,6 +1,9 @@
 package store
 
-import "database/sql"
+import (
+	"context"
+	"database/sql"
+)
 
 // SQL returns the pool that writes, for tests that do what an attacker could do.
 func SQL(s *Store) *sql.DB { return s.db.write }
@@ -19,3 +22,9 @@ var (
 	DecodeAccount   = decodeAccount
 	DecodeAccessKey = decodeAccessKey
 )
+
+// AccountAfter looks an account up the way GetAccount does, but through a statement that finds the next one: what an index
+// that leads elsewhere does.
+func AccountAfter(ctx context.Context, s *Store, id string) (*Account, error) {
+	return verified(ctx, &s.verifier, s.reads, "accounts", scanAccountRow, s.verifier.account, walkAccounts, id, "1")
+}

@@ -523,6 +523,24 @@ func TestOpenIsFast(t *testing.T) {
 	}
 }
 
+// A row that is genuine, but not the one that was asked for, is refused and named.
+func TestAnotherGenuineRowIsRefused(t *testing.T) {
+	s := open(t, "")
+	if err := s.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.PutAccount(&store.Account{ID: "111122223333", CreatedAt: time.Now()})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GetAccount(t.Context(), "111122223333"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.AccountAfter(t.Context(), s, "000000000000")
+	var corrupt *store.CorruptRowError
+	if got != nil || !errors.As(err, &corrupt) || corrupt.Table != "accounts" {
+		t.Errorf("the next account was served: %v, %v", got, err)
+	}
+}
+
 // An index that was changed leads to a row that is genuine, but another one than was asked for. It must be refused, not
 // served under the wrong name.
 func TestIndexThatLeadsElsewhere(t *testing.T) {

@@ -138,7 +138,7 @@ func testRekey(t *testing.T, h Harness) {
 // testRotateRoot goes through what `seal rotate` does, and then with the old seal records against the new store.
 func testRotateRoot(t *testing.T, h Harness) {
 	if h.Reopen == nil {
-		t.Skip("this engine forgets")
+		t.Skip("a store in memory cannot be opened again with the old seal records")
 	}
 	s, keys := old(t, h)
 	ctx, w := t.Context(), wrapping{s.Barrier()}
