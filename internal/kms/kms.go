@@ -7,6 +7,7 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -70,9 +71,8 @@ type request struct {
 	ctx    context.Context //nolint:containedctx // a request lives no longer than its context
 	call   *guard.Call
 	op     *operation
-	action guard.Action  // the row's permission
-	key    *snapshot     // the key that the operation works on, if its row says how to find one
-	alias  arn.AliasName // the alias through which the client named it, if it did
+	action guard.Action // the row's permission
+	key    *snapshot    // the key that the operation works on, if its row says how to find one
 	permit guard.Permit
 }
 
@@ -112,7 +112,7 @@ func (s *Service) bind(op *operation) guard.Operation {
 				if err := r.open(in); err != nil {
 					return nil, err
 				}
-			case op.Permission != "" && op.Key == noKey:
+			case op.Key == noKey:
 				permit, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: op.facts, Input: in})
 				if err != nil {
 					return nil, err
@@ -130,7 +130,7 @@ func (r *request) open(in wire.Input) error {
 	if err != nil {
 		return err
 	}
-	r.key, r.alias = snap, alias
+	r.key = snap
 	if r.permit, err = r.authorize(snap, alias, r.action, r.op.facts, in); err != nil {
 		return err
 	}
@@ -151,7 +151,8 @@ func (r *request) authorize(snap *snapshot, alias arn.AliasName, action guard.Ac
 	permit, err := r.call.Authorize(guard.Resource{
 		Action: action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: facts, Input: in,
 	})
-	if err != nil && alias != "" && snap.Account != r.call.Caller.Account {
+	var denied *wire.Error
+	if errors.As(err, &denied) && alias != "" && snap.Account != r.call.Caller.Account {
 		// Which key another account's alias points at, and whether there is such an alias, stays untold.
 		return guard.Permit{}, r.call.Deny(action, alias.ARN(snap.Region, snap.Account))
 	}
@@ -165,7 +166,7 @@ func (r *request) change(edit func(*key.Key) error) error {
 			return err
 		}
 		return edit(k)
-	}, nil)
+	})
 	if err == nil {
 		r.key = snap
 	}

@@ -39,7 +39,7 @@ var operations = []operation{
 		do:    on(cancelKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.CancelKeyDeletionRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
 	},
 	{
-		Name: "CreateAlias", Permission: "kms:CreateAlias",
+		Name: "CreateAlias", Permission: "kms:CreateAlias", Key: inHandler,
 		do: quiet(createAlias), show: show(func(f *audit.Fields, in *kmsapi.CreateAliasRequest) {
 			f.String("aliasName", in.AliasName.V)
 			f.String("targetKeyId", in.TargetKeyID.V)
@@ -50,14 +50,14 @@ var operations = []operation{
 		do: on(createKey), show: show(showCreateKey), reply: replyCreateKey,
 	},
 	{
-		Name: "Decrypt", Permission: "kms:Decrypt", Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		Name: "Decrypt", Permission: "kms:Decrypt", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
 		facts: facts(func(f *guard.Facts, in *kmsapi.DecryptRequest) {
 			contextFacts(f, in.EncryptionAlgorithm, in.EncryptionContext)
 		}),
 		do: on(decrypt), show: show(showDecrypt),
 	},
 	{
-		Name: "DeleteAlias", Permission: "kms:DeleteAlias",
+		Name: "DeleteAlias", Permission: "kms:DeleteAlias", Key: inHandler,
 		do: quiet(deleteAlias), show: show(func(f *audit.Fields, in *kmsapi.DeleteAliasRequest) { f.String("aliasName", in.AliasName.V) }), reply: keyARN,
 	},
 	{
@@ -186,7 +186,7 @@ var operations = []operation{
 	},
 	{
 		// Its keys are two and are found by the handler: kms:ReEncryptFrom on the source, kms:ReEncryptTo on the destination.
-		Name: "ReEncrypt", Permission: "kms:ReEncryptFrom", Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		Name: "ReEncrypt", Permission: "kms:ReEncryptFrom", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
 		facts: facts(func(f *guard.Facts, in *kmsapi.ReEncryptRequest) {
 			contextFacts(f, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext)
 		}),
@@ -223,7 +223,7 @@ var operations = []operation{
 		}), reply: keyARN,
 	},
 	{
-		Name: "UpdateAlias", Permission: "kms:UpdateAlias",
+		Name: "UpdateAlias", Permission: "kms:UpdateAlias", Key: inHandler,
 		do: quiet(updateAlias), show: show(func(f *audit.Fields, in *kmsapi.UpdateAliasRequest) {
 			f.String("aliasName", in.AliasName.V)
 			f.String("targetKeyId", in.TargetKeyID.V)

@@ -16,9 +16,10 @@ type finder uint8
 
 // The finders.
 const (
-	noKey   finder = iota // the operation has no key, or its handler finds it
-	keyOnly               // key id or key ARN
-	anyForm               // key id, key ARN, alias name or alias ARN
+	noKey     finder = iota // the operation has no key: its permission is needed on "*"
+	keyOnly                 // key id or key ARN
+	anyForm                 // key id, key ARN, alias name or alias ARN
+	inHandler               // the handler finds and authorizes what the operation works on
 )
 
 // find resolves a key identifier for an action, and returns the alias name if it went through one. A key or alias of

@@ -70,9 +70,8 @@ func (s *Service) loadLocked(ctx context.Context, name key.Name) (*snapshot, err
 }
 
 // change replaces a key by what edit makes of it: edit gets a clone to change, or returns an error that ends it. When
-// change returns without an error the new state is on disk and every later request sees it. extra, if not nil, adds
-// writes to the same transaction.
-func (s *Service) change(ctx context.Context, name key.Name, edit func(*key.Key) error, extra func(*store.Tx) error) (*snapshot, error) {
+// change returns without an error the new state is on disk and every later request sees it.
+func (s *Service) change(ctx context.Context, name key.Name, edit func(*key.Key) error) (*snapshot, error) {
 	defer s.keys.lock(name)()
 	current, err := s.loadLocked(ctx, name)
 	if err != nil {
@@ -82,10 +81,10 @@ func (s *Service) change(ctx context.Context, name key.Name, edit func(*key.Key)
 	if err := edit(next); err != nil {
 		return nil, err
 	}
-	return s.commit(ctx, next, extra)
+	return s.commit(ctx, next, nil)
 }
 
-// commit writes a key and shows its snapshot. The caller holds the key's lock, or has just made the key.
+// commit writes a key and shows its snapshot. extra, if not nil, adds writes to the same transaction. The caller holds the key's lock, or has just made the key.
 func (s *Service) commit(ctx context.Context, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
 	snap, err := s.snapshot(k)
 	if err != nil {

@@ -23,7 +23,7 @@ func TestDocumentedTable(t *testing.T) {
 		if bucket == "" {
 			bucket = "its own"
 		}
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s | %s | %s |\n", op.Name, op.Permission, [...]string{"–", "id, ARN", "id, ARN, alias, alias ARN"}[op.Key],
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s | %s | %s |\n", op.Name, op.Permission, [...]string{"–", "id, ARN", "id, ARN, alias, alias ARN", "see below"}[op.Key],
 			yes(op.Foreign), orDash(string(op.Usage)), orDash(op.States.words()), bucket, yes(!op.ReadOnly))
 	}
 	b.WriteString("\nDecrypt finds its key by the ciphertext, or by an identifier in any form; ReEncrypt does so for its source and needs\n" +

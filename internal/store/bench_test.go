@@ -155,3 +155,13 @@ func BenchmarkReads(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkOpen opens and unseals a store that is there already, as a start of the server does.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	for b.Loop() {
+		if err := open(b, dir).DB().Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

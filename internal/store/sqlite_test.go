@@ -506,23 +506,6 @@ func TestBadBackups(t *testing.T) {
 	}
 }
 
-// TestOpenIsFast holds the start to a bound that only a mistake exceeds, and prints what it takes.
-func TestOpenIsFast(t *testing.T) {
-	dir := t.TempDir()
-	for _, what := range []string{"new", "existing"} {
-		began := time.Now()
-		s := open(t, dir)
-		took := time.Since(began)
-		t.Logf("%s store: %v", what, took)
-		if took > 2*time.Second {
-			t.Errorf("%s store: %v", what, took)
-		}
-		if err := s.DB().Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // A row that is genuine, but not the one that was asked for, is refused and named.
 func TestAnotherGenuineRowIsRefused(t *testing.T) {
 	s := open(t, "")
