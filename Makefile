@@ -4,7 +4,8 @@
 export CGO_ENABLED ?= 0
 GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-FUZZTIME ?= 5s
+# How long each fuzz target runs: inputs ("30000x") or time ("10m").
+FUZZTIME ?= 30000x
 
 .PHONY: build demo run test test-go test-race test-conformance generate-check lint fuzz bench soak clean
 
