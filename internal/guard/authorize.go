@@ -18,8 +18,23 @@ type Resource struct {
 
 	Foreign bool          // the operation works on keys of other accounts
 	Alias   arn.AliasName // the alias through which the client named the key, if it did
-	Facts   FactSource    // what conditions may ask about Input; nil for nothing
-	Input   wire.Input
+	Grants  Grants        // the grants of the key; nil for none
+
+	Owner arn.Account // whose resource it is, where there is no Key
+	Tags  []key.Tag   // aws:ResourceTag of a resource that is no key
+
+	// EncryptionContext is what constraints of grants look at. The name of the member that holds it differs by operation.
+	EncryptionContext map[string]string
+
+	Facts FactSource // what conditions may ask about Input; nil for nothing
+	Input wire.Input
+}
+
+// Grants finds the grants of one key.
+type Grants interface {
+	// Of returns the grants whose grantee is known by the given name: the unique id of a user or role (of sessions of the
+	// role, too), the id of an account, or a service principal. The list must not be changed.
+	Of(grantee string) ([]*key.Grant, error)
 }
 
 // Authorize decides whether the caller may do what Resource says, and returns the Permit for it. The error is an

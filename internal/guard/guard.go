@@ -60,14 +60,6 @@ type Meta struct {
 	TLS       *audit.TLS
 }
 
-// Caller is an authenticated principal.
-type Caller struct {
-	Account     arn.Account
-	ARN         string // arn:aws:iam::111122223333:root
-	PrincipalID string // unique id; the account id for a root user
-	AccessKeyID string
-}
-
 // Call is one request on its way. It belongs to one goroutine and must not be kept after its answer.
 type Call struct {
 	Meta
@@ -76,6 +68,7 @@ type Call struct {
 	Operation *Operation // nil until the operation is found
 	Input     wire.Input // nil until the request was decoded
 	Caller    *Caller    // nil until the signature was verified
+	Forward   *Forward   // what a registered service says of the call; nil for all others
 	Region    arn.Region // of the signature's scope; empty before
 
 	guard     *Guard
