@@ -205,6 +205,11 @@ var actionGroups = []group{
 		allow alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/a%C3%A9
 		none alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/abc`,
 		on("Allow", any2, `"Resource":"arn:aws:kms:us-east-?:111122223333:alias/??"`)),
+	identity("a wildcard ends between characters", `
+		none alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/%E2%82%AC
+		allow alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/%E2%82%AC%E2%82%AC
+		allow alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/abc`,
+		on("Allow", any2, `"Resource":"arn:aws:kms:*:*:alias/*??"`)),
 	identity("NotResource", `
 		none alice kms:Encrypt
 		allow alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:key/other
@@ -225,6 +230,17 @@ var actionGroups = []group{
 		allow alice kms:Encrypt
 		none alice s3:Get`,
 	},
+	{"service control", policy.ServiceControlPolicy, document(on("Allow", any2, star), on("Deny", `"NotAction":["kms:*","iam:*"]`, star)), `
+		allow:anyone alice kms:Encrypt
+		allow nobody kms:Encrypt
+		deny root s3:GetObject`},
+	{"resource control", policy.ResourceControlPolicy, document(
+		`{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}`,
+		`{"Effect":"Deny","Principal":{"AWS":"*"},"Action":["kms:*","sts:AssumeRole"],"Resource":"*","Condition":{"StringNotEquals":{"aws:PrincipalAccount":"111122223333"}}}`), `
+		allow:anyone alice kms:Encrypt aws:PrincipalAccount=111122223333
+		deny stranger kms:Encrypt aws:PrincipalAccount=444455556666
+		deny s3 kms:Encrypt
+		allow stranger s3:GetObject aws:PrincipalAccount=444455556666`},
 	{"boundary", policy.BoundaryPolicy, document(on("Allow", `"Action":["kms:Encrypt"]`, star)), `
 		allow alice kms:Encrypt
 		none alice kms:Decrypt`},
@@ -522,7 +538,9 @@ var variableGroups = []group{
 		when(`"StringEquals":{"aws:ResourceTag/team":"${aws:PrincipalTag/team, 'company-wide'}"}`)),
 	identity("default with a brace, ignoring case", `
 		allow alice kms:Encrypt x:y=A}b
-		allow alice kms:Encrypt x:y=C x:z=c`,
+		allow alice kms:Encrypt x:y=C x:z=c
+		allow alice kms:Encrypt x:y=%C3%89mile x:z=%C3%A9MILE
+		none alice kms:Encrypt x:y=%C3%89mile x:z=emile`,
 		when(`"StringEqualsIgnoreCase":{"x:y":"${x:z,'a}b'}"}`)),
 	identity("literals", `
 		allow alice kms:Encrypt x:y=a*b

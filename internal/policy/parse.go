@@ -18,12 +18,11 @@ func Parse(kind Kind, doc []byte) (*Document, error) {
 
 func parse(kind Kind, doc []byte) (*Document, *Error) {
 	d := &Document{kind: kind, chars: countChars(doc)}
-	size := d.chars
-	if kind == KeyPolicy {
-		size = len(doc)
+	if limit := kind.limit(); kind.size(doc) > limit {
+		return nil, &Error{TooLarge, "", fmt.Sprintf("the document is larger than %d", limit)}
 	}
-	if size > kind.limit() {
-		return nil, &Error{TooLarge, "", fmt.Sprintf("the document is larger than %d", kind.limit())}
+	if len(doc) > maxOctets {
+		return nil, &Error{TooLarge, "", fmt.Sprintf("the document is larger than %d octets", maxOctets)}
 	}
 	root, err := readJSON(doc)
 	if err != nil {
@@ -133,7 +132,9 @@ func (c *compiler) element(s *statement, m *member, place string) (err *Error) {
 		if !c.kind.principals() {
 			return malformed(place, "is not allowed in this kind of policy")
 		}
-		s.notPrincipal = m.name == "NotPrincipal"
+		if s.notPrincipal = m.name == "NotPrincipal"; s.notPrincipal && c.kind == ResourceControlPolicy {
+			return malformed(place, "is not allowed in this kind of policy")
+		}
 		s.principals, err = readPrincipals(&m.value, place)
 	case "Action", "NotAction":
 		s.notAction = m.name == "NotAction"
@@ -166,9 +167,14 @@ func (c *compiler) complete(s *statement, seen map[string]bool, place string) *E
 	if c.kind.principals() && !has("Principal") {
 		return malformed(place, "has no Principal")
 	}
-	if c.kind == TrustPolicy {
+	switch c.kind {
+	case TrustPolicy:
 		s.resources = []arnPattern{{whole: pattern{any: true}}} // the role itself
 		seen["Resource"] = true
+	case ResourceControlPolicy:
+		if err := s.checkControl(place); err != nil {
+			return err
+		}
 	}
 	for _, name := range [...]string{"Action", "Resource"} {
 		if has(name) {
@@ -178,6 +184,30 @@ func (c *compiler) complete(s *statement, seen map[string]bool, place string) *E
 		if s.inert = true; c.kind != KeyPolicy {
 			return malformed(place, "has no "+name)
 		}
+	}
+	return nil
+}
+
+// checkControl holds a statement of a resource control policy to what such a policy is for (Organizations user guide, "RCP
+// syntax"): it takes from everybody. What gives is the policy that every account starts with, and nothing narrower.
+func (s *statement) checkControl(place string) *Error {
+	if len(s.principals) != 1 || s.principals[0].form != anyone {
+		return &Error{BadPrincipal, within(place, "Principal"), `must be "*"`}
+	}
+	everything := false
+	for i := range s.actions {
+		everything = everything || s.actions[i].any
+	}
+	switch {
+	case s.deny && s.notAction:
+		return malformed(within(place, "NotAction"), "is not allowed in this kind of policy")
+	case s.deny && everything:
+		return malformed(within(place, "Action"), "must name a service, as in kms:*")
+	case s.deny:
+		return nil
+	}
+	if !everything || s.notAction || s.notResource || len(s.conditions) > 0 || len(s.resources) != 1 || !s.resources[0].whole.any {
+		return malformed(within(place, "Effect"), "must be Deny, except in the statement that allows every action on every resource")
 	}
 	return nil
 }

@@ -15,6 +15,8 @@ import (
 const (
 	kmsKey   = policy.KeyPolicy
 	idPolicy = policy.IdentityPolicy
+	scp      = policy.ServiceControlPolicy
+	rcp      = policy.ResourceControlPolicy
 )
 
 func TestParseErrors(t *testing.T) {
@@ -102,6 +104,19 @@ func TestParseErrors(t *testing.T) {
 		{"no Null", kmsKey, with(`{"Null":{"a:b":"absent"}}`), policy.Malformed, "Statement[0].Condition.Null.a:b: 'absent' is not true or false"},
 		{"ForAllValues on encryption context", kmsKey, with(`{"ForAllValues:StringEquals":{"kms:EncryptionContext:k":"v"}}`), policy.OverlyPermissive, ""},
 		{"ForAllValues on a tag", kmsKey, with(`{"ForAllValues:StringLike":{"aws:ResourceTag/k":"v"}}`), policy.OverlyPermissive, ""},
+		{"principal in a service control policy", scp, in(statement), policy.Malformed, "Statement[0].Principal: is not allowed in this kind of policy"},
+		{"service control policy without resource", scp, in(`{"Effect":"Deny","Action":"*"}`), policy.Malformed, "Statement[0]: has no Resource"},
+		{"resource control without principal", rcp, in(`{"Effect":"Deny","Action":"kms:*","Resource":"*"}`), policy.Malformed, "Statement[0]: has no Principal"},
+		{"resource control with NotPrincipal", rcp, in(`{"Effect":"Deny","NotPrincipal":"*"}`), policy.Malformed, "Statement[0].NotPrincipal: is not allowed in this kind of policy"},
+		{"resource control of an account", rcp, in(`{"Effect":"Deny","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}`), policy.BadPrincipal, `Statement[0].Principal: must be "*"`},
+		{"resource control of two", rcp, in(`{"Effect":"Deny","Principal":{"AWS":["*","111122223333"]},"Action":"kms:*","Resource":"*"}`), policy.BadPrincipal, `Statement[0].Principal: must be "*"`},
+		{"resource control with NotAction", rcp, in(`{"Effect":"Deny","Principal":"*","NotAction":"kms:*","Resource":"*"}`), policy.Malformed, "Statement[0].NotAction: is not allowed in this kind of policy"},
+		{"resource control of all services", rcp, in(`{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*"}`), policy.Malformed, "Statement[0].Action: must name a service, as in kms:*"},
+		{"resource control that allows", rcp, in(statement), policy.Malformed, "Statement[0].Effect: must be Deny, except"},
+		{"resource control that allows all under a condition", rcp, in(`{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*","Condition":{"Bool":{"a:b":"true"}}}`), policy.Malformed, "Statement[0].Effect: must be Deny, except"},
+		{"resource control that allows all keys", rcp, in(`{"Effect":"Allow","Principal":"*","Action":"*","Resource":"arn:aws:kms"}`), policy.Malformed, "Statement[0].Effect: must be Deny, except"},
+		{"resource control that allows NotResource", rcp, in(`{"Effect":"Allow","Principal":"*","Action":"*","NotResource":"*"}`), policy.Malformed, "Statement[0].Effect: must be Deny, except"},
+		{"resource control that allows NotAction", rcp, in(`{"Effect":"Allow","Principal":"*","NotAction":"*","Resource":"*"}`), policy.Malformed, "Statement[0].Effect: must be Deny, except"},
 		{"key policy too large", kmsKey, in(statement) + strings.Repeat(" ", 32769), policy.TooLarge, "the document is larger than 32768"},
 		{"session policy too large", policy.SessionPolicy, in(mine, strings.Repeat("x", 2048)), policy.TooLarge, "the document is larger than 2048"},
 	}
@@ -119,19 +134,58 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// White space counts in a key policy and nowhere else.
+// Each kind has its limit and its unit: octets, characters, or characters that are not white space.
 func TestSizes(t *testing.T) {
-	doc := document(on("Allow", any2, star))
-	d, err := policy.Parse(policy.SessionPolicy, []byte(doc+strings.Repeat(" \n", 5000)))
+	plain := document(on("Allow", any2, star))
+	principal := `{"Effect":"Allow","Principal":"*","Action":"sts:*"`
+	for _, tt := range []struct {
+		kind   policy.Kind
+		doc    string
+		limit  int
+		blanks bool // blanks count
+		wide   int  // what é counts
+	}{
+		{policy.KeyPolicy, document(principal + `,"Resource":"*"}`), 32768, true, 2},
+		{policy.IdentityPolicy, plain, 10240, false, 1},
+		{policy.TrustPolicy, document(principal + "}"), 2048, false, 1},
+		{policy.SessionPolicy, plain, 2048, true, 1},
+		{policy.BoundaryPolicy, plain, 6144, false, 1},
+		{policy.ServiceControlPolicy, plain, 5120, true, 1},
+		{policy.ResourceControlPolicy, document(`{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}`), 5120, true, 1},
+	} {
+		parse := func(text string) error {
+			_, err := policy.Parse(tt.kind, []byte(text))
+			return err
+		}
+		// An Id fills the document up to its limit.
+		with := func(id string) string { return `{"Id":"` + id + `",` + tt.doc[1:] }
+		room := tt.limit - len(with(""))
+		if err := parse(with(strings.Repeat("x", room))); err != nil {
+			t.Errorf("kind %d: %v", tt.kind, err)
+		}
+		var e *policy.Error
+		if err := parse(with(strings.Repeat("x", room+1))); !errors.As(err, &e) || e.Fault != policy.TooLarge {
+			t.Errorf("kind %d, one more: %v", tt.kind, err)
+		}
+		if err := parse(with(strings.Repeat("é", room/tt.wide))); err != nil {
+			t.Errorf("kind %d, wide letters: %v", tt.kind, err)
+		}
+		if err := parse(with(strings.Repeat("é", room/tt.wide+1))); err == nil {
+			t.Errorf("kind %d, one wide letter more: accepted", tt.kind)
+		}
+		if err := parse(tt.doc + strings.Repeat(" \n", tt.limit)); (err != nil) != tt.blanks {
+			t.Errorf("kind %d, blanks: %v", tt.kind, err)
+		}
+		if err := parse(tt.doc + strings.Repeat(" ", 131073)); err == nil {
+			t.Errorf("kind %d: endless blanks were accepted", tt.kind)
+		}
+	}
+	d, err := policy.Parse(policy.IdentityPolicy, []byte(plain+strings.Repeat(" \n", 5000)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Chars() != len(doc) {
-		t.Errorf("%d characters, want %d", d.Chars(), len(doc))
-	}
-	full := `{"Id":"` + strings.Repeat("é", 16000) + `"}`
-	if _, err := policy.Parse(policy.KeyPolicy, []byte(full)); err == nil || strings.Contains(err.Error(), "larger") {
-		t.Errorf("%d octets: %v", len(full), err)
+	if d.Chars() != len(plain) {
+		t.Errorf("%d characters, want %d", d.Chars(), len(plain))
 	}
 }
 
@@ -274,6 +328,73 @@ func TestBind(t *testing.T) {
 				t.Errorf("%s: Bind changed the original", who)
 			}
 		}
+	}
+}
+
+// Bound entries follow a principal through changes of its name and path.
+func TestBindFollowsRenames(t *testing.T) {
+	ids := map[string]string{
+		"arn:aws:iam::111122223333:user/alice":              callers["alice"].ID,
+		"arn:aws:iam::111122223333:role/ops":                callers["ops"].ID,
+		"arn:aws:sts::111122223333:assumed-role/ops/monday": callers["ops"].ID,
+	}
+	renamed := func(name, arn, role string) *policy.Principal {
+		p := *callers[name]
+		p.ARN, p.RoleARN = arn, role
+		return &p
+	}
+	const role = "arn:aws:iam::111122223333:role/dept/operations"
+	later := []*policy.Principal{
+		renamed("alice", "arn:aws:iam::111122223333:user/dept/alicia", ""),
+		renamed("ops", "arn:aws:sts::111122223333:assumed-role/operations/monday", role),
+		renamed("ops2", "arn:aws:sts::111122223333:assumed-role/operations/tuesday", role),
+	}
+	thief := *callers["bob"]
+	thief.ARN = callers["alice"].ARN
+	otherRole := *callers["ops"]
+	otherRole.ID = "AROAOTHER00000000001"
+	noID := *callers["alice"]
+	noID.ID = ""
+	for _, kind := range []policy.Kind{policy.KeyPolicy, policy.TrustPolicy} {
+		for entry, want := range map[string][]policy.Match{ // of each of those
+			"arn:aws:iam::111122223333:user/alice":              {policy.MatchExact, 0, 0},
+			"arn:aws:iam::111122223333:role/ops":                {0, policy.MatchRole, policy.MatchRole},
+			"arn:aws:sts::111122223333:assumed-role/ops/monday": {0, policy.MatchExact, 0},
+		} {
+			resource := `,"Resource":"*"`
+			if kind == policy.TrustPolicy {
+				resource = ""
+			}
+			doc := document(`{"Effect":"Allow","Principal":{"AWS":"` + entry + `"},"Action":"*"` + resource + `}`)
+			d, err := policy.Parse(kind, []byte(doc))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bound := d.Bind(func(arn string) (string, bool) { id, ok := ids[arn]; return id, ok })
+			if got := bound.Bound(); len(got) != 1 || got[entry] != ids[entry] || len(d.Bound()) != 0 {
+				t.Errorf("%s: bound as %v", entry, got)
+			}
+			for i, p := range later {
+				got := bound.Evaluate(&policy.Request{Principal: p, Action: "kms:Encrypt", Resource: keyARN})
+				if got.Match != want[i] {
+					t.Errorf("%s, %s: match %04b, want %04b", entry, p.ARN, got.Match, want[i])
+				}
+			}
+			for _, p := range []*policy.Principal{&thief, &otherRole, &noID} {
+				if got := bound.Evaluate(&policy.Request{Principal: p, Action: "kms:Encrypt", Resource: keyARN}); got.Effect != policy.None {
+					t.Errorf("%s matches %s with id %q", entry, p.ARN, p.ID)
+				}
+			}
+		}
+	}
+	// A federated user has no id of its own; nor has a name that nobody has.
+	d, err := policy.Parse(policy.KeyPolicy, []byte(document(to("Allow", `"Principal":{"AWS":"arn:aws:sts::111122223333:federated-user/fay"}`))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := d.Bind(func(string) (string, bool) { return "", true })
+	if got := bound.Evaluate(&policy.Request{Principal: callers["fed"], Action: "kms:Encrypt", Resource: keyARN}); got.Match != policy.MatchExact || len(bound.Bound()) != 0 {
+		t.Errorf("federated user: %+v", got)
 	}
 }
 

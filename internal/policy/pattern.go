@@ -10,6 +10,8 @@ import (
 const (
 	anyRun  = '\x01' // the wildcard *
 	anyChar = '\x02' // the wildcard ?
+
+	runMark = string(anyRun)
 )
 
 // pattern is a string of a document, compiled: wildcards replaced by marks, variables cut out.
@@ -24,6 +26,7 @@ type pattern struct {
 type segment struct {
 	text     string
 	variable bool
+	name     string // of the variable, as written
 	key      Key
 	fallback string // the default value, if there is one
 	defaults bool
@@ -83,7 +86,7 @@ func (l language) compile(place, s string) (pattern, *Error) {
 		return p, nil
 	}
 	p.text, p.segs = text.String(), nil
-	p.any = p.text == string(rune(anyRun))
+	p.any = p.text == runMark
 	return p, nil
 }
 
@@ -105,7 +108,8 @@ func variableEnd(s string) int {
 // readVariable reads "key" or "key, 'default'".
 func readVariable(place, s string) (segment, *Error) {
 	name, rest, hasDefault := strings.Cut(s, ",")
-	seg := segment{variable: true, key: ParseKey(strings.TrimSpace(name))}
+	name = strings.TrimSpace(name)
+	seg := segment{variable: true, name: name, key: ParseKey(name)}
 	if seg.key.Name == "" || strings.ContainsAny(seg.key.Name, "${'") {
 		return segment{}, malformed(place, "'${"+s+"}' is not a policy variable")
 	}
@@ -126,8 +130,18 @@ func (p *pattern) match(s string, ctx Context, fold bool) bool {
 		return true
 	case p.segs != nil:
 		var buf [256]byte
-		b, ok := p.expand(buf[:0], ctx)
-		return ok && glob(b, s, fold)
+		room := len(s)
+		if fold {
+			room *= utf8.UTFMax // letters that differ in case may differ in length
+		}
+		b, ok := p.expand(buf[:0], ctx, room)
+		switch {
+		case !ok:
+			return false
+		case fold && !p.wild:
+			return strings.EqualFold(string(b), s)
+		}
+		return glob(b, s, fold)
 	case p.wild:
 		return glob(p.text, s, fold)
 	case fold:
@@ -136,8 +150,9 @@ func (p *pattern) match(s string, ctx Context, fold bool) bool {
 	return p.text == s
 }
 
-// expand fills in the variables. It reports false if one has no value, more than one, or one that contains a mark.
-func (p *pattern) expand(b []byte, ctx Context) ([]byte, bool) {
+// expand fills in the variables. It reports false if one has no value, more than one, or one that contains a mark, and
+// when there is more text than room: such a pattern matches nothing, and a document could make it grow without bound.
+func (p *pattern) expand(b []byte, ctx Context, room int) ([]byte, bool) {
 	for i := range p.segs {
 		seg := &p.segs[i]
 		text := seg.text
@@ -151,6 +166,9 @@ func (p *pattern) expand(b []byte, ctx Context) ([]byte, bool) {
 			default:
 				return b, false
 			}
+		}
+		if room -= len(text) - strings.Count(text, runMark); room < 0 {
+			return b, false
 		}
 		b = append(b, text...)
 	}
@@ -181,7 +199,8 @@ func glob[P string | []byte](p P, s string, fold bool) bool {
 		if star < 0 {
 			return false
 		}
-		back++
+		_, size := utf8.DecodeRuneInString(s[back:]) // a run ends between characters, not within one
+		back += size
 		i, j = star+1, back
 	}
 	for i < len(p) && p[i] == anyRun {
@@ -191,7 +210,7 @@ func glob[P string | []byte](p P, s string, fold bool) bool {
 }
 
 // lower folds ASCII letters. Patterns that ignore case are of action names, which have no others, and of
-// StringEqualsIgnoreCase, where pattern without wildcards are compared by the full rules of Unicode.
+// StringEqualsIgnoreCase, whose values have no wildcards and are compared by the full rules of Unicode.
 func lower(c byte) byte {
 	if c >= 'A' && c <= 'Z' {
 		return c | 0x20
@@ -207,6 +226,7 @@ const arnParts = 6
 type arnPattern struct {
 	parts []pattern // six, or none
 	whole pattern   // without parts: "*", or text that only equals itself
+	text  string    // as written
 }
 
 // compileARN reads an ARN pattern. complete adds wildcards for parts that are missing at the end, as IAM does in Resource.
@@ -214,7 +234,7 @@ func (l language) compileARN(place, s string, complete bool) (arnPattern, *Error
 	l.wildcards = true
 	if !strings.HasPrefix(s, "arn:") {
 		whole, err := l.compile(place, s)
-		return arnPattern{whole: whole}, err
+		return arnPattern{whole: whole, text: s}, err
 	}
 	texts := l.splitARN(s)
 	for complete && len(texts) < arnParts {
@@ -222,9 +242,9 @@ func (l language) compileARN(place, s string, complete bool) (arnPattern, *Error
 	}
 	if len(texts) < arnParts {
 		whole, err := language{}.compile(place, s)
-		return arnPattern{whole: whole}, err
+		return arnPattern{whole: whole, text: s}, err
 	}
-	a := arnPattern{parts: make([]pattern, arnParts)}
+	a := arnPattern{parts: make([]pattern, arnParts), text: s}
 	for i, t := range texts {
 		var err *Error
 		if a.parts[i], err = l.compile(place, t); err != nil {

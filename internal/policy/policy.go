@@ -12,6 +12,7 @@ package policy
 
 import (
 	"strings"
+	"unicode/utf8"
 )
 
 // Kind is what a document is used for. It decides which elements are allowed in it.
@@ -19,15 +20,20 @@ type Kind uint8
 
 // The kinds of documents. The zero value is invalid.
 const (
-	KeyPolicy      Kind = iota + 1 // the policy of a KMS key
-	IdentityPolicy                 // inline or managed policy of a user, group or role
-	TrustPolicy                    // who may assume a role
-	SessionPolicy                  // handed over with AssumeRole
-	BoundaryPolicy                 // permissions boundary of a user or role
+	KeyPolicy             Kind = iota + 1 // the policy of a KMS key
+	IdentityPolicy                        // inline or managed policy of a user, group or role
+	TrustPolicy                           // who may assume a role
+	SessionPolicy                         // handed over with AssumeRole
+	BoundaryPolicy                        // permissions boundary of a user or role
+	ServiceControlPolicy                  // bounds what the principals of an account may do
+	ResourceControlPolicy                 // bounds what anybody may do with the resources of an account
 )
 
-// limit returns the greatest size of a document: octets for a key policy, else characters that are not white space (KMS
-// and IAM quotas). For an identity policy this is the largest of several quotas; Document.Chars lets IAM apply its own.
+// maxOctets bounds every document, since white space is free in some kinds (IAM API reference, PolicyDocument).
+const maxOctets = 131072
+
+// limit returns the greatest size of a document, in the unit that size counts (quotas of KMS, IAM, STS and Organizations).
+// For an identity policy this is the largest of several quotas; Document.Chars lets IAM apply its own.
 func (k Kind) limit() int {
 	switch k {
 	case KeyPolicy:
@@ -36,14 +42,30 @@ func (k Kind) limit() int {
 		return 10240
 	case BoundaryPolicy:
 		return 6144
+	case ServiceControlPolicy, ResourceControlPolicy:
+		return 5120
 	case TrustPolicy, SessionPolicy:
 		return 2048
 	}
 	return 0
 }
 
+// size returns how large a document counts: a key policy in octets, what is kept or handed over as it was written in
+// characters, the others in characters that are not white space.
+func (k Kind) size(doc []byte) int {
+	switch k {
+	case KeyPolicy:
+		return len(doc)
+	case SessionPolicy, ServiceControlPolicy, ResourceControlPolicy:
+		return utf8.RuneCount(doc)
+	}
+	return countChars(doc)
+}
+
 // principals reports whether statements name principals.
-func (k Kind) principals() bool { return k == KeyPolicy || k == TrustPolicy }
+func (k Kind) principals() bool {
+	return k == KeyPolicy || k == TrustPolicy || k == ResourceControlPolicy
+}
 
 // Versions of the language. Policy variables exist only in the newer one; a document that names none has the older one.
 const (

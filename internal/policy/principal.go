@@ -43,7 +43,7 @@ const (
 type principal struct {
 	form principalForm
 	text string // account id, ARN, unique id, service name or provider
-	id   string // forms byARN and bySession: the unique id that Bind found; then the ARN alone is not enough
+	id   string // forms byARN and bySession: the unique id that Bind found, which then stands for the name
 }
 
 type principalForm uint8
@@ -95,10 +95,14 @@ func (e *principal) matchIdentity(p *Principal) Match {
 		return 0
 	}
 	if e.form == bySession {
-		if e.text == p.ARN && (e.id == "" || e.id == p.ID) {
-			return MatchExact
+		same := e.text == p.ARN
+		if e.id != "" {
+			same = p.Type == RoleSession && e.id == p.ID && afterSlash(e.text) == afterSlash(p.ARN)
 		}
-		return 0
+		if !same {
+			return 0
+		}
+		return MatchExact
 	}
 	how, name := MatchExact, p.ARN
 	if p.Type == RoleSession {
@@ -115,6 +119,9 @@ func (e *principal) matchIdentity(p *Principal) Match {
 	}
 	return how
 }
+
+// afterSlash returns the name of the session in the ARN of one.
+func afterSlash(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
 
 // matchAll returns how the entries together name the caller.
 func matchAll(entries []principal, p *Principal) (m Match) {
@@ -175,8 +182,11 @@ func (d *Document) Principals() (list []Named) {
 	return list
 }
 
-// Bind returns a copy of the document in which users, roles and sessions are known by unique id: id gives that of an ARN, and
-// reports false if it has none. A bound entry matches nobody who has the same ARN but another id.
+// Bind returns a copy of the document in which users, roles and sessions are known by unique id: id gives that of an ARN (for
+// a session, that of its role), and reports false if it has none. A bound entry matches whoever has the id, under whatever
+// name, and nobody who has the same ARN but another id. A session has to have the name that the entry says, too.
+//
+// What to keep with the text of a policy, so that its principals stay the same, is Bound.
 func (d *Document) Bind(id func(arn string) (string, bool)) *Document {
 	c := *d
 	c.statements = append([]statement(nil), d.statements...)
@@ -194,6 +204,19 @@ func (d *Document) Bind(id func(arn string) (string, bool)) *Document {
 		}
 	}
 	return &c
+}
+
+// Bound returns the unique id of each ARN that Bind found one for. Kept beside the document's text, it binds it again.
+func (d *Document) Bound() map[string]string {
+	ids := map[string]string{}
+	for i := range d.statements {
+		for _, e := range d.statements[i].principals {
+			if e.id != "" {
+				ids[e.text] = e.id
+			}
+		}
+	}
+	return ids
 }
 
 // readPrincipals reads a Principal or NotPrincipal element: "*", or an object of types and their values.
