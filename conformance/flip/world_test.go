@@ -20,6 +20,7 @@ import (
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -62,7 +63,7 @@ func openWorld(dir string, log *slog.Logger) (_ *world, err error) {
 	if w.store, err = w.db.Unseal(ctx, barrier); err != nil {
 		return nil, err
 	}
-	w.guard = guard.New(audit.NewMemory(100), time.Now)
+	w.guard = guard.New(guard.Config{Recorder: audit.NewMemory(100), Now: time.Now})
 	w.service = kms.New(kms.Config{Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: time.Now, CachedKeys: 100})
 	for _, op := range w.service.Operations() {
 		w.operations[op.Name] = op
@@ -84,7 +85,7 @@ func (w *world) call(account arn.Account, name string, in map[string]any) (wire.
 	ctx := context.Background()
 	out, failure := w.guard.Answer(guard.Meta{RequestID: arn.NewUUID(), Time: time.Now()}, func(c *guard.Call) (wire.Output, error) {
 		c.Service, c.Name, c.Operation, c.Input = op.Service, op.Name, &op, input
-		c.Identify(&guard.Caller{Account: account, ARN: account.Root("aws"), PrincipalID: string(account), AccessKeyID: "AKIA"}, server.Region)
+		c.Identify(&guard.Caller{Type: policy.AccountRoot, Account: account, ARN: account.Root("aws"), PrincipalID: string(account), AccessKeyID: "AKIA"}, server.Region)
 		return op.Do(ctx, c, input)
 	})
 	if failure != nil {

@@ -1,7 +1,9 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
@@ -12,16 +14,25 @@ import (
 // Resource is what a call wants to do, and to what.
 type Resource struct {
 	Action Action
-	ARN    string           // key ARN or alias ARN; "*" for operations without a resource
-	Key    *key.Key         // nil for aliases and operations without a resource
-	Policy *policy.Document // the key's policy; required with Key
+	ARN    string           // of the key, alias, role, … ; "*" for operations without a resource
+	Key    *key.Key         // nil for everything that is no key
+	Policy *policy.Document // the key's or role's own policy, bound to unique ids; required with Key, nil for what has none
 
-	Foreign bool          // the operation works on keys of other accounts
+	Foreign bool          // the operation works on keys (or roles) of other accounts
+	Terse   bool          // refusals give no reason, to whomever: AssumeRole
 	Alias   arn.AliasName // the alias through which the client named the key, if it did
-	Grants  Grants        // the grants of the key; nil for none
 
-	Owner arn.Account // whose resource it is, where there is no Key
+	Grants    Grants                // the grants of the key; nil for none
+	GrantFits func(*key.Grant) bool // what a grant must meet besides; nil for nothing. CreateGrant: that it covers the child
+	// Retiring is the grant that RetireGrant wants to end. It alone gives the right to that, to its retiring principal, its
+	// grantee or its issuer's account; the key's policy only can deny it.
+	Retiring *key.Grant
+
+	Owner arn.Account // whose resource it is, where there is no Key; empty: the account in ARN, or else the caller's
 	Tags  []key.Tag   // aws:ResourceTag of a resource that is no key
+	// Aliases returns the names of all of the key's aliases, kms:ResourceAliases; nil if there is none to ask. It is called
+	// only if a policy asks, and if it fails the call does.
+	Aliases func() ([]string, error)
 
 	// EncryptionContext is what constraints of grants look at. The name of the member that holds it differs by operation.
 	EncryptionContext map[string]string
@@ -33,67 +44,73 @@ type Resource struct {
 // Grants finds the grants of one key.
 type Grants interface {
 	// Of returns the grants whose grantee is known by the given name: the unique id of a user or role (of sessions of the
-	// role, too), the id of an account, or a service principal. The list must not be changed.
+	// role, too), the id of an account, the ARN of a federated user, or a service principal. The list must not be changed.
 	Of(grantee string) ([]*key.Grant, error)
 }
 
-// Authorize decides whether the caller may do what Resource says, and returns the Permit for it. The error is an
-// AccessDeniedException in the service's words.
+// owner returns the account whose resource it is.
+func (r *Resource) owner(who *Caller) arn.Account {
+	switch {
+	case r.Key != nil:
+		return r.Key.Account
+	case r.Owner != "":
+		return r.Owner
+	}
+	if a := accountOf(r.ARN); a != "" {
+		return a
+	}
+	return who.Account
+}
+
+// accountOf returns the account in an ARN; empty if there is none.
+func accountOf(s string) arn.Account {
+	colons := 0
+	for i := range len(s) {
+		if s[i] != ':' {
+			continue
+		}
+		if colons++; colons == 4 && len(s) > i+13 && s[i+13] == ':' {
+			if a, err := arn.ParseAccount(s[i+1 : i+13]); err == nil {
+				return a
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
+var errNobody = errors.New("nobody was identified")
+
+// Authorize decides whether the caller may do what Resource says, and returns the Permit for it. A *wire.Error is a
+// refusal in the service's words; any other error means that no decision could be made, and permits nothing either.
 //
-// Callers are root users of accounts. Like every principal, a root user has over a key only what the key's policy gives;
-// over its account's aliases, and in operations without a resource, it may do everything.
+// Everything that has a say is heard each time: the control policies of the accounts, the resource's own policy, grants, the
+// caller's identity policies, its boundary and its session policies. docs/authorization.md has the order.
 func (c *Call) Authorize(r Resource) (Permit, error) {
-	if c.Caller == nil {
-		return Permit{}, fmt.Errorf("authorizing %s: nobody was identified", r.Action.name)
+	out, err := c.decide(&r)
+	if err != nil {
+		return Permit{}, fmt.Errorf("authorizing %s on %s: %w", r.Action.name, r.ARN, err)
 	}
-	if r.Key == nil {
-		return Permit{uses: r.Action.uses}, nil
+	if !out.allowed {
+		return Permit{}, c.refuse(&r, &out)
 	}
-	if r.Policy == nil {
-		return Permit{}, fmt.Errorf("authorizing %s on %s: no key policy", r.Action.name, r.ARN)
+	p := Permit{uses: r.Action.uses, grant: out.grant}
+	if r.Key != nil {
+		p.name = r.Key.Name
 	}
-	foreign := r.Key.Account != c.Caller.Account
-	if foreign && !r.Foreign {
-		return Permit{}, c.Deny(r.Action, r.ARN)
+	if r.Policy != nil {
+		c.touches(r.owner(c.Caller))
 	}
-	switch effect := c.evaluate(r.Policy, &r); {
-	case effect == policy.Allow:
-	case foreign:
-		return Permit{}, c.Deny(r.Action, r.ARN) // to other accounts the reason stays untold
-	case effect == policy.Deny:
-		return Permit{}, c.deny(r.Action, r.ARN, " with an explicit deny in a resource-based policy")
-	default:
-		return Permit{}, c.deny(r.Action, r.ARN, " because no resource-based policy allows the "+r.Action.name+" action")
-	}
-	c.touches(r.Key.Account)
-	return Permit{name: r.Key.Name, uses: r.Action.uses}, nil
+	return p, nil
 }
 
-// evaluate asks a key policy about the caller. That the policy allows the caller's account is enough for its root user,
-// who needs no identity policy.
-func (c *Call) evaluate(doc *policy.Document, r *Resource) policy.Effect {
-	// These live in the Call, so that a decision allocates nothing.
-	c.principal = policy.Principal{Type: policy.AccountRoot, Account: string(c.Caller.Account), ARN: c.Caller.ARN}
-	inputs := c.circumstances.inputs
-	inputs.reset()
-	c.circumstances = circumstances{call: c, about: *r, inputs: inputs}
-	c.question = policy.Request{Principal: &c.principal, Action: r.Action.name, Resource: r.ARN, Context: &c.circumstances}
-	return doc.Evaluate(&c.question).Effect
-}
-
-// WouldAllow reports whether a key policy that is not yet in force would let the caller do something to the key. It
-// makes no Permit; the lockout safety check uses it.
+// WouldAllow reports whether a key policy that is not yet in force would let the caller do something to the key, all other
+// policies being as they are. It makes no Permit; the lockout safety check uses it.
 func (c *Call) WouldAllow(doc *policy.Document, r Resource) bool {
-	return c.evaluate(doc, &r) == policy.Allow
-}
-
-// Deny returns the refusal that tells a caller of another account nothing but that it is refused.
-func (c *Call) Deny(a Action, resourceARN string) error { return c.deny(a, resourceARN, "") }
-
-// deny words a refusal ("Troubleshoot access denied error messages", IAM user guide).
-func (c *Call) deny(a Action, resourceARN, because string) error {
-	return &wire.Error{
-		Code:    wire.CodeAccessDenied,
-		Message: "User: " + c.Caller.ARN + " is not authorized to perform: " + a.name + " on resource: " + resourceARN + because,
+	r.Policy, r.Grants = doc, nil // a grant can be gone tomorrow
+	out, err := c.decide(&r)
+	if err != nil {
+		slog.Error("no decision about a new key policy", "requestId", c.RequestID, "err", err)
 	}
+	return err == nil && out.allowed
 }

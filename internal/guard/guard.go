@@ -83,7 +83,8 @@ type Call struct {
 	parameters, response, additional audit.Fields
 	lines                            [3][]byte
 
-	// What evaluate works with.
+	// What decide works with. A trace collects what was heard, when somebody wants to know.
+	trace         *trace
 	principal     policy.Principal
 	circumstances circumstances
 	question      policy.Request
@@ -109,7 +110,7 @@ func (c *Call) Claim(accessKeyID string) { c.claimed = accessKeyID }
 // Reserve is to be called before a call changes anything. It fails while the change's record could not be written, and
 // then nothing may be changed.
 func (c *Call) Reserve() error {
-	if err := c.guard.recorder.Reserve(); err != nil {
+	if err := c.guard.config.Recorder.Reserve(); err != nil {
 		return fmt.Errorf("no room for the audit record of a change: %w", err)
 	}
 	return nil
@@ -147,17 +148,34 @@ func (c *Call) reset() {
 
 // Guard authorizes and records. It is safe for concurrent use.
 type Guard struct {
-	recorder Recorder
-	now      func() time.Time
-	calls    sync.Pool // of *Call
+	config Config
+	calls  sync.Pool // of *Call
 }
 
-// New returns a Guard that writes its records to r. Both arguments are required.
-func New(r Recorder, now func() time.Time) *Guard {
-	if r == nil || now == nil {
+// Config is what a Guard works with.
+type Config struct {
+	Recorder  Recorder         // required
+	Now       func() time.Time // required
+	Directory Directory        // nil: no account has control policies
+	// Seal turns the explanation of a refusal into a token that the caller cannot read: whoever may decode it learns
+	// why the call was refused. nil: there are no such tokens. The explanation has at most 7,000 octets.
+	Seal func([]byte) (string, error)
+}
+
+// New returns a Guard.
+func New(c Config) *Guard {
+	if c.Recorder == nil || c.Now == nil {
 		panic("guard: no recorder or no clock")
 	}
-	return &Guard{recorder: r, now: now, calls: sync.Pool{New: func() any { return new(Call) }}}
+	return &Guard{config: c, calls: sync.Pool{New: func() any { return new(Call) }}}
+}
+
+// directory returns what knows the controls of accounts; nil for nothing.
+func (c *Call) directory() Directory {
+	if c.guard == nil {
+		return nil
+	}
+	return c.guard.config.Directory
 }
 
 // Answer runs f, writes the call's audit record and only then returns the answer. Exactly one of the results is not nil,
@@ -219,7 +237,7 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 	denied := failure != nil && failure.Code == wire.CodeAccessDenied // the owners of keys hear of allowed calls only
 	if len(c.owners) == 0 || denied {
 		c.lines[0] = r.AppendJSON(c.lines[0][:0])
-		return g.recorder.Append(c.lines[0])
+		return g.config.Recorder.Append(c.lines[0])
 	}
 	r.SharedEventID = arn.NewUUID()
 	c.lines[0] = r.AppendJSON(c.lines[0][:0])
@@ -230,7 +248,7 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 		c.lines[i+1] = r.AppendJSON(c.lines[i+1][:0])
 		all = append(all, c.lines[i+1])
 	}
-	return g.recorder.Append(all...)
+	return g.config.Recorder.Append(all...)
 }
 
 // touches notes that the call was allowed to use a key of another account. No operation uses more than two keys.
@@ -331,16 +349,16 @@ func (g *Guard) Act(e Event, name key.Name, prepare func(Permit) (*audit.Fields,
 	}
 	r := audit.Record{
 		Identity: audit.Identity{AccountID: string(name.Account), InvokedBy: internalActor},
-		Time:     g.now(), Source: "kms.amazonaws.com", Name: e.name, Region: name.Region, SourceIP: internalActor, UserAgent: internalActor,
+		Time:     g.config.Now(), Source: "kms.amazonaws.com", Name: e.name, Region: name.Region, SourceIP: internalActor, UserAgent: internalActor,
 		EventID: arn.NewUUID(), Resources: []audit.Resource{{Account: name.Account, ARN: name.ARN()}}, EventType: audit.ServiceEvent,
 		Recipient: name.Account, Service: details,
 	}
-	if err := g.recorder.Append(r.AppendJSON(nil)); err != nil {
+	if err := g.config.Recorder.Append(r.AppendJSON(nil)); err != nil {
 		return fmt.Errorf("recording %s of %s: %w", e.name, name.ARN(), err)
 	}
 	if err := commit(); err != nil {
 		r.EventID, r.ErrorCode = arn.NewUUID(), string(wire.CodeInternalFailure)
-		return errors.Join(fmt.Errorf("committing %s of %s: %w", e.name, name.ARN(), err), g.recorder.Append(r.AppendJSON(nil)))
+		return errors.Join(fmt.Errorf("committing %s of %s: %w", e.name, name.ARN(), err), g.config.Recorder.Append(r.AppendJSON(nil)))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ var (
 )
 
 func root(a arn.Account) *guard.Caller {
-	return &guard.Caller{Account: a, ARN: a.Root("aws"), PrincipalID: string(a), AccessKeyID: "AKIATEST"}
+	return &guard.Caller{Type: policy.AccountRoot, Account: a, UniqueID: string(a), ARN: a.Root("aws"), PrincipalID: string(a), AccessKeyID: "AKIATEST"}
 }
 
 // ask authorizes an action on a key with the policy, as the root user of an account, and returns the permit and the
@@ -44,7 +44,7 @@ func ask(t *testing.T, who arn.Account, action, document string, change func(*gu
 		change(&r)
 	}
 	var permit guard.Permit
-	_, failure := guard.New(audit.NewMemory(1), now).Answer(guard.Meta{RequestID: "r", Time: now(), SourceIP: "192.0.2.1"}, func(c *guard.Call) (wire.Output, error) {
+	_, failure := guard.New(guard.Config{Recorder: audit.NewMemory(1), Now: now}).Answer(guard.Meta{RequestID: "r", Time: now(), SourceIP: "192.0.2.1"}, func(c *guard.Call) (wire.Output, error) {
 		c.Identify(root(who), "us-east-1")
 		var err error
 		permit, err = c.Authorize(r)
@@ -150,16 +150,16 @@ func (broken) Reserve() error         { return errors.New("disk full") }
 func TestNoAnswerWithoutARecord(t *testing.T) {
 	silence(t)
 	answer := &kmsapi.EncryptResponse{CiphertextBlob: []byte("x")}
-	out, failure := guard.New(broken{}, now).Answer(guard.Meta{}, func(*guard.Call) (wire.Output, error) { return answer, nil })
+	out, failure := guard.New(guard.Config{Recorder: broken{}, Now: now}).Answer(guard.Meta{}, func(*guard.Call) (wire.Output, error) { return answer, nil })
 	if out != nil || failure == nil || failure.Status() != 500 {
 		t.Errorf("answer %v, %v", out, failure)
 	}
-	_, failure = guard.New(broken{}, now).Answer(guard.Meta{}, func(*guard.Call) (wire.Output, error) { return nil, wire.Bare(wire.CodeValidation) })
+	_, failure = guard.New(guard.Config{Recorder: broken{}, Now: now}).Answer(guard.Meta{}, func(*guard.Call) (wire.Output, error) { return nil, wire.Bare(wire.CodeValidation) })
 	if failure == nil || failure.Code == wire.CodeValidation {
 		t.Errorf("a refusal without a record left: %v", failure)
 	}
 	committed := false
-	err := guard.New(broken{}, now).Act(guard.RotateKey, name, func(guard.Permit) (*audit.Fields, error) { return nil, nil }, func() error {
+	err := guard.New(guard.Config{Recorder: broken{}, Now: now}).Act(guard.RotateKey, name, func(guard.Permit) (*audit.Fields, error) { return nil, nil }, func() error {
 		committed = true
 		return nil
 	})
@@ -179,7 +179,7 @@ func silence(t *testing.T) *bytes.Buffer {
 func TestInternalFailuresStayInside(t *testing.T) {
 	log := silence(t)
 	memory := audit.NewMemory(10)
-	g := guard.New(memory, now)
+	g := guard.New(guard.Config{Recorder: memory, Now: now})
 	for what, f := range map[string]func(*guard.Call) (wire.Output, error){
 		"error": func(*guard.Call) (wire.Output, error) { return nil, errors.New("the detail") },
 		"panic": func(*guard.Call) (wire.Output, error) { panic("what the caller sent") },
@@ -202,7 +202,7 @@ func TestInternalFailuresStayInside(t *testing.T) {
 
 func TestAct(t *testing.T) {
 	memory := audit.NewMemory(10)
-	g := guard.New(memory, now)
+	g := guard.New(guard.Config{Recorder: memory, Now: now})
 	order := ""
 	err := g.Act(guard.RotateKey, name, func(p guard.Permit) (*audit.Fields, error) {
 		order += "prepare "
@@ -235,7 +235,7 @@ func TestAct(t *testing.T) {
 // A change whose commit fails has a second record that says so.
 func TestFailedCommitIsRecorded(t *testing.T) {
 	memory := audit.NewMemory(10)
-	err := guard.New(memory, now).Act(guard.DeleteKey, name, func(p guard.Permit) (*audit.Fields, error) {
+	err := guard.New(guard.Config{Recorder: memory, Now: now}).Act(guard.DeleteKey, name, func(p guard.Permit) (*audit.Fields, error) {
 		if p.Allows(guard.UseDecrypt, name) || p.Allows(guard.UseCreate, name) {
 			t.Error("a deletion needs no material")
 		}
@@ -245,7 +245,7 @@ func TestFailedCommitIsRecorded(t *testing.T) {
 	if err == nil || len(records) != 2 || bytes.Contains(records[0], []byte("errorCode")) || !bytes.Contains(records[1], []byte(`"errorCode":"InternalFailure"`)) {
 		t.Errorf("%v, %s", err, records)
 	}
-	if err := guard.New(memory, now).Act(guard.Event{}, name, nil, nil); err == nil {
+	if err := guard.New(guard.Config{Recorder: memory, Now: now}).Act(guard.Event{}, name, nil, nil); err == nil {
 		t.Error("an event of somebody's own making")
 	}
 }
@@ -255,7 +255,7 @@ func TestRecordsAreBounded(t *testing.T) {
 	memory := audit.NewMemory(1)
 	long := strings.Repeat("x", 1<<20)
 	meta := guard.Meta{TLS: &audit.TLS{ServerName: long}}
-	_, _ = guard.New(memory, now).Answer(meta, func(*guard.Call) (wire.Output, error) { return nil, wire.Errorf(wire.CodeValidation, "%s", long) })
+	_, _ = guard.New(guard.Config{Recorder: memory, Now: now}).Answer(meta, func(*guard.Call) (wire.Output, error) { return nil, wire.Errorf(wire.CodeValidation, "%s", long) })
 	if n := len(memory.Records()[0]); n > 3000 {
 		t.Errorf("a record of %d octets", n)
 	}
@@ -266,7 +266,7 @@ func TestRecordsAreBounded(t *testing.T) {
 
 func TestUnknownCallersHaveARecord(t *testing.T) {
 	memory := audit.NewMemory(1)
-	_, failure := guard.New(memory, now).Answer(guard.Meta{RequestID: "r", Time: now()}, func(c *guard.Call) (wire.Output, error) {
+	_, failure := guard.New(guard.Config{Recorder: memory, Now: now}).Answer(guard.Meta{RequestID: "r", Time: now()}, func(c *guard.Call) (wire.Output, error) {
 		c.Service, c.Name = "kms", "Encrypt"
 		c.Claim("AKIANOBODY")
 		return nil, wire.Errorf(wire.CodeUnrecognizedClient, "no")

@@ -43,9 +43,13 @@ func (a Action) Name() string { return a.name }
 // Permit says that one call was authorized to use one key in certain ways. Only this package makes one that permits
 // anything; the zero value permits nothing. It is a value to be passed on, never to be stored beyond its call.
 type Permit struct {
-	name key.Name
-	uses Use
+	name  key.Name
+	uses  Use
+	grant *key.Grant
 }
+
+// Grant returns the grant that allowed the call; nil if policies did. CreateGrant must not give more than it has.
+func (p Permit) Grant() *key.Grant { return p.grant }
 
 // Allows reports whether the permit covers the use on the key. Permits for no particular key (GenerateRandom, CreateKey)
 // have the zero Name.

@@ -51,7 +51,7 @@ func newPipeline(t *testing.T) (*pipeline.Pipeline, *audit.Memory) {
 	directory := iam.New(iam.Config{Store: s, Barrier: barrier, Now: time.Now})
 	must(directory.EnsureAccount(ctx, "111122223333", root.AccessKeyID, root.Secret))
 	return pipeline.New(pipeline.Config{
-		Guard: guard.New(records, time.Now), Directory: directory, Now: time.Now,
+		Guard: guard.New(guard.Config{Recorder: records, Now: time.Now}), Directory: directory, Now: time.Now,
 		Services: []pipeline.Service{{Model: &kmsapi.Service}, {Model: &stsapi.Service, Operations: directory.STS()}},
 	}), records
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
@@ -128,7 +129,7 @@ func (d *Directory) find(ctx context.Context, accessKeyID, token string) (*crede
 		return nil, fmt.Errorf("looking an access key up: %w", err)
 	}
 	c := &credential{secret: k.Secret, caller: &guard.Caller{
-		Account: k.Account, ARN: k.Principal, PrincipalID: string(k.Account), AccessKeyID: k.ID,
+		Type: policy.AccountRoot, Account: k.Account, ARN: k.Principal, PrincipalID: string(k.Account), UniqueID: string(k.Account), AccessKeyID: k.ID,
 	}}
 	d.ready.put(epoch, k.ID, c)
 	return c, nil

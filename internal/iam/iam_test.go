@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
@@ -105,8 +107,8 @@ func TestCreateAccount(t *testing.T) {
 	}
 	who, err := w.as(c, "us-east-1")
 	w.must(err)
-	want := guard.Caller{Account: alice, ARN: "arn:aws:iam::111122223333:root", PrincipalID: "111122223333", AccessKeyID: c.AccessKeyID}
-	if *who != want {
+	want := guard.Caller{Type: policy.AccountRoot, UniqueID: "111122223333", Account: alice, ARN: "arn:aws:iam::111122223333:root", PrincipalID: "111122223333", AccessKeyID: c.AccessKeyID}
+	if !reflect.DeepEqual(*who, want) {
 		t.Errorf("caller %+v", *who)
 	}
 	for region, want := range map[string]string{"cn-north-1": "arn:aws-cn:iam::111122223333:root", "us-gov-west-1": "arn:aws-us-gov:iam::111122223333:root"} {

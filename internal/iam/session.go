@@ -8,6 +8,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
@@ -87,7 +88,7 @@ func (d *Directory) openToken(accessKeyID, token string) (*credential, error) {
 		return nil, sigv4.ErrExpiredToken()
 	}
 	return &credential{secret: s.secret, caller: &guard.Caller{
-		Account: s.account, ARN: s.account.Root("aws"), PrincipalID: string(s.account), AccessKeyID: accessKeyID,
+		Type: policy.AccountRoot, UniqueID: string(s.account), Account: s.account, ARN: s.account.Root("aws"), PrincipalID: string(s.account), AccessKeyID: accessKeyID,
 	}}, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/store"
@@ -111,7 +112,7 @@ func (w *world) open() {
 	w.must(err)
 	w.store, err = db.Unseal(ctx, barrier)
 	w.must(err)
-	w.guard = guard.New(w.audit, w.now)
+	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
 	w.service = kms.New(kms.Config{
 		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: w.now,
 	})
@@ -165,7 +166,7 @@ func (w *world) answer(ctx context.Context, op *guard.Operation, input wire.Inpu
 	meta := guard.Meta{RequestID: arn.NewUUID(), Time: w.now(), SourceIP: "127.0.0.1", UserAgent: "test"}
 	return w.guard.Answer(meta, func(c *guard.Call) (wire.Output, error) {
 		c.Service, c.Name, c.Operation, c.Input = op.Service, op.Name, op, input
-		c.Identify(&guard.Caller{Account: w.account, ARN: w.account.Root("aws"), PrincipalID: string(w.account), AccessKeyID: "AKIATEST"}, w.region)
+		c.Identify(&guard.Caller{Type: policy.AccountRoot, Account: w.account, ARN: w.account.Root("aws"), UniqueID: string(w.account), PrincipalID: string(w.account), AccessKeyID: "AKIATEST"}, w.region)
 		return op.Do(ctx, c, input)
 	})
 }

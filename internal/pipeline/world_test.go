@@ -77,7 +77,7 @@ func newWorld(t testing.TB) *world {
 	w.must(db.Initialize(ctx, sealed))
 	s, err := db.Unseal(ctx, barrier)
 	w.must(err)
-	g := guard.New(&w.audit, w.now)
+	g := guard.New(guard.Config{Recorder: &w.audit, Now: w.now})
 	directory := iam.New(iam.Config{Store: s, Barrier: barrier, Now: w.now})
 	w.must(directory.EnsureAccount(ctx, alice, aliceRoot.AccessKeyID, aliceRoot.Secret))
 	service := kms.New(kms.Config{Store: s, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: g, Now: w.now})

@@ -101,7 +101,7 @@ func (s *Server) openAudit() error {
 // build makes the services and the doors.
 func (s *Server) build() {
 	c, in := &s.config, s.in
-	keeper := guard.New(s.recorder, c.Now)
+	keeper := guard.New(guard.Config{Recorder: s.recorder, Now: c.Now})
 	s.directory = iam.New(iam.Config{Store: in.Store, Barrier: in.Barrier, Now: c.Now})
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.New(in.Barrier)), Barrier: in.Barrier, Guard: keeper, Now: c.Now, CachedKeys: c.Limits.CachedKeys,

@@ -51,8 +51,8 @@ func permit(t *testing.T, name key.Name, uses guard.Use) (p guard.Permit) {
 		}
 		r.ARN, r.Key, r.Policy = name.ARN(), &key.Key{Name: name}, doc
 	}
-	caller := &guard.Caller{Account: name.Account, ARN: name.Account.Root("aws")}
-	_, failure := guard.New(audit.NewMemory(1), time.Now).Answer(guard.Meta{}, func(c *guard.Call) (_ wire.Output, err error) {
+	caller := &guard.Caller{Type: policy.AccountRoot, Account: name.Account, ARN: name.Account.Root("aws")}
+	_, failure := guard.New(guard.Config{Recorder: audit.NewMemory(1), Now: time.Now}).Answer(guard.Meta{}, func(c *guard.Call) (_ wire.Output, err error) {
 		c.Identify(caller, "us-east-1")
 		p, err = c.Authorize(r)
 		return nil, err

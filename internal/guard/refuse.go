@@ -1,0 +1,46 @@
+package guard
+
+import (
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/wire"
+)
+
+// Deny returns the refusal that tells a caller of another account nothing but that it is refused.
+func (c *Call) Deny(a Action, resourceARN string) error { return c.deny(a, resourceARN, "") }
+
+// refuse words a ruling that does not allow ("Troubleshoot access denied error messages", IAM user guide). The kind of policy
+// that denies is for principals of the resource's own account only; for them a managed policy is named, too.
+func (c *Call) refuse(r *Resource, out *ruling) error {
+	reason := ""
+	switch {
+	case out.foreign || r.Terse:
+	case out.explicit:
+		article := " with an explicit deny in a "
+		if out.by == IdentityBased {
+			article = " with an explicit deny in an "
+		}
+		reason = article + out.by.String()
+		if out.policy != nil && out.policy.ARN != "" {
+			reason += ": " + out.policy.ARN
+		}
+	default:
+		reason = " because no " + out.by.String() + " allows the " + r.Action.name + " action"
+	}
+	return c.deny(r.Action, r.ARN, reason)
+}
+
+// deny words a refusal. The services of the Query protocol spell the code AccessDenied, which is the wire's business.
+func (c *Call) deny(a Action, resourceARN, reason string) error {
+	who := c.Caller
+	name, resource := who.ARN, " on resource: "+resourceARN
+	switch who.Type {
+	case policy.WebIdentity: // STS has another sentence for those who are nobody yet
+		return &wire.Error{Code: wire.CodeAccessDenied, Message: "Not authorized to perform " + a.name}
+	case policy.Service:
+		name = who.Service
+	}
+	if c.Forward != nil && c.Forward.ViaService != "" {
+		resource = " on this resource" // the service's business, not its user's
+	}
+	return &wire.Error{Code: wire.CodeAccessDenied, Message: "User: " + name + " is not authorized to perform: " + a.name + resource + reason}
+}
