@@ -8,6 +8,7 @@ package audit
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -16,15 +17,36 @@ import (
 // EventVersion is the version of the record format ("CloudTrail record contents", CloudTrail user guide).
 const EventVersion = "1.11"
 
-// Identity is the userIdentity of a record: empty members are left out.
+// Identity is the userIdentity of a record: empty members are left out ("CloudTrail userIdentity element").
 type Identity struct {
-	Type        string // Root, IAMUser, AssumedRole, AWSAccount, AWSService; Unknown when authentication failed
+	// Type is Root, IAMUser, AssumedRole, FederatedUser, WebIdentityUser, AWSAccount or AWSService; Unknown when
+	// authentication failed.
+	Type        string
 	PrincipalID string
 	ARN         string
 	AccountID   string
 	AccessKeyID string
 	UserName    string
-	InvokedBy   string
+	Session     *SessionContext // of temporary credentials; nil for all others
+	InvokedBy   string          // the service that calls, for itself or on behalf of the principal
+	Provider    string          // identityProvider of a WebIdentityUser
+}
+
+// SessionContext is the sessionContext of a userIdentity. It has no secret of the session.
+type SessionContext struct {
+	Issuer         Issuer // who the session was made for; zero where it is the principal itself
+	Provider       string // the provider that vouched for the bearer; empty if none did
+	CreatedAt      time.Time
+	SourceIdentity string
+}
+
+// Issuer is the sessionIssuer of a session.
+type Issuer struct {
+	Type        string // Role, IAMUser or Root
+	PrincipalID string
+	ARN         string
+	AccountID   string
+	UserName    string // name of the role or user
 }
 
 // TLS is the tlsDetails of a record.
@@ -35,7 +57,8 @@ type TLS struct {
 	ServerName  string // clientProvidedHostHeader
 }
 
-// Resource is one entry of a record's resources. Its type is always AWS::KMS::Key, as in CloudTrail, also for aliases.
+// Resource is one entry of a record's resources. Its type is AWS::KMS::Key, as in CloudTrail also for aliases, except for
+// roles.
 type Resource struct {
 	Account arn.Account
 	ARN     string
@@ -132,7 +155,11 @@ func (r *Record) appendResources(b []byte) []byte {
 		}
 		b = append(b, `{"accountId":`...)
 		b = appendString(b, string(res.Account))
-		b = append(b, `,"type":"AWS::KMS::Key"`...)
+		if strings.Contains(res.ARN, ":role/") {
+			b = append(b, `,"type":"AWS::IAM::Role"`...)
+		} else {
+			b = append(b, `,"type":"AWS::KMS::Key"`...)
+		}
 		b = member(b, "ARN", res.ARN)
 		b = append(b, '}')
 	}
@@ -141,29 +168,63 @@ func (r *Record) appendResources(b []byte) []byte {
 
 func (id *Identity) appendJSON(b []byte) []byte {
 	b = append(b, '{')
-	first := true
-	for _, m := range [...]struct{ name, value string }{
-		{"type", id.Type},
-		{"principalId", id.PrincipalID},
-		{"arn", id.ARN},
-		{"accountId", id.AccountID},
-		{"accessKeyId", id.AccessKeyID},
-		{"userName", id.UserName},
-		{"invokedBy", id.InvokedBy},
-	} {
-		if m.value == "" {
-			continue
-		}
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		b = append(b, '"')
-		b = append(b, m.name...)
-		b = append(b, `":`...)
-		b = appendString(b, m.value)
+	b = list(b, "type", id.Type)
+	b = list(b, "principalId", id.PrincipalID)
+	b = list(b, "arn", id.ARN)
+	b = list(b, "accountId", id.AccountID)
+	b = list(b, "accessKeyId", id.AccessKeyID)
+	b = list(b, "userName", id.UserName)
+	if id.Session != nil {
+		b = append(separate(b), `"sessionContext":`...)
+		b = id.Session.appendJSON(b)
 	}
+	b = list(b, "invokedBy", id.InvokedBy)
+	b = list(b, "identityProvider", id.Provider)
 	return append(b, '}')
+}
+
+// appendJSON writes the members that apply. CloudTrail prints webIdFederationData for roles even when there are none, and
+// mfaAuthenticated as a string; nobody shows an MFA device here.
+func (s *SessionContext) appendJSON(b []byte) []byte {
+	b = append(b, '{')
+	if s.Issuer.Type != "" {
+		b = append(b, `"sessionIssuer":{`...)
+		b = list(b, "type", s.Issuer.Type)
+		b = list(b, "principalId", s.Issuer.PrincipalID)
+		b = list(b, "arn", s.Issuer.ARN)
+		b = list(b, "accountId", s.Issuer.AccountID)
+		b = list(b, "userName", s.Issuer.UserName)
+		b = append(b, `},"webIdFederationData":{`...)
+		if s.Provider != "" {
+			b = list(b, "federatedProvider", s.Provider)
+			b = append(b, `,"attributes":{}`...)
+		}
+		b = append(b, `},`...)
+	}
+	b = append(b, `"attributes":{"creationDate":"`...)
+	b = s.CreatedAt.UTC().AppendFormat(b, "2006-01-02T15:04:05Z")
+	b = append(b, `","mfaAuthenticated":"false"}`...)
+	b = list(b, "sourceIdentity", s.SourceIdentity)
+	return append(b, '}')
+}
+
+// separate appends a comma unless a member is the first of its object.
+func separate(b []byte) []byte {
+	if b[len(b)-1] == '{' {
+		return b
+	}
+	return append(b, ',')
+}
+
+// list appends a member of an object unless it is empty.
+func list(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(separate(b), '"')
+	b = append(b, name...)
+	b = append(b, `":`...)
+	return appendString(b, value)
 }
 
 func member(b []byte, name, value string) []byte {

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -75,11 +74,13 @@ type Call struct {
 	claimed   string        // access key id of a signature that did not verify
 	owners    []arn.Account // other accounts whose keys the call was allowed to use
 	twoOwners [2]arn.Account
+	served    arn.Account // the caller is a service: whose key it used first
 	resources []audit.Resource
 	two       [2]audit.Resource
 
 	// The record and what it points at, used again for other calls.
 	record                           audit.Record
+	session                          audit.SessionContext
 	parameters, response, additional audit.Fields
 	lines                            [3][]byte
 
@@ -228,97 +229,6 @@ func (c *Call) internal() *wire.Error {
 		return wire.Bare(c.Operation.Internal)
 	}
 	return wire.Bare(wire.CodeInternalFailure)
-}
-
-// record writes the record of an answered call and, for an allowed call to keys of other accounts, a copy for each owner.
-func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
-	r := &c.record
-	c.describe(r, out, failure)
-	denied := failure != nil && failure.Code == wire.CodeAccessDenied // the owners of keys hear of allowed calls only
-	if len(c.owners) == 0 || denied {
-		c.lines[0] = r.AppendJSON(c.lines[0][:0])
-		return g.config.Recorder.Append(c.lines[0])
-	}
-	r.SharedEventID = arn.NewUUID()
-	c.lines[0] = r.AppendJSON(c.lines[0][:0])
-	all := append(make([][]byte, 0, 3), c.lines[0])
-	for i, owner := range c.owners {
-		r.EventID, r.Recipient = arn.NewUUID(), owner
-		r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
-		c.lines[i+1] = r.AppendJSON(c.lines[i+1][:0])
-		all = append(all, c.lines[i+1])
-	}
-	return g.config.Recorder.Append(all...)
-}
-
-// touches notes that the call was allowed to use a key of another account. No operation uses more than two keys.
-func (c *Call) touches(owner arn.Account) {
-	if owner == c.Caller.Account || slices.Contains(c.owners, owner) {
-		return
-	}
-	if c.owners == nil {
-		c.owners = c.twoOwners[:0]
-	}
-	c.owners = append(c.owners, owner)
-}
-
-// maxMessage is how much of an error's text goes into a record, and maxHost of a Host header: a caller must not be able to
-// fill the log with what he sends ("CloudTrail record contents": errorMessage is cut to 1 KB).
-const (
-	maxMessage = 1 << 10
-	maxHost    = 255
-)
-
-// eventSource returns the eventSource of a service's records.
-func eventSource(service string) string {
-	switch service { // the two common ones without an allocation
-	case "kms":
-		return "kms.amazonaws.com"
-	case "sts":
-		return "sts.amazonaws.com"
-	}
-	return service + ".amazonaws.com"
-}
-
-// describe fills the record as CloudTrail does. A denied call shows neither its parameters nor a resource.
-func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
-	*r = audit.Record{
-		Time: c.Time, Source: eventSource(c.Service), Name: c.Name, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
-		RequestID: c.RequestID, EventID: arn.NewUUID(), EventType: audit.APICall, TLS: c.TLS,
-	}
-	if c.TLS != nil && len(c.TLS.ServerName) > maxHost {
-		cut := *c.TLS
-		cut.ServerName = cut.ServerName[:maxHost]
-		r.TLS = &cut
-	}
-	if who := c.Caller; who != nil {
-		r.Identity = audit.Identity{Type: "Root", PrincipalID: who.PrincipalID, ARN: who.ARN, AccountID: string(who.Account), AccessKeyID: who.AccessKeyID}
-		r.Recipient = who.Account
-	} else {
-		r.Identity = audit.Identity{Type: "Unknown", AccessKeyID: c.claimed}
-	}
-	if c.Operation != nil {
-		r.ReadOnly = c.Operation.ReadOnly
-	}
-	if failure != nil {
-		r.ErrorCode, r.ErrorMessage = string(failure.Code), failure.Message[:min(len(failure.Message), maxMessage)]
-		if failure.Code == wire.CodeAccessDenied {
-			r.ErrorCode = "AccessDenied" // the record's word for it
-			return
-		}
-	}
-	if c.Input != nil && c.Operation.Show != nil {
-		r.Parameters = &c.parameters
-		c.Operation.Show(r.Parameters, c.Input)
-	}
-	if failure == nil && c.Operation != nil && c.Operation.Reply != nil {
-		r.Response = &c.response
-		c.Operation.Reply(r.Response, c, out)
-	}
-	r.Resources = c.resources
-	if !c.additional.Empty() {
-		r.Additional = &c.additional
-	}
 }
 
 // Event is something that the service does to a key on its own. There are those below and no others, so that no caller

@@ -1,0 +1,162 @@
+package guard
+
+import (
+	"slices"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/wire"
+)
+
+// record writes the record of an answered call and, for an allowed call to keys of other accounts, a copy for each owner.
+func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
+	r := &c.record
+	c.describe(r, out, failure)
+	denied := failure != nil && failure.Code == wire.CodeAccessDenied // the owners of keys hear of allowed calls only
+	if len(c.owners) == 0 || denied {
+		c.lines[0] = r.AppendJSON(c.lines[0][:0])
+		return g.config.Recorder.Append(c.lines[0])
+	}
+	r.SharedEventID = arn.NewUUID()
+	c.lines[0] = r.AppendJSON(c.lines[0][:0])
+	all := append(make([][]byte, 0, 3), c.lines[0])
+	for i, owner := range c.owners {
+		r.EventID, r.Recipient = arn.NewUUID(), owner
+		if c.Caller.belongs() {
+			r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
+		}
+		c.lines[i+1] = r.AppendJSON(c.lines[i+1][:0])
+		all = append(all, c.lines[i+1])
+	}
+	return g.config.Recorder.Append(all...)
+}
+
+// touches notes that the call was allowed to use a key of another account. No operation uses more than two keys. What a
+// service does is recorded where the key is: the service itself has no account.
+func (c *Call) touches(owner arn.Account) {
+	if c.Caller.Type == policy.Service && c.served == "" {
+		c.served = owner
+	}
+	if owner == c.Caller.Account && c.Caller.belongs() || owner == c.served || slices.Contains(c.owners, owner) {
+		return
+	}
+	if c.owners == nil {
+		c.owners = c.twoOwners[:0]
+	}
+	c.owners = append(c.owners, owner)
+}
+
+// maxMessage is how much of an error's text goes into a record, and maxHost of a Host header: a caller must not be able to
+// fill the log with what he sends ("CloudTrail record contents": errorMessage is cut to 1 KB).
+const (
+	maxMessage = 1 << 10
+	maxHost    = 255
+)
+
+// eventSource returns the eventSource of a service's records.
+func eventSource(service string) string {
+	switch service { // the two common ones without an allocation
+	case "kms":
+		return "kms.amazonaws.com"
+	case "sts":
+		return "sts.amazonaws.com"
+	}
+	return service + ".amazonaws.com"
+}
+
+// describe fills the record as CloudTrail does. A denied call shows neither its parameters nor a resource.
+func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
+	*r = audit.Record{
+		Time: c.Time, Source: eventSource(c.Service), Name: c.Name, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
+		RequestID: c.RequestID, EventID: arn.NewUUID(), EventType: audit.APICall, TLS: c.TLS,
+	}
+	if c.TLS != nil && len(c.TLS.ServerName) > maxHost {
+		cut := *c.TLS
+		cut.ServerName = cut.ServerName[:maxHost]
+		r.TLS = &cut
+	}
+	if who := c.Caller; who != nil {
+		c.identify(r, who)
+	} else {
+		r.Identity = audit.Identity{Type: "Unknown", AccessKeyID: c.claimed}
+	}
+	if c.Operation != nil {
+		r.ReadOnly = c.Operation.ReadOnly
+	}
+	if failure != nil {
+		r.ErrorCode, r.ErrorMessage = string(failure.Code), failure.Message[:min(len(failure.Message), maxMessage)]
+		if failure.Code == wire.CodeAccessDenied {
+			r.ErrorCode = "AccessDenied" // the record's word for it
+			return
+		}
+	}
+	if c.Input != nil && c.Operation.Show != nil {
+		r.Parameters = &c.parameters
+		c.Operation.Show(r.Parameters, c.Input)
+	}
+	if failure == nil && c.Operation != nil && c.Operation.Reply != nil {
+		r.Response = &c.response
+		c.Operation.Reply(r.Response, c, out)
+	}
+	r.Resources = c.resources
+	if !c.additional.Empty() {
+		r.Additional = &c.additional
+	}
+}
+
+// callerTypes are the types of userIdentity.
+var callerTypes = map[policy.PrincipalType]string{
+	policy.AccountRoot: "Root", policy.User: "IAMUser", policy.RoleSession: "AssumedRole", policy.FederatedUser: "FederatedUser",
+	policy.Service: "AWSService", policy.WebIdentity: "WebIdentityUser",
+}
+
+// identify writes who called, and for whom the record is ("CloudTrail userIdentity element").
+func (c *Call) identify(r *audit.Record, who *Caller) {
+	id := &r.Identity
+	*id = audit.Identity{Type: callerTypes[who.Type]}
+	r.Recipient = who.Account
+	switch who.Type {
+	case policy.Service:
+		if c.served != "" {
+			r.Recipient = c.served
+		}
+		c.invokedBy(r, who.Service)
+		return
+	case policy.WebIdentity:
+		id.PrincipalID, id.UserName = who.PrincipalID, who.Name
+		if who.Session != nil {
+			id.Provider = who.Session.Provider
+		}
+		return
+	}
+	id.PrincipalID, id.ARN, id.AccountID, id.AccessKeyID = who.PrincipalID, who.ARN, string(who.Account), who.AccessKeyID
+	if who.Type == policy.User {
+		id.UserName = who.Name
+	}
+	if s := who.Session; s != nil {
+		c.session = audit.SessionContext{CreatedAt: s.IssuedAt, SourceIdentity: s.SourceIdentity, Provider: s.Provider}
+		if who.Type == policy.RoleSession || who.Type == policy.FederatedUser {
+			c.session.Issuer = issuer(who)
+		}
+		id.Session = &c.session
+	}
+	if c.Forward != nil && c.Forward.ViaService != "" {
+		c.invokedBy(r, c.Forward.Service)
+	}
+}
+
+// invokedBy makes the record that of a service's call: where it came from is the service, whatever its machine.
+func (c *Call) invokedBy(r *audit.Record, service string) {
+	r.Identity.InvokedBy, r.SourceIP, r.UserAgent, r.TLS = service, service, service, nil
+}
+
+// issuer returns the sessionIssuer of a session.
+func issuer(who *Caller) audit.Issuer {
+	s := who.Session
+	i := audit.Issuer{Type: s.IssuerType, PrincipalID: s.IssuerID, ARN: s.IssuerARN, AccountID: string(who.Account), UserName: s.IssuerName}
+	if i.Type == "User" {
+		i.Type = "IAMUser"
+	}
+	return i
+}

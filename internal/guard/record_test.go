@@ -1,0 +1,118 @@
+package guard_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/wire"
+)
+
+// Every kind of caller has the userIdentity that CloudTrail gives it.
+func TestIdentitiesInRecords(t *testing.T) {
+	issued := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+	ann := &guard.Caller{
+		Type: policy.User, Account: owner, ARN: "arn:aws:iam::111122223333:user/ann", PrincipalID: "AIDAANN", UniqueID: "AIDAANN",
+		AccessKeyID: "AKIAANN", Name: "ann",
+	}
+	session := *ann
+	session.AccessKeyID, session.Session = "ASIAANN", &guard.Session{IssuedAt: issued, IssuerType: "User", IssuerName: "ann"}
+	for what, c := range map[string]struct {
+		who     *guard.Caller
+		forward *guard.Forward
+		want    string
+		source  string
+	}{
+		"root": {
+			root(owner), nil,
+			`{"type":"Root","principalId":"111122223333","arn":"arn:aws:iam::111122223333:root","accountId":"111122223333","accessKeyId":"AKIATEST"}`,
+			"192.0.2.1",
+		},
+		"user": {
+			ann, nil,
+			`{"type":"IAMUser","principalId":"AIDAANN","arn":"arn:aws:iam::111122223333:user/ann","accountId":"111122223333","accessKeyId":"AKIAANN","userName":"ann"}`,
+			"192.0.2.1",
+		},
+		"user with GetSessionToken": {
+			&session, nil,
+			`{"type":"IAMUser","principalId":"AIDAANN","arn":"arn:aws:iam::111122223333:user/ann","accountId":"111122223333","accessKeyId":"ASIAANN","userName":"ann",` +
+				`"sessionContext":{"attributes":{"creationDate":"2026-01-02T03:00:00Z","mfaAuthenticated":"false"}}}`,
+			"192.0.2.1",
+		},
+		"user through a service": {
+			ann, &guard.Forward{Service: "objects.amazonaws.com", ViaService: "objects.us-east-1.amazonaws.com"},
+			`{"type":"IAMUser","principalId":"AIDAANN","arn":"arn:aws:iam::111122223333:user/ann","accountId":"111122223333","accessKeyId":"AKIAANN","userName":"ann","invokedBy":"objects.amazonaws.com"}`,
+			"objects.amazonaws.com",
+		},
+		"role": {
+			&guard.Caller{
+				Type: policy.RoleSession, Account: owner, ARN: "arn:aws:sts::111122223333:assumed-role/dev/s", PrincipalID: "AROADEV:s", UniqueID: "AROADEV", AccessKeyID: "ASIADEV",
+				RoleARN: "arn:aws:iam::111122223333:role/x/dev",
+				Session: &guard.Session{IssuedAt: issued, SourceIdentity: "ann", IssuerType: "Role", IssuerARN: "arn:aws:iam::111122223333:role/x/dev", IssuerID: "AROADEV", IssuerName: "dev"},
+			}, nil,
+			`{"type":"AssumedRole","principalId":"AROADEV:s","arn":"arn:aws:sts::111122223333:assumed-role/dev/s","accountId":"111122223333","accessKeyId":"ASIADEV",` +
+				`"sessionContext":{"sessionIssuer":{"type":"Role","principalId":"AROADEV","arn":"arn:aws:iam::111122223333:role/x/dev","accountId":"111122223333","userName":"dev"},` +
+				`"webIdFederationData":{},"attributes":{"creationDate":"2026-01-02T03:00:00Z","mfaAuthenticated":"false"},"sourceIdentity":"ann"}}`,
+			"192.0.2.1",
+		},
+		"role by web identity": {
+			&guard.Caller{
+				Type: policy.RoleSession, Account: owner, ARN: "arn:aws:sts::111122223333:assumed-role/ci/s", PrincipalID: "AROACI:s", UniqueID: "AROACI",
+				Session: &guard.Session{IssuedAt: issued, Provider: "arn:aws:iam::111122223333:oidc-provider/id.example.com", IssuerType: "Role", IssuerID: "AROACI", IssuerName: "ci"},
+			}, nil,
+			`{"type":"AssumedRole","principalId":"AROACI:s","arn":"arn:aws:sts::111122223333:assumed-role/ci/s","accountId":"111122223333",` +
+				`"sessionContext":{"sessionIssuer":{"type":"Role","principalId":"AROACI","accountId":"111122223333","userName":"ci"},` +
+				`"webIdFederationData":{"federatedProvider":"arn:aws:iam::111122223333:oidc-provider/id.example.com","attributes":{}},` +
+				`"attributes":{"creationDate":"2026-01-02T03:00:00Z","mfaAuthenticated":"false"}}}`,
+			"192.0.2.1",
+		},
+		"federated user": {
+			&guard.Caller{
+				Type: policy.FederatedUser, Account: owner, ARN: "arn:aws:sts::111122223333:federated-user/bob", PrincipalID: "111122223333:bob", AccessKeyID: "ASIAFED",
+				Session: &guard.Session{IssuedAt: issued, IssuerType: "User", IssuerARN: ann.ARN, IssuerID: "AIDAANN", IssuerName: "ann"},
+			}, nil,
+			`{"type":"FederatedUser","principalId":"111122223333:bob","arn":"arn:aws:sts::111122223333:federated-user/bob","accountId":"111122223333","accessKeyId":"ASIAFED",` +
+				`"sessionContext":{"sessionIssuer":{"type":"IAMUser","principalId":"AIDAANN","arn":"arn:aws:iam::111122223333:user/ann","accountId":"111122223333","userName":"ann"},` +
+				`"webIdFederationData":{},"attributes":{"creationDate":"2026-01-02T03:00:00Z","mfaAuthenticated":"false"}}}`,
+			"192.0.2.1",
+		},
+		"service": {
+			&guard.Caller{Type: policy.Service, Account: owner, Service: "objects.amazonaws.com", AccessKeyID: "AKIASVC"},
+			&guard.Forward{Service: "objects.amazonaws.com"},
+			`{"type":"AWSService","invokedBy":"objects.amazonaws.com"}`, "objects.amazonaws.com",
+		},
+		"web identity": {
+			&guard.Caller{Type: policy.WebIdentity, Account: owner, PrincipalID: "id.example.com:app:ann", Name: "ann", Session: &guard.Session{Provider: "id.example.com"}}, nil,
+			`{"type":"WebIdentityUser","principalId":"id.example.com:app:ann","userName":"ann","identityProvider":"id.example.com"}`, "192.0.2.1",
+		},
+	} {
+		memory := audit.NewMemory(1)
+		meta := guard.Meta{SourceIP: "192.0.2.1", UserAgent: "me", TLS: &audit.TLS{Version: "TLSv1.3"}}
+		_, failure := guard.New(guard.Config{Recorder: memory, Now: now}).Answer(meta, func(call *guard.Call) (wire.Output, error) {
+			call.Identify(c.who, "us-east-1")
+			call.Forward = c.forward
+			return nil, nil
+		})
+		if failure != nil {
+			t.Fatal(failure)
+		}
+		var r struct {
+			Identity  json.RawMessage `json:"userIdentity"`
+			Source    string          `json:"sourceIPAddress"`
+			TLS       any             `json:"tlsDetails"`
+			Recipient string          `json:"recipientAccountId"`
+		}
+		if err := json.Unmarshal(memory.Records()[0], &r); err != nil {
+			t.Fatal(err)
+		}
+		if string(r.Identity) != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", what, r.Identity, c.want)
+		}
+		if r.Source != c.source || (r.TLS == nil) != (c.source != meta.SourceIP) || r.Recipient != string(owner) {
+			t.Errorf("%s: source %s, TLS %v, recipient %s", what, r.Source, r.TLS, r.Recipient)
+		}
+	}
+}
