@@ -45,6 +45,18 @@ type Request struct {
 	Resource  string     // an ARN, or "*" for an operation without a resource
 	Context   Context    // nil: no key is present
 	Explain   bool       // collect Reasons, which costs memory and time
+
+	// Suppose, with Explain, asks what could be: a key that Context does not have is one that nobody has said anything about
+	// yet. A condition on it is neither true nor false. An Allow applies all the same, a Deny does not, and both list what
+	// they depend on in Reason.Given. Conditions on keys that are there are decided as ever.
+	Suppose bool
+}
+
+// Settled is a Context that knows for certain that its requests do not have some keys. With Request.Suppose, conditions on
+// those are decided too.
+type Settled interface {
+	// Absent reports whether the request cannot have the key, whose Name and Sub are in lower case.
+	Absent(key Key) bool
 }
 
 // Effect is what a document says about a request.
@@ -99,6 +111,11 @@ type Reason struct {
 	// has. Have is nil if the key is absent.
 	Condition  string
 	Want, Have []string
+
+	// Given is what the statement depends on and a request with Suppose does not say: every line has to hold for it to
+	// apply, as in "StringEquals kms:ViaService = s3.us-east-1.amazonaws.com". Several values are separated by commas. A Deny
+	// that depends on anything has the part that does in Failed.
+	Given []string
 }
 
 // Evaluate decides the request. An explicit Deny wins over every Allow; the order of statements does not matter. Without
@@ -122,38 +139,6 @@ func (d *Document) Evaluate(req *Request) Decision {
 		}
 		out.Effect = Allow
 		out.Match |= match
-	}
-	return out
-}
-
-// explain is Evaluate without short cuts.
-func (d *Document) explain(req *Request) Decision {
-	var out Decision
-	out.Reasons = make([]Reason, len(d.statements))
-	for i := range d.statements {
-		s := &d.statements[i]
-		r := Reason{Statement: i, Sid: s.sid, Effect: Allow, Match: s.names(req.Principal)}
-		if s.deny {
-			r.Effect = Deny
-		}
-		if r.Match == 0 {
-			r.Failed = PartPrincipal
-		} else {
-			r.Failed = s.test(req)
-		}
-		switch {
-		case r.Failed == PartCondition:
-			s.explainCondition(&r, req.Context)
-		case r.Failed == NoPart && s.deny:
-			out.Effect = Deny
-		case r.Failed == NoPart:
-			out.Effect = max(out.Effect, Allow)
-			out.Match |= r.Match
-		}
-		out.Reasons[i] = r
-	}
-	if out.Effect != Allow {
-		out.Match = 0
 	}
 	return out
 }
@@ -208,21 +193,4 @@ func (s *statement) matchesResource(req *Request) bool {
 		}
 	}
 	return false
-}
-
-func (s *statement) explainCondition(r *Reason, ctx Context) {
-	for i := range s.conditions {
-		c := &s.conditions[i]
-		if c.holds(ctx) {
-			continue
-		}
-		r.Condition, r.Want = c.name, c.want
-		if !c.never {
-			v := lookup(ctx, c.key)
-			for j := range v.Len() {
-				r.Have = append(r.Have, v.At(j))
-			}
-		}
-		return
-	}
 }
