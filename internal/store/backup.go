@@ -64,6 +64,9 @@ type BackupInfo struct {
 	Counts       Counts
 }
 
+// identitiesSchema is the version of the schema that brought the table of identities: backups can be older.
+const identitiesSchema = 3
+
 // CheckBackup opens a backup and reads all of it: the engine's own integrity check, the schema's version, every row
 // counted. It needs no secret and so cannot tell whether rows were changed: CheckBackupSealed can.
 func CheckBackup(ctx context.Context, path string) (BackupInfo, error) {
@@ -89,10 +92,14 @@ func (db *DB) inspect(ctx context.Context) (BackupInfo, error) {
 	if info.Schema, err = schemaVersion(ctx, db.read); err != nil {
 		return info, err
 	}
-	for table, n := range map[string]*int64{
+	tables := map[string]*int64{
 		"seals": &info.Counts.Seals, "domain_keys": &info.Counts.DomainKeys, "accounts": &info.Counts.Accounts,
 		"access_keys": &info.Counts.AccessKeys, "keys": &info.Counts.Keys, "aliases": &info.Counts.Aliases,
-	} {
+	}
+	if info.Schema >= identitiesSchema {
+		tables["identities"] = &info.Counts.Identities
+	}
+	for table, n := range tables {
 		if err := db.read.QueryRowContext(ctx, `SELECT count(*) FROM `+table).Scan(n); err != nil {
 			return info, fmt.Errorf("counting %s: %w", table, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 )
 
@@ -20,7 +21,7 @@ const (
 	keyBodyVersion       = 1
 	aliasBodyVersion     = 1
 	accountBodyVersion   = 1
-	accessKeyBodyVersion = 1
+	accessKeyBodyVersion = 2 // 1 had no last use
 )
 
 var errBody = errors.New("malformed body")
@@ -126,7 +127,7 @@ func (r *bodyReader) time() time.Time {
 }
 
 // version reads the first octet and accepts one value.
-func (r *bodyReader) version(want byte) { //nolint:unparam // every body has a version of its own, all in their first
+func (r *bodyReader) version(want byte) {
 	r.bad = r.octet() != want || r.bad
 }
 
@@ -241,15 +242,22 @@ func decodeAccount(a Account, body []byte) (*Account, error) {
 }
 
 func encodeAccessKey(k *AccessKey) []byte {
-	w := make(bodyWriter, 0, 16)
+	w := make(bodyWriter, 0, 48)
 	w.octet(accessKeyBodyVersion)
 	w.time(k.CreatedAt)
+	w.time(k.LastUsed.At)
+	w.str(string(k.LastUsed.Region))
+	w.str(k.LastUsed.Service)
 	return w
 }
 
 func decodeAccessKey(k AccessKey, body []byte) (*AccessKey, error) {
 	r := bodyReader{rest: body}
-	r.version(accessKeyBodyVersion)
+	version := r.octet()
+	r.bad = r.bad || version < 1 || version > accessKeyBodyVersion
 	k.CreatedAt = r.time()
+	if version > 1 {
+		k.LastUsed = AccessKeyUse{At: r.time(), Region: arn.Region(r.str()), Service: r.str()}
+	}
 	return &k, r.end()
 }

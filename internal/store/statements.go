@@ -24,6 +24,9 @@ const (
 	selectAccount
 	selectAccessKey
 	selectAccessKeysOfAccount
+	selectIdentities
+	selectIdentity
+	selectIdentityByID
 	selectChanges
 	selectPositions
 	selectSeals
@@ -32,6 +35,7 @@ const (
 	walkAliases
 	walkAccounts
 	walkAccessKeys
+	walkIdentities
 	savepoint
 	rollbackToSavepoint
 	releaseSavepoint
@@ -44,6 +48,8 @@ const (
 	upsertAccount
 	upsertAccessKey
 	deleteAccessKey
+	upsertIdentity
+	deleteIdentity
 	claimCounter
 	updateCounter
 	insertChange
@@ -73,10 +79,15 @@ var statements = [statementCount]string{
 		WHERE access_key_id = $1`,
 	selectAccessKeysOfAccount: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
 		WHERE account = $1 AND access_key_id > $2 ORDER BY access_key_id LIMIT $3`,
-	selectChanges:    `SELECT n, kind, ref FROM changes WHERE account = $1 AND region = $2 AND n > $3 ORDER BY n LIMIT $4`,
-	selectPositions:  `SELECT account, region, n FROM counters ORDER BY account, region`,
-	selectSeals:      `SELECT seal_id, kind, name, root_id, created_ms, params, wrapped FROM seals ORDER BY seal_id`,
-	selectDomainKeys: `SELECT domain, version, root_id, created_ms, wrapped FROM domain_keys ORDER BY domain, version`,
+	selectIdentities: `SELECT account, kind, name, id, sealed, body, tag FROM identities
+		WHERE account = $1 ORDER BY kind, name`,
+	selectIdentity: `SELECT account, kind, name, id, sealed, body, tag FROM identities
+		WHERE account = $1 AND kind = $2 AND name = $3`,
+	selectIdentityByID: `SELECT account, kind, name, id, sealed, body, tag FROM identities WHERE id = $1`,
+	selectChanges:      `SELECT n, kind, ref FROM changes WHERE account = $1 AND region = $2 AND n > $3 ORDER BY n LIMIT $4`,
+	selectPositions:    `SELECT account, region, n FROM counters ORDER BY account, region`,
+	selectSeals:        `SELECT seal_id, kind, name, root_id, created_ms, params, wrapped FROM seals ORDER BY seal_id`,
+	selectDomainKeys:   `SELECT domain, version, root_id, created_ms, wrapped FROM domain_keys ORDER BY domain, version`,
 	walkKeys: `SELECT account, region, key_id, due_ms, body, tag FROM keys
 		WHERE (account, region, key_id) > ($1, $2, $3) ORDER BY account, region, key_id LIMIT $4`,
 	walkAliases: `SELECT account, region, name, target, body, tag FROM aliases
@@ -84,6 +95,8 @@ var statements = [statementCount]string{
 	walkAccounts: `SELECT account, body, tag FROM accounts WHERE account > $1 ORDER BY account LIMIT $2`,
 	walkAccessKeys: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
 		WHERE access_key_id > $1 ORDER BY access_key_id LIMIT $2`,
+	walkIdentities: `SELECT account, kind, name, id, sealed, body, tag FROM identities
+		WHERE (account, kind, name) > ($1, $2, $3) ORDER BY account, kind, name LIMIT $4`,
 
 	savepoint:           `SAVEPOINT one_update`,
 	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,
@@ -104,6 +117,10 @@ var statements = [statementCount]string{
 		ON CONFLICT (access_key_id) DO UPDATE SET account = excluded.account, principal = excluded.principal,
 		status = excluded.status, sealed = excluded.sealed, body = excluded.body, tag = excluded.tag`,
 	deleteAccessKey: `DELETE FROM access_keys WHERE access_key_id = $1`,
+	upsertIdentity: `INSERT INTO identities (account, kind, name, id, sealed, body, tag) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (account, kind, name) DO UPDATE SET id = excluded.id, sealed = excluded.sealed, body = excluded.body,
+		tag = excluded.tag`,
+	deleteIdentity: `DELETE FROM identities WHERE account = $1 AND kind = $2 AND name = $3`,
 
 	// Makes the row if it is not there, and locks it on an engine with many writers.
 	claimCounter: `INSERT INTO counters (account, region, n, key_count) VALUES ($1, $2, 0, 0)

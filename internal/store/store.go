@@ -87,6 +87,14 @@ type AccessKey struct {
 	Status    AccessKeyStatus
 	CreatedAt time.Time
 	Secret    secret.Bytes
+	LastUsed  AccessKeyUse
+}
+
+// AccessKeyUse says when an access key last signed a request, and where. The zero value means never.
+type AccessKeyUse struct {
+	At      time.Time
+	Region  arn.Region
+	Service string // signing name, such as kms
 }
 
 // ChangeKind says what a change is about.

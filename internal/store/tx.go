@@ -242,6 +242,16 @@ func (tx *Tx) PutAccessKey(k *AccessKey) error {
 	return doing("writing an access key", err)
 }
 
+// GetAccessKey is Store.GetAccessKey inside the transaction.
+func (tx *Tx) GetAccessKey(id string) (*AccessKey, error) {
+	if err := tx.usable(); err != nil {
+		return nil, err
+	}
+	k, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "access_keys", scanAccessKeyRow, tx.g.w.verifier.accessKey,
+		selectAccessKey, id)
+	return k, doing("reading an access key", err)
+}
+
 // DeleteAccessKey removes an access key; ErrNotFound if it is not there.
 func (tx *Tx) DeleteAccessKey(id string) error {
 	n, err := tx.exec(deleteAccessKey, id)

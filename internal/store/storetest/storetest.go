@@ -45,6 +45,7 @@ func Run(t *testing.T, h Harness) {
 		{"DeleteKeyTakesAliases", testDeleteKey},
 		{"Pages", testPages},
 		{"Due", testDue},
+		{"Identities", testIdentities},
 		{"Counts", testCounts},
 		{"GaplessChanges", testGapless},
 		{"GroupIsolation", testGroupIsolation},
@@ -193,6 +194,7 @@ func testRoundTrips(t *testing.T, h Harness) {
 	}
 	sameAccessKey(t, s, ak)
 	ak.Status, ak.Secret = store.AccessKeyInactive, secret.FromString("another")
+	ak.LastUsed = store.AccessKeyUse{At: moment, Region: region, Service: "kms"}
 	update(t, s, func(tx *store.Tx) error { return tx.PutAccessKey(ak) })
 	sameAccessKey(t, s, ak)
 	if got, err := s.ListAccessKeys(ctx, account); err != nil || len(got) != 1 || !got[0].Secret.Equal(ak.Secret) {

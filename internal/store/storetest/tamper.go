@@ -47,6 +47,25 @@ var tables = []authenticated{
 		func(context.Context, *store.Store) []error { return nil },
 	},
 	{
+		"identities", 3,
+		[]string{"account", "kind", "name", "id", "sealed", "body", "tag"},
+		func(ctx context.Context, s *store.Store, pk []any) error {
+			_, err := s.GetIdentity(ctx, arn.Account(text(pk[0])), text(pk[1]), text(pk[2]))
+			var inside error
+			if e := s.Update(ctx, func(tx *store.Tx) error {
+				_, inside = tx.GetIdentity(arn.Account(text(pk[0])), text(pk[1]), text(pk[2]))
+				return nil
+			}); e != nil {
+				return e
+			}
+			if (err == nil) != (inside == nil) {
+				return fmt.Errorf("outside %w, inside %w", err, inside)
+			}
+			return err
+		},
+		func(context.Context, *store.Store) []error { return nil },
+	},
+	{
 		"keys", 3,
 		[]string{"account", "region", "key_id", "body", "tag"},
 		func(ctx context.Context, s *store.Store, pk []any) error {
@@ -124,12 +143,14 @@ func filled(t *testing.T, h Harness) (*store.Store, map[string][]any) {
 	k.Tags = []key.Tag{{Key: "tag", Value: "value"}}
 	a := alias(k, "name")
 	update(t, s, func(tx *store.Tx) error {
-		return errors.Join(tx.PutAccount(anAccount()), tx.PutAccessKey(anAccessKey("AKIA1")), tx.PutKey(k), tx.InsertAlias(a))
+		return errors.Join(tx.PutAccount(anAccount()), tx.PutAccessKey(anAccessKey("AKIA1")),
+			tx.PutIdentity(anIdentity("bob")), tx.PutKey(k), tx.InsertAlias(a))
 	})
 	return s, map[string][]any{
 		"accounts": {string(account)}, "access_keys": {"AKIA1"},
-		"keys":    {string(account), string(region), string(k.ID)},
-		"aliases": {string(account), string(region), string(a.Name)},
+		"identities": {string(account), "user", "bob"},
+		"keys":       {string(account), string(region), string(k.ID)},
+		"aliases":    {string(account), string(region), string(a.Name)},
 	}
 }
 
