@@ -108,6 +108,7 @@ func (d *Directory) rootKey(id arn.Account, accessKeyID string, s secret.Bytes) 
 // write stores an account with access keys, in one transaction.
 func (d *Directory) write(ctx context.Context, a *store.Account, keys ...*store.AccessKey) error {
 	defer func() { // whatever came of it: the store knows
+		d.realm.drop(a.ID)
 		for _, k := range keys {
 			d.ready.drop(k.ID)
 		}

@@ -4,3 +4,12 @@ import "github.com/keywright/keywright/internal/sigv4"
 
 // SigningKeys shows the signing keys that a directory remembers.
 func SigningKeys(d *Directory) *sigv4.SigningKeys { return d.signing }
+
+// CompileManaged compiles the AWS managed policies.
+func CompileManaged() map[string]error {
+	all := map[string]error{}
+	for name, e := range awsManaged {
+		_, all[name] = e.documents[0].compile()
+	}
+	return all
+}

@@ -15,11 +15,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
-	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
@@ -44,6 +44,8 @@ type Config struct {
 	// CachedKeys is how many access keys, and how many signing keys derived from them, stay ready in memory; zero means
 	// 10,000.
 	CachedKeys int
+	// CachedAccounts is how many accounts stay in memory with everything in them; zero means 1,000.
+	CachedAccounts int
 }
 
 // Directory knows accounts and credentials. It is the only one in the process that writes them, so what it remembers is
@@ -55,6 +57,7 @@ type Directory struct {
 	ready   *credentials
 	signing *sigv4.SigningKeys
 
+	realm    realm
 	changing sync.Mutex // held by changes of accounts, which look before they write
 }
 
@@ -63,16 +66,43 @@ func New(c Config) *Directory {
 	if c.CachedKeys == 0 {
 		c.CachedKeys = 10_000
 	}
+	if c.CachedAccounts == 0 {
+		c.CachedAccounts = 1000
+	}
 	return &Directory{
 		store: c.Store, barrier: c.Barrier, now: c.Now,
-		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys),
+		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys), realm: realm{limit: c.CachedAccounts},
 	}
 }
 
-// credential is an access key that can be signed with. It is immutable.
+// credential is an access key that can be signed with.
 type credential struct {
+	id      string
+	account arn.Account
+	secret  secret.Bytes
+	// resolve says who it is in an account as it is now; a *sigv4.Error if nobody.
+	resolve func(*view) (*guard.Caller, error)
+	last    atomic.Pointer[resolved]
+}
+
+// resolved is who a credential was in a view.
+type resolved struct {
+	in     *view
 	caller *guard.Caller
-	secret secret.Bytes
+}
+
+// caller returns who the credential is. A change in the account is seen by the very next request, because it makes another
+// view.
+func (c *credential) caller(v *view) (*guard.Caller, error) {
+	if r := c.last.Load(); r != nil && r.in == v {
+		return r.caller, nil
+	}
+	who, err := c.resolve(v)
+	if err != nil {
+		return nil, err
+	}
+	c.last.Store(&resolved{v, who})
+	return who, nil
 }
 
 // Authenticate returns who signed the request: auth is its claim, which has passed Check. The error is a *sigv4.Error
@@ -92,17 +122,36 @@ func (d *Directory) Authenticate(ctx context.Context, auth *sigv4.Auth, req *sig
 	if !found { // only now: who cannot sign must not push out the keys of those who can
 		d.signing.Put(auth.AccessKeyID, c.secret, auth.Scope, key)
 	}
-	if p := arn.Region(auth.Scope.Region).Partition(); p != "aws" {
-		return elsewhere(c.caller, p), nil
+	v, err := d.view(ctx, c.account)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, sigv4.ErrUnknownCredential()
 	}
-	return c.caller, nil
+	if err != nil {
+		return nil, fmt.Errorf("looking an account up: %w", err)
+	}
+	who, err := c.caller(v)
+	if err != nil {
+		return nil, err
+	}
+	if p := arn.Region(auth.Scope.Region).Partition(); p != home {
+		return elsewhere(who, p), nil
+	}
+	return who, nil
 }
 
 // elsewhere returns the caller as he is called in another partition.
 func elsewhere(c *guard.Caller, p arn.Partition) *guard.Caller {
 	here := *c
-	here.ARN = "arn:" + string(p) + strings.TrimPrefix(c.ARN, "arn:aws")
+	here.ARN, here.RoleARN = inPartition(c.ARN, p), inPartition(c.RoleARN, p)
 	return &here
+}
+
+// inPartition returns a stored ARN as it is in another partition. What is no ARN stays what it is.
+func inPartition(s string, p arn.Partition) string {
+	if rest, ok := strings.CutPrefix(s, "arn:"+string(home)+":"); ok {
+		return "arn:" + string(p) + ":" + rest
+	}
+	return s
 }
 
 // find returns the credential of an access key id. Temporary ones come with a token, long-term ones without.
@@ -128,11 +177,33 @@ func (d *Directory) find(ctx context.Context, accessKeyID, token string) (*crede
 	if err != nil {
 		return nil, fmt.Errorf("looking an access key up: %w", err)
 	}
-	c := &credential{secret: k.Secret, caller: &guard.Caller{
-		Type: policy.AccountRoot, Account: k.Account, ARN: k.Principal, PrincipalID: string(k.Account), UniqueID: string(k.Account), AccessKeyID: k.ID,
+	c := &credential{id: k.ID, account: k.Account, secret: k.Secret, resolve: func(v *view) (*guard.Caller, error) {
+		return v.holder(k.Principal, k.ID)
 	}}
 	d.ready.put(epoch, k.ID, c)
 	return c, nil
+}
+
+// holder returns who signs with a long-term access key: principal is the ARN of the account's root, or the unique id of a user
+// or service.
+func (v *view) holder(principal, accessKeyID string) (*guard.Caller, error) {
+	var who *guard.Caller
+	var err error
+	switch u, s := v.users.ids[principal], v.services.ids[principal]; {
+	case principal == v.account.ID.Root(home):
+		who = rootCaller(v.account.ID)
+	case u != nil:
+		who, err = v.userCaller(u)
+	case s != nil && !s.noun.Disabled:
+		who = serviceCaller(s.noun)
+	default:
+		return nil, sigv4.ErrUnknownCredential()
+	}
+	if err != nil {
+		return nil, err
+	}
+	who.AccessKeyID = accessKeyID
+	return who, nil
 }
 
 // validAccessKeyID reports whether s can be an access key id at all: characters that leave a credential scope and an

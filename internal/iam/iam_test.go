@@ -15,6 +15,8 @@ import (
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/identity"
+	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
@@ -99,6 +101,41 @@ func (w *world) root(id arn.Account) sigv4.Credential {
 	return sigv4.Credential{AccessKeyID: accessKeyID, Secret: s}
 }
 
+// user puts a user into the store, past the directory, which reads it afterwards.
+func (w *world) user(a arn.Account, name string) *identity.User {
+	w.t.Helper()
+	u := &identity.User{Meta: identity.Meta{Account: a, ID: identity.NewID(identity.KindUser), Name: name, Path: "/team/", CreatedAt: w.now}}
+	u.Tags = []key.Tag{{Key: "team", Value: "red"}}
+	u.Inline = []identity.Inline{{Name: "p", Document: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:*","Resource":"*"}]}`}}
+	u.Attached = []string{"arn:aws:iam::aws:policy/IAMFullAccess"}
+	u.Boundary = "arn:aws:iam::aws:policy/AdministratorAccess"
+	w.identity(identity.KindUser, u.Meta, ok(identity.Encode(u)))
+	return u
+}
+
+func (w *world) role(a arn.Account, name string) *identity.Role {
+	w.t.Helper()
+	r := &identity.Role{Meta: identity.Meta{Account: a, ID: identity.NewID(identity.KindRole), Name: name, Path: "/x/", CreatedAt: w.now}}
+	r.MaxSession, r.Trust = time.Hour, `{"Version":"2012-10-17","Statement":[]}`
+	w.identity(identity.KindRole, r.Meta, ok(identity.Encode(r)))
+	return r
+}
+
+func ok[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func (w *world) identity(kind identity.Kind, m identity.Meta, body []byte) {
+	w.t.Helper()
+	w.must(w.store.Update(context.Background(), func(tx *store.Tx) error {
+		return tx.PutIdentity(&store.Identity{Account: m.Account, Kind: string(kind), Name: identity.Fold(m.Name), ID: m.ID, Body: body})
+	}))
+	w.directory = w.newDirectory(0)
+}
+
 func TestCreateAccount(t *testing.T) {
 	w := newWorld(t)
 	c := w.root(alice)
@@ -107,7 +144,10 @@ func TestCreateAccount(t *testing.T) {
 	}
 	who, err := w.as(c, "us-east-1")
 	w.must(err)
-	want := guard.Caller{Type: policy.AccountRoot, UniqueID: "111122223333", Account: alice, ARN: "arn:aws:iam::111122223333:root", PrincipalID: "111122223333", AccessKeyID: c.AccessKeyID}
+	want := guard.Caller{
+		Type: policy.AccountRoot, Account: alice, ARN: "arn:aws:iam::111122223333:root", PrincipalID: "111122223333",
+		UniqueID: "111122223333", AccessKeyID: c.AccessKeyID,
+	}
 	if !reflect.DeepEqual(*who, want) {
 		t.Errorf("caller %+v", *who)
 	}
@@ -215,8 +255,9 @@ func TestEnsureAccountReplacesRootKeys(t *testing.T) {
 	own := sigv4.Credential{AccessKeyID: "own", Secret: secret.FromString("one knows")}
 	neighbour := w.root(bob)
 	w.must(w.directory.EnsureAccount(ctx, alice, published.AccessKeyID, published.Secret))
+	bobby := w.user(alice, "bobby")
 	user := &store.AccessKey{
-		ID: "AKIAUSER", Account: alice, Principal: "arn:aws:iam::111122223333:user/u", Status: store.AccessKeyActive,
+		ID: "AKIAUSER", Account: alice, Principal: bobby.ID, Status: store.AccessKeyActive,
 		CreatedAt: w.now, Secret: secret.FromString("a user's"),
 	}
 	w.must(w.store.Update(ctx, func(tx *store.Tx) error { return tx.PutAccessKey(user) }))

@@ -8,7 +8,6 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
-	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
@@ -87,8 +86,8 @@ func (d *Directory) openToken(accessKeyID, token string) (*credential, error) {
 	case !d.now().Before(s.expires):
 		return nil, sigv4.ErrExpiredToken()
 	}
-	return &credential{secret: s.secret, caller: &guard.Caller{
-		Type: policy.AccountRoot, UniqueID: string(s.account), Account: s.account, ARN: s.account.Root("aws"), PrincipalID: string(s.account), AccessKeyID: accessKeyID,
+	return &credential{id: accessKeyID, account: s.account, secret: s.secret, resolve: func(v *view) (*guard.Caller, error) {
+		return v.holder(s.account.Root(home), accessKeyID)
 	}}, nil
 }
 

@@ -3,7 +3,7 @@
 //
 // It is pure: no I/O, no look-up, no clock. It trusts whoever makes a noun to have checked it against the rules of the IAM
 // API, and it trusts no body that it reads. A noun that others can see is never changed: Clone it first. The package must
-// never hold a secret: passwords' hashes and services' keys are sealed apart.
+// never hold a secret: hashes of passwords are sealed apart.
 package identity
 
 import (
@@ -301,12 +301,11 @@ func (s *Settings) Clone() *Settings {
 }
 
 // Service is a registered integration: a program that authenticates as a service principal, which is its Name, such as
-// objects.amazonaws.com. Its secret is sealed apart.
+// objects.amazonaws.com. It signs with access keys that name it by its id.
 type Service struct {
 	Meta
-	AccessKeyID string        `json:"accessKeyId"`        // what it signs with
-	Accounts    []arn.Account `json:"accounts,omitempty"` // for whose users it may call, besides those of its own account
-	Disabled    bool          `json:"disabled,omitempty"`
+	Accounts []arn.Account `json:"accounts,omitempty"` // for whose users it may call, besides those of its own account
+	Disabled bool          `json:"disabled,omitempty"`
 }
 
 // Clone returns a copy that shares nothing with s.

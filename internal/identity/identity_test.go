@@ -98,7 +98,7 @@ func again[N identity.Noun](t *testing.T, n, into N) N {
 func TestBodies(t *testing.T) {
 	u, g, r, p, o := nouns()
 	s := &identity.Settings{Meta: meta(identity.KindSettings, identity.SettingsName, ""), Alias: "a", Services: holder.Inline, Resource: holder.Inline}
-	v := &identity.Service{Meta: meta(identity.KindService, "objects.amazonaws.com", ""), AccessKeyID: "k", Accounts: []arn.Account{account}}
+	v := &identity.Service{Meta: meta(identity.KindService, "objects.amazonaws.com", ""), Accounts: []arn.Account{account}}
 	for _, c := range []struct{ got, want any }{
 		{again(t, u, &identity.User{}), u},
 		{again(t, g, &identity.Group{}), g},

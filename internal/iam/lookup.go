@@ -1,0 +1,200 @@
+package iam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/identity"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// principalForm is how a policy can name somebody.
+type principalForm uint8
+
+const (
+	noPrincipal principalForm = iota
+	rootForm
+	userForm
+	roleForm
+	sessionForm   // arn:aws:sts::111122223333:assumed-role/name/session
+	federatedForm // arn:aws:sts::111122223333:federated-user/name
+)
+
+// principalRef is a principal's ARN taken apart.
+type principalRef struct {
+	form    principalForm
+	account arn.Account
+	path    string // of a user or role
+	name    string
+	session string
+}
+
+// parsePrincipal takes apart an account id or the ARN of an account, user, role or session, in any partition. A form that it
+// does not know is noPrincipal.
+func parsePrincipal(s string) principalRef {
+	if a, err := arn.ParseAccount(s); err == nil {
+		return principalRef{form: rootForm, account: a}
+	}
+	p := strings.SplitN(s, ":", 6)
+	if len(p) != 6 || p[0] != "arn" || p[1] != "aws" && !strings.HasPrefix(p[1], "aws-") || p[3] != "" {
+		return principalRef{}
+	}
+	a, err := arn.ParseAccount(p[4])
+	if err != nil {
+		return principalRef{}
+	}
+	kind, rest, _ := strings.Cut(p[5], "/")
+	slash := strings.LastIndexByte(rest, '/')
+	ref := principalRef{account: a, path: "/" + rest[:slash+1], name: rest[slash+1:]}
+	switch {
+	case p[2] == "iam" && p[5] == "root":
+		return principalRef{form: rootForm, account: a}
+	case ref.name == "":
+		return principalRef{}
+	case p[2] == "iam" && kind == "user":
+		ref.form = userForm
+	case p[2] == "iam" && kind == "role":
+		ref.form = roleForm
+	case p[2] == "sts" && kind == "federated-user" && slash < 0:
+		ref.form = federatedForm
+	case p[2] == "sts" && kind == "assumed-role" && strings.Count(rest, "/") == 1:
+		ref.form, ref.name, ref.session, ref.path = sessionForm, rest[:slash], ref.name, ""
+	}
+	return ref
+}
+
+// Lookup returns the unique id behind a principal that a policy or grant names: of an account (by its id or the ARN of its
+// root) the account id, of a user or role its AIDA… or AROA… id, of a session of a role the role's id, and of a federated user
+// the empty id, because its name is all there is. Any account of the installation counts, in any partition. Not ok means
+// that there is no such principal now.
+func (d *Directory) Lookup(ctx context.Context, principal string) (id string, ok bool, err error) {
+	ref := parsePrincipal(principal)
+	if ref.form == noPrincipal {
+		return "", false, nil
+	}
+	v, ok, err := d.exists(ctx, ref.account)
+	if !ok || err != nil {
+		return "", false, err
+	}
+	switch ref.form {
+	case rootForm:
+		return string(ref.account), true, nil
+	case federatedForm:
+		return "", true, nil
+	case userForm:
+		if u := exact(&v.users, ref.name, ref.path); u != nil {
+			return u.noun.ID, true, nil
+		}
+	case roleForm:
+		if r := exact(&v.roles, ref.name, ref.path); r != nil {
+			return r.noun.ID, true, nil
+		}
+	case sessionForm: // which does not show the role's path
+		if r := v.roles.named(ref.name); r != nil && r.noun.Name == ref.name {
+			return r.noun.ID, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+// exact finds what an ARN names: letter case and path count.
+func exact[N identity.Noun](s *shelf[N], name, path string) *entry[N] {
+	e := s.named(name)
+	if e == nil || e.noun.Of().Name != name || e.noun.Of().Path != path {
+		return nil
+	}
+	return e
+}
+
+// ARNOf returns the ARN of the user or role with a unique id as it is now, in partition aws. Not ok means that it was deleted
+// or never was.
+func (d *Directory) ARNOf(ctx context.Context, id string) (principal string, ok bool, err error) {
+	kind, _ := identity.KindOfID(id)
+	if kind != identity.KindUser && kind != identity.KindRole {
+		return "", false, nil
+	}
+	n, err := d.store.IdentityByID(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	v, ok, err := d.exists(ctx, n.Account)
+	if !ok || err != nil {
+		return "", false, err
+	}
+	if u := v.users.ids[id]; u != nil {
+		return u.noun.ARN(home), true, nil
+	}
+	if r := v.roles.ids[id]; r != nil {
+		return r.noun.ARN(home), true, nil
+	}
+	return "", false, nil
+}
+
+// ErrNoPrincipal says that an ARN is that of no principal of the installation.
+var ErrNoPrincipal = errors.New("there is no such principal")
+
+// explained is the name of the session that a role gets when it is asked what its sessions could do.
+const explained = "keywright-explain"
+
+// Caller returns the caller that a principal would be, for explanations and simulations: the root user of an account, a user,
+// a role or a role's session, without session policies. ErrNoPrincipal, wrapped, if there is none.
+func (d *Directory) Caller(ctx context.Context, principal string) (*guard.Caller, error) {
+	ref := parsePrincipal(principal)
+	id, ok, err := d.Lookup(ctx, principal)
+	if err != nil {
+		return nil, fmt.Errorf("looking %s up: %w", principal, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNoPrincipal, principal)
+	}
+	v, err := d.view(ctx, ref.account)
+	if err != nil {
+		return nil, fmt.Errorf("looking %s up: %w", principal, err)
+	}
+	switch {
+	case ref.form == rootForm:
+		return rootCaller(ref.account), nil
+	case ref.form == userForm && v.users.ids[id] != nil:
+		return v.userCaller(v.users.ids[id])
+	case ref.form == roleForm && v.roles.ids[id] != nil:
+		return v.roleCaller(v.roles.ids[id], explained)
+	case ref.form == sessionForm && v.roles.ids[id] != nil:
+		return v.roleCaller(v.roles.ids[id], ref.session)
+	case ref.form == federatedForm:
+		return &guard.Caller{
+			Type: policy.FederatedUser, Account: ref.account, ARN: principal, PrincipalID: string(ref.account) + ":" + ref.name,
+			Rights: &guard.Rights{},
+		}, nil
+	}
+	return nil, fmt.Errorf("%w: %s", ErrNoPrincipal, principal) // it went between the two looks
+}
+
+// ServiceControls implements guard.Directory.
+func (d *Directory) ServiceControls(a arn.Account) ([]guard.Policy, error) {
+	return d.controls(a, func(e *entry[*identity.Settings]) []document { return e.documents })
+}
+
+// ResourceControls implements guard.Directory.
+func (d *Directory) ResourceControls(a arn.Account) ([]guard.Policy, error) {
+	return d.controls(a, func(e *entry[*identity.Settings]) []document { return e.others })
+}
+
+func (d *Directory) controls(a arn.Account, which func(*entry[*identity.Settings]) []document) ([]guard.Policy, error) {
+	v, ok, err := d.exists(context.Background(), a)
+	if !ok || err != nil {
+		return nil, err // an account that is not of this installation has nothing to say here
+	}
+	s := v.settings.named(identity.SettingsName)
+	if s == nil {
+		return nil, nil
+	}
+	return v.controls(which(s))
+}

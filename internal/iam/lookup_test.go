@@ -1,0 +1,91 @@
+package iam_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/sigv4"
+	"github.com/keywright/keywright/internal/store"
+)
+
+func TestLookup(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	w.root(alice)
+	u, r := w.user(alice, "Bobby"), w.role(alice, "ci")
+	for principal, want := range map[string]string{
+		"111122223333":                                     "111122223333",
+		"arn:aws:iam::111122223333:root":                   "111122223333",
+		"arn:aws-cn:iam::111122223333:root":                "111122223333",
+		"arn:aws:iam::111122223333:user/team/Bobby":        u.ID,
+		"arn:aws-us-gov:iam::111122223333:user/team/Bobby": u.ID,
+		"arn:aws:iam::111122223333:role/x/ci":              r.ID,
+		"arn:aws:sts::111122223333:assumed-role/ci/s":      r.ID,
+		"arn:aws:sts::111122223333:federated-user/f":       "",
+	} {
+		if id, ok, err := w.directory.Lookup(ctx, principal); id != want || !ok || err != nil {
+			t.Errorf("%s: %q %v %v", principal, id, ok, err)
+		}
+		who, err := w.directory.Caller(ctx, principal)
+		if err != nil || who.UniqueID != want || who.Account != alice {
+			t.Errorf("%s would be %+v, %v", principal, who, err)
+		}
+	}
+	for _, principal := range []string{
+		"", "*", "444455556666", "arn:aws:iam::444455556666:root", "arn:aws:iam::111122223333:user/Bobby", "arn:aws:iam::111122223333:user/team/bobby",
+		"arn:aws:iam::111122223333:role/ci", "arn:aws:iam::111122223333:role/x/", "arn:aws:sts::111122223333:assumed-role/ci",
+		"arn:aws:sts::111122223333:assumed-role/x/ci/s", "arn:aws:sts::444455556666:federated-user/f", "arn:aws:iam::111122223333:group/g",
+		"arn:x:iam::111122223333:root", u.ID,
+	} {
+		if id, ok, err := w.directory.Lookup(ctx, principal); id != "" || ok || err != nil {
+			t.Errorf("%s: %q %v %v", principal, id, ok, err)
+		}
+		if _, err := w.directory.Caller(ctx, principal); !errors.Is(err, iam.ErrNoPrincipal) {
+			t.Errorf("%s: %v", principal, err)
+		}
+	}
+	for id, want := range map[string]string{
+		u.ID: "arn:aws:iam::111122223333:user/team/Bobby", r.ID: "arn:aws:iam::111122223333:role/x/ci", "AIDAAAAAAAAAAAAAAAAAA": "", "111122223333": "", "": "",
+	} {
+		if got, ok, err := w.directory.ARNOf(ctx, id); got != want || ok != (want != "") || err != nil {
+			t.Errorf("%s: %q %v %v", id, got, ok, err)
+		}
+	}
+	if p, err := w.directory.ServiceControls(alice); p != nil || err != nil {
+		t.Errorf("service control policies %v, %v", p, err)
+	}
+	if p, err := w.directory.ResourceControls(bob); p != nil || err != nil {
+		t.Errorf("resource control policies %v, %v", p, err)
+	}
+}
+
+func TestUsersSign(t *testing.T) {
+	w := newWorld(t)
+	w.root(alice)
+	u := w.user(alice, "bobby")
+	k := &store.AccessKey{ID: "AKIAUSER", Account: alice, Principal: u.ID, Status: store.AccessKeyActive, CreatedAt: w.now, Secret: secret.FromString("s")}
+	w.must(w.store.Update(context.Background(), func(tx *store.Tx) error { return tx.PutAccessKey(k) }))
+	who, err := w.as(sigv4.Credential{AccessKeyID: k.ID, Secret: k.Secret}, "cn-north-1")
+	w.must(err)
+	if who.Type != policy.User || who.ARN != "arn:aws-cn:iam::111122223333:user/team/bobby" || who.UniqueID != u.ID || who.PrincipalID != u.ID ||
+		who.Name != "bobby" || who.AccessKeyID != k.ID || len(who.Tags) != 1 {
+		t.Errorf("caller %+v", *who)
+	}
+	r := who.Rights
+	if len(r.Identity) != 2 || r.Identity[0].Name != "p" || r.Identity[1].ARN != "arn:aws:iam::aws:policy/IAMFullAccess" || r.Boundary == nil ||
+		r.Boundary.Name != "AdministratorAccess" || r.Boundary.Holder != "arn:aws:iam::111122223333:user/team/bobby" {
+		t.Errorf("rights %+v", *r)
+	}
+}
+
+func TestAWSManagedPoliciesCompile(t *testing.T) {
+	for name, err := range iam.CompileManaged() {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package iam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/identity"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/store"
+)
+
+// realm remembers the views of accounts, a bounded number of them. It is safe for concurrent use.
+type realm struct {
+	limit int
+
+	mu    sync.RWMutex
+	views map[arn.Account]*view
+}
+
+func (r *realm) get(a arn.Account) *view {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.views[a]
+}
+
+func (r *realm) put(v *view) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.views == nil {
+		r.views = map[arn.Account]*view{}
+	}
+	for other := range r.views { // any: whichever goes is read again when it is asked for
+		if len(r.views) < r.limit {
+			break
+		}
+		delete(r.views, other)
+	}
+	r.views[v.account.ID] = v
+}
+
+func (r *realm) drop(a arn.Account) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.views, a)
+}
+
+// view returns the account as it is now; store.ErrNotFound if there is no such account.
+func (d *Directory) view(ctx context.Context, a arn.Account) (*view, error) {
+	if v := d.realm.get(a); v != nil {
+		return v, nil
+	}
+	d.changing.Lock() // so that nothing that is read here is older than a change that was put
+	defer d.changing.Unlock()
+	return d.load(ctx, a)
+}
+
+// load is view for those who hold the lock.
+func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
+	if v := d.realm.get(a); v != nil {
+		return v, nil
+	}
+	account, err := d.store.GetAccount(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	all, err := d.store.ListIdentities(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	v := newView(account)
+	for _, n := range all {
+		if err := v.add(n); err != nil {
+			return nil, fmt.Errorf("reading %s %s of account %s: %w", n.Kind, n.ID, a, err)
+		}
+	}
+	d.realm.put(v)
+	return v, nil
+}
+
+// change is an edit of an account. What it has put and removed holds for everybody once it is on disk, and never half of it.
+type change struct {
+	*view  // as it will be
+	ctx    context.Context
+	store  *store.Store
+	writes []func(*store.Tx) error
+	after  []func() // once it is on disk
+}
+
+// change runs f on a copy of the account's view, writes what f changed and then shows the copy to everybody. call may be
+// nil for a change that has no audit record of its own.
+func (d *Directory) change(ctx context.Context, call *guard.Call, a arn.Account, f func(*change) error) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	v, err := d.load(ctx, a)
+	if err != nil {
+		return err
+	}
+	c := &change{view: v.clone(), ctx: ctx, store: d.store}
+	if err := f(c); err != nil || len(c.writes) == 0 {
+		return err
+	}
+	if call != nil {
+		if err := call.Reserve(); err != nil {
+			return err
+		}
+	}
+	err = d.store.Update(ctx, func(tx *store.Tx) error {
+		for _, w := range c.writes {
+			if err := w(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		d.realm.drop(a) // the store knows
+		return err
+	}
+	d.realm.put(c.view)
+	for _, f := range c.after {
+		f()
+	}
+	return nil
+}
+
+// put writes a noun, new or in place of the one with its id. The noun must not be changed any more.
+func put[N identity.Noun](c *change, s *shelf[N], n N, hidden secret.Bytes) error {
+	body, err := identity.Encode(n)
+	if err != nil {
+		return err
+	}
+	m := *n.Of()
+	row := &store.Identity{Account: m.Account, Kind: string(s.kind), Name: identity.Fold(m.Name), ID: m.ID, Body: body, Secret: hidden}
+	if old := s.ids[m.ID]; old != nil {
+		if was := identity.Fold(old.noun.Of().Name); was != row.Name {
+			c.writes = append(c.writes, func(tx *store.Tx) error { return tx.DeleteIdentity(row.Account, row.Kind, was) })
+		}
+	}
+	c.writes = append(c.writes, func(tx *store.Tx) error { return tx.PutIdentity(row) })
+	s.put(newEntry(n, hidden))
+	return nil
+}
+
+// replace is put for a noun whose secret stays what it is.
+func replace[N identity.Noun](c *change, s *shelf[N], n N) error {
+	var hidden secret.Bytes
+	if old := s.ids[n.Of().ID]; old != nil {
+		hidden = old.secret
+	}
+	return put(c, s, n, hidden)
+}
+
+// remove deletes a noun.
+func remove[N identity.Noun](c *change, s *shelf[N], n N) {
+	m := *n.Of()
+	kind := string(s.kind)
+	c.writes = append(c.writes, func(tx *store.Tx) error { return tx.DeleteIdentity(m.Account, kind, identity.Fold(m.Name)) })
+	s.remove(m.ID)
+}
+
+// exists reports whether there is an account.
+func (d *Directory) exists(ctx context.Context, a arn.Account) (*view, bool, error) {
+	v, err := d.view(ctx, a)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, false, nil
+	}
+	return v, err == nil, err
+}
