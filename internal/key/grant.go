@@ -1,7 +1,9 @@
 package key
 
 import (
+	"maps"
 	"math/bits"
+	"strings"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -10,7 +12,8 @@ import (
 // GrantOperations is a set of the operations that a grant can allow.
 type GrantOperations uint32
 
-// grantOperations are the words of the API for the bits of a set (GrantOperation, KMS API reference), in its order.
+// grantOperations are the words of the API for the bits of a set (GrantOperation, KMS API reference), in its order. Stored
+// grants have the bits, so that a new word can only come at the end.
 var grantOperations = [...]string{
 	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify",
 	"GetPublicKey", "CreateGrant", "RetireGrant", "DescribeKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
@@ -63,6 +66,71 @@ type GrantPrincipal struct {
 	Service string // a service principal
 }
 
+// Known returns the name by which the grants of a principal are found: the unique id of the user or role, of which a
+// session has its role's; the id of an account; a service principal; and the ARN of a federated user, who has no id. It is
+// empty for nobody.
+func (p *GrantPrincipal) Known() string {
+	switch {
+	case p.Service != "":
+		return p.Service
+	case p.ID != "":
+		return p.ID
+	}
+	return p.ARN
+}
+
+// Holder is Known, but tells the sessions of a role apart: AROA…:name, which is their aws:userid.
+func (p *GrantPrincipal) Holder() string {
+	if session := p.Session(); session != "" {
+		return p.ID + ":" + session
+	}
+	return p.Known()
+}
+
+// Session returns the name of the session if the principal is one of a role, else nothing.
+func (p *GrantPrincipal) Session() string {
+	_, name, ok := strings.Cut(p.ARN, ":assumed-role/")
+	if !ok {
+		return ""
+	}
+	return name[strings.LastIndexByte(name, '/')+1:]
+}
+
+// SameAs reports whether two grants on a key were asked for with the same parameters: they differ in id and date at most.
+func (g *Grant) SameAs(other *Grant) bool {
+	return g.Name == other.Name && g.Issuer == other.Issuer && g.Grantee == other.Grantee && g.Retiring == other.Retiring &&
+		g.Operations == other.Operations && g.Constraints.equal(&other.Constraints)
+}
+
+// Covers reports whether a grant may be made through this one: it allows no other operation, and its constraints are the
+// same or stricter ("Creating grants", KMS developer guide).
+func (g *Grant) Covers(operations GrantOperations, constraints *GrantConstraints) bool {
+	return g.Operations.Has(operations) && g.Constraints.bounds(constraints)
+}
+
+// GrantOperationsOf returns the operations that grants on a key of this spec and usage can allow ("Grants in AWS KMS", KMS
+// developer guide).
+func GrantOperationsOf(spec Spec, usage Usage) GrantOperations {
+	words := "CreateGrant RetireGrant DescribeKey "
+	switch {
+	case spec == SymmetricDefault:
+		words += "Encrypt Decrypt ReEncryptFrom ReEncryptTo GenerateDataKey GenerateDataKeyWithoutPlaintext GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext"
+	case usage == EncryptDecrypt:
+		words += "Encrypt Decrypt ReEncryptFrom ReEncryptTo GetPublicKey"
+	case usage == "SIGN_VERIFY":
+		words += "Sign Verify GetPublicKey"
+	case usage == "KEY_AGREEMENT":
+		words += "DeriveSharedSecret GetPublicKey"
+	case usage == "GENERATE_VERIFY_MAC":
+		words += "GenerateMac VerifyMac"
+	}
+	var set GrantOperations
+	for word := range strings.FieldsSeq(words) {
+		set |= GrantOperation(word)
+	}
+	return set
+}
+
 // GrantConstraints limit a grant. The zero value limits nothing.
 type GrantConstraints struct {
 	Equals    map[string]string // the encryption context must be this; nil for no such limit
@@ -86,4 +154,20 @@ func contains(whole, part map[string]string) bool {
 		}
 	}
 	return true
+}
+
+// bounds reports whether every encryption context and caller that inner lets through passes c as well.
+func (c *GrantConstraints) bounds(inner *GrantConstraints) bool {
+	switch {
+	case c.SourceARN != "" && c.SourceARN != inner.SourceARN:
+		return false
+	case c.Equals != nil:
+		return inner.Equals != nil && maps.Equal(c.Equals, inner.Equals)
+	}
+	return contains(inner.Equals, c.Subset) || contains(inner.Subset, c.Subset)
+}
+
+func (c *GrantConstraints) equal(other *GrantConstraints) bool {
+	return c.SourceARN == other.SourceARN && (c.Equals == nil) == (other.Equals == nil) && maps.Equal(c.Equals, other.Equals) &&
+		maps.Equal(c.Subset, other.Subset)
 }

@@ -78,9 +78,12 @@ type Key struct {
 	PendingWindowInDays int       // PendingDeletion: the window that was asked for
 
 	Rotation Rotation
-	Policy   string     // the key policy document, JSON text
-	Tags     []Tag      // sorted by tag key
-	Material []Material // oldest first; the last one that is current encrypts
+	Policy   string // the key policy document, JSON text
+	// Principals says whom the policy names: who had an ARN when the policy was put keeps what it gives, and nobody else
+	// who gets the ARN later.
+	Principals []Binding
+	Tags       []Tag      // sorted by tag key
+	Material   []Material // oldest first; the last one that is current encrypts
 }
 
 // Rotation is the automatic-rotation setting. PeriodInDays and Next keep their values while the key is disabled or
@@ -91,6 +94,9 @@ type Rotation struct {
 	Next         time.Time // when the next rotation is due
 	OnDemand     int       // on-demand rotations done in the key's life
 }
+
+// Binding ties the ARN of a user, role or session in a key policy to the unique id of the user or role.
+type Binding struct{ ARN, ID string }
 
 // Tag is one user tag.
 type Tag struct{ Key, Value string }
@@ -127,6 +133,7 @@ func (k *Key) Clone() *Key {
 	c := *k
 	c.Tags = slices.Clone(k.Tags)
 	c.Material = slices.Clone(k.Material)
+	c.Principals = slices.Clone(k.Principals)
 	return &c
 }
 

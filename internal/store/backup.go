@@ -64,9 +64,6 @@ type BackupInfo struct {
 	Counts       Counts
 }
 
-// identitiesSchema is the version of the schema that brought the table of identities: backups can be older.
-const identitiesSchema = 3
-
 // CheckBackup opens a backup and reads all of it: the engine's own integrity check, the schema's version, every row
 // counted. It needs no secret and so cannot tell whether rows were changed: CheckBackupSealed can.
 func CheckBackup(ctx context.Context, path string) (BackupInfo, error) {
@@ -77,6 +74,12 @@ func CheckBackup(ctx context.Context, path string) (BackupInfo, error) {
 	info, err := db.inspect(ctx)
 	return info, doing("checking the backup", errors.Join(err, db.Close()))
 }
+
+// The versions of the schema that brought tables: a backup can be older.
+const (
+	grantsSchema     = 2
+	identitiesSchema = 3
+)
 
 // inspect checks the file as far as that goes without the root key.
 func (db *DB) inspect(ctx context.Context) (BackupInfo, error) {
@@ -92,14 +95,17 @@ func (db *DB) inspect(ctx context.Context) (BackupInfo, error) {
 	if info.Schema, err = schemaVersion(ctx, db.read); err != nil {
 		return info, err
 	}
-	tables := map[string]*int64{
+	counted := map[string]*int64{
 		"seals": &info.Counts.Seals, "domain_keys": &info.Counts.DomainKeys, "accounts": &info.Counts.Accounts,
 		"access_keys": &info.Counts.AccessKeys, "keys": &info.Counts.Keys, "aliases": &info.Counts.Aliases,
 	}
-	if info.Schema >= identitiesSchema {
-		tables["identities"] = &info.Counts.Identities
+	if info.Schema >= grantsSchema {
+		counted["grants"] = &info.Counts.Grants
 	}
-	for table, n := range tables {
+	if info.Schema >= identitiesSchema {
+		counted["identities"] = &info.Counts.Identities
+	}
+	for table, n := range counted {
 		if err := db.read.QueryRowContext(ctx, `SELECT count(*) FROM `+table).Scan(n); err != nil {
 			return info, fmt.Errorf("counting %s: %w", table, err)
 		}

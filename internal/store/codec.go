@@ -18,7 +18,7 @@ import (
 
 // The layouts that are written now.
 const (
-	keyBodyVersion       = 1
+	keyBodyVersion       = 2
 	aliasBodyVersion     = 1
 	accountBodyVersion   = 1
 	accessKeyBodyVersion = 2 // 1 had no last use
@@ -131,6 +131,13 @@ func (r *bodyReader) version(want byte) {
 	r.bad = r.octet() != want || r.bad
 }
 
+// versionUpTo reads the first octet and accepts every value from 1 to the newest.
+func (r *bodyReader) versionUpTo(newest byte) byte {
+	v := r.octet()
+	r.bad = v == 0 || v > newest || r.bad
+	return v
+}
+
 func (r *bodyReader) end() error {
 	if r.bad || len(r.rest) > 0 {
 		return errBody
@@ -138,7 +145,8 @@ func (r *bodyReader) end() error {
 	return nil
 }
 
-// encodeKey writes everything of a key but its name, which is in the row's columns.
+// encodeKey writes everything of a key but its name, which is in the row's columns. Version 1 had no bindings: its policies
+// name accounts only.
 func encodeKey(k *key.Key) []byte {
 	size := 256 + len(k.Description) + len(k.Policy) + 64*len(k.Tags)
 	for i := range k.Material {
@@ -175,12 +183,17 @@ func encodeKey(k *key.Key) []byte {
 		w.octets(m.Wrapped)
 		w.str(m.RotatedBy)
 	}
+	w.count(len(k.Principals))
+	for _, p := range k.Principals {
+		w.str(p.ARN)
+		w.str(p.ID)
+	}
 	return w
 }
 
 func decodeKey(name key.Name, body []byte) (*key.Key, error) {
 	r := bodyReader{rest: body}
-	r.version(keyBodyVersion)
+	version := r.versionUpTo(keyBodyVersion)
 	k := &key.Key{
 		Name:                name,
 		CreatedAt:           r.time(),
@@ -207,6 +220,11 @@ func decodeKey(name key.Name, body []byte) (*key.Key, error) {
 	}
 	for range r.count() {
 		k.Material = append(k.Material, key.Material{ID: r.str(), CreatedAt: r.time(), Wrapped: r.octets(), RotatedBy: r.str()})
+	}
+	if version >= 2 {
+		for range r.count() {
+			k.Principals = append(k.Principals, key.Binding{ARN: r.str(), ID: r.str()})
+		}
 	}
 	return k, r.end()
 }

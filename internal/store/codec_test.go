@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,24 +20,78 @@ func golden() *key.Key {
 		Name:      key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"},
 		CreatedAt: at(1), Description: "d", Spec: "S", Usage: "U", Origin: "O", Manager: "M", Service: "s3", State: "T",
 		MultiRegion: true, DeletionAt: at(-2), PendingWindowInDays: 7,
-		Rotation: key.Rotation{Enabled: true, PeriodInDays: 365, Next: at(1790000000123), OnDemand: 3},
-		Policy:   "{}", Tags: []key.Tag{{Key: "k", Value: "v"}},
+		Rotation:   key.Rotation{Enabled: true, PeriodInDays: 365, Next: at(1790000000123), OnDemand: 3},
+		Principals: []key.Binding{{ARN: "arn:aws:iam::111122223333:user/u", ID: "AIDA1"}},
+		Policy:     "{}", Tags: []key.Tag{{Key: "k", Value: "v"}},
 		Material: []key.Material{{ID: "aa", CreatedAt: at(4), Wrapped: []byte("w"), RotatedBy: "AUTOMATIC"}},
 	}
 }
 
 func TestGoldenKeyBody(t *testing.T) {
-	want, err := os.ReadFile("testdata/key-body-v1.bin")
+	k := golden()
+	old, err := os.ReadFile("testdata/key-body-v1.bin")
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := golden()
+	unbound := k.Clone()
+	unbound.Principals = nil
+	if got, err := store.DecodeKey(k.Name, old); err != nil || !reflect.DeepEqual(got, unbound) {
+		t.Errorf("version 1: got %+v, %v", got, err)
+	}
+	want, err := os.ReadFile("testdata/key-body-v2.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got := store.EncodeKey(k); !bytes.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 	if got, err := store.DecodeKey(k.Name, want); err != nil || !reflect.DeepEqual(got, k) {
 		t.Errorf("got %+v, %v", got, err)
 	}
+}
+
+// goldenGrant is a grant with every field set.
+func goldenGrant() *key.Grant {
+	return &key.Grant{
+		ID: strings.Repeat("ab", 32), Key: golden().Name, Name: "n", CreatedAt: time.UnixMilli(1790000000123).UTC(), Issuer: "111122223333",
+		Grantee:     key.GrantPrincipal{ARN: "arn:aws:iam::111122223333:user/u", ID: "AIDA1"},
+		Retiring:    key.GrantPrincipal{Service: "objects.example.com"},
+		Operations:  key.GrantOperation("Decrypt") | key.GrantOperation("DeriveSharedSecret"),
+		Constraints: key.GrantConstraints{Equals: map[string]string{}, Subset: map[string]string{"b": "2", "a": "1"}, SourceARN: "arn"},
+	}
+}
+
+func TestGoldenGrantBody(t *testing.T) {
+	want, err := os.ReadFile("testdata/grant-body-v1.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := goldenGrant()
+	if got := store.EncodeGrant(g); !bytes.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got, err := store.DecodeGrant(g.Key, g.ID, want); err != nil || !reflect.DeepEqual(got, g) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for i := range want {
+		if _, err := store.DecodeGrant(g.Key, g.ID, want[:i]); err == nil {
+			t.Errorf("the first %d of %d octets are a grant", i, len(want))
+		}
+	}
+}
+
+func FuzzGrantBody(f *testing.F) {
+	f.Add(store.EncodeGrant(goldenGrant()))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		g, err := store.DecodeGrant(key.Name{}, "", body)
+		if err != nil {
+			return
+		}
+		again, err := store.DecodeGrant(key.Name{}, "", store.EncodeGrant(g))
+		if err != nil || !reflect.DeepEqual(again, g) {
+			t.Errorf("%+v became %+v, %v", g, again, err)
+		}
+	})
 }
 
 func TestCutBodies(t *testing.T) {

@@ -19,6 +19,8 @@ var (
 	EncodeKey       = encodeKey
 	DecodeKey       = decodeKey
 	DecodeAlias     = decodeAlias
+	EncodeGrant     = encodeGrant
+	DecodeGrant     = decodeGrant
 	DecodeAccount   = decodeAccount
 	DecodeAccessKey = decodeAccessKey
 )

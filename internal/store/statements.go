@@ -36,6 +36,10 @@ const (
 	walkAccounts
 	walkAccessKeys
 	walkIdentities
+	selectGrant
+	selectGrantsOfKey
+	selectRetirable
+	walkGrants
 	savepoint
 	rollbackToSavepoint
 	releaseSavepoint
@@ -54,6 +58,9 @@ const (
 	updateCounter
 	insertChange
 	deleteDomainKeys
+	upsertGrant
+	deleteGrant
+	deleteGrantsOfKey
 	statementCount
 )
 
@@ -98,6 +105,16 @@ var statements = [statementCount]string{
 	walkIdentities: `SELECT account, kind, name, id, sealed, body, tag FROM identities
 		WHERE (account, kind, name) > ($1, $2, $3) ORDER BY account, kind, name LIMIT $4`,
 
+	selectGrant: `SELECT account, region, key_id, grant_id, retiring, body, tag FROM grants
+		WHERE account = $1 AND region = $2 AND key_id = $3 AND grant_id = $4`,
+	selectGrantsOfKey: `SELECT account, region, key_id, grant_id, retiring, body, tag FROM grants
+		WHERE account = $1 AND region = $2 AND key_id = $3 AND grant_id > $4 ORDER BY grant_id LIMIT $5`,
+	selectRetirable: `SELECT account, region, key_id, grant_id, retiring, body, tag FROM grants
+		WHERE retiring = $1 AND region = $2 AND (account, key_id, grant_id) > ($3, $4, $5)
+		ORDER BY account, key_id, grant_id LIMIT $6`,
+	walkGrants: `SELECT account, region, key_id, grant_id, retiring, body, tag FROM grants
+		WHERE (account, region, key_id, grant_id) > ($1, $2, $3, $4) ORDER BY account, region, key_id, grant_id LIMIT $5`,
+
 	savepoint:           `SAVEPOINT one_update`,
 	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,
 	releaseSavepoint:    `RELEASE SAVEPOINT one_update`,
@@ -128,6 +145,10 @@ var statements = [statementCount]string{
 	updateCounter:    `UPDATE counters SET n = $1, key_count = $2 WHERE account = $3 AND region = $4`,
 	insertChange:     `INSERT INTO changes (account, region, n, kind, ref) VALUES ($1, $2, $3, $4, $5)`,
 	deleteDomainKeys: `DELETE FROM domain_keys WHERE domain = $1 AND version < $2`,
+	upsertGrant: `INSERT INTO grants (account, region, key_id, grant_id, retiring, body, tag) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (account, region, key_id, grant_id) DO UPDATE SET retiring = excluded.retiring, body = excluded.body, tag = excluded.tag`,
+	deleteGrant:       `DELETE FROM grants WHERE account = $1 AND region = $2 AND key_id = $3 AND grant_id = $4`,
+	deleteGrantsOfKey: `DELETE FROM grants WHERE account = $1 AND region = $2 AND key_id = $3`,
 }
 
 // prepared holds the statements prepared on one pool, by their number.

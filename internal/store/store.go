@@ -1,4 +1,4 @@
-// Package store keeps what Keywright must not forget: keys with their policies, tags and wrapped material, aliases,
+// Package store keeps what Keywright must not forget: keys with their policies, tags and wrapped material, aliases, grants,
 // accounts, access keys, and the sealed root of trust. It is a concrete store over SQL. The engine is SQLite, embedded;
 // the SQL is written so that another engine can run the same text.
 //
@@ -19,7 +19,7 @@
 // # Durability
 //
 // When Update returns nil, its changes are on disk (fsynced). Updates that wait at the same time share one transaction.
-// Every mutation of a key or alias gets a change number, gapless per account and Region, in the same transaction.
+// Every mutation of a key, alias or grant gets a change number, gapless per account and Region, in the same transaction.
 //
 // # Never
 //
@@ -100,10 +100,12 @@ type AccessKeyUse struct {
 // ChangeKind says what a change is about.
 type ChangeKind string
 
-// The kinds of change. Put and delete are not told apart: a follower reads what is there now.
+// The kinds of change. Put and delete are not told apart: a follower reads what is there now. The grants that go with a key
+// have no change of their own.
 const (
 	ChangedKey   ChangeKind = "key"   // Ref is a key id
 	ChangedAlias ChangeKind = "alias" // Ref is an alias name
+	ChangedGrant ChangeKind = "grant" // Ref is a key id, a slash and a grant id
 )
 
 // Change is one entry of the change feed of an account and Region.

@@ -152,7 +152,7 @@ func (tx *Tx) PutKey(k *key.Key) error {
 	return doing("writing a key", err)
 }
 
-// DeleteKey removes a key and its aliases; ErrNotFound if it is not there.
+// DeleteKey removes a key, its aliases and its grants; ErrNotFound if it is not there.
 func (tx *Tx) DeleteKey(n key.Name) error {
 	if err := tx.usable(); err != nil {
 		return err
@@ -166,6 +166,9 @@ func (tx *Tx) DeleteKey(n key.Name) error {
 		if err := tx.DeleteAlias(n.Account, n.Region, arn.AliasName(a.name)); err != nil {
 			return doing("deleting a key", err)
 		}
+	}
+	if _, err := tx.exec(deleteGrantsOfKey, string(n.Account), string(n.Region), string(n.ID)); err != nil {
+		return doing("deleting a key", err)
 	}
 	count, err := tx.exec(deleteKey, string(n.Account), string(n.Region), string(n.ID))
 	switch {

@@ -91,6 +91,16 @@ var tables = []authenticated{
 		},
 		func(context.Context, *store.Store) []error { return nil },
 	},
+	{
+		"grants", 4,
+		[]string{"account", "region", "key_id", "grant_id", "retiring", "body", "tag"},
+		func(ctx context.Context, s *store.Store, pk []any) error {
+			n := key.Name{Account: arn.Account(text(pk[0])), Region: arn.Region(text(pk[1])), ID: arn.KeyID(text(pk[2]))}
+			_, err := s.GetGrant(ctx, n, text(pk[3]))
+			return err
+		},
+		func(context.Context, *store.Store) []error { return nil },
+	},
 }
 
 func text(v any) string {
@@ -141,16 +151,17 @@ func filled(t *testing.T, h Harness) (*store.Store, map[string][]any) {
 	s := h.Open(t)
 	k := Key()
 	k.Tags = []key.Tag{{Key: "tag", Value: "value"}}
-	a := alias(k, "name")
+	a, g := alias(k, "name"), grant(k, 1)
 	update(t, s, func(tx *store.Tx) error {
 		return errors.Join(tx.PutAccount(anAccount()), tx.PutAccessKey(anAccessKey("AKIA1")),
-			tx.PutIdentity(anIdentity("bob")), tx.PutKey(k), tx.InsertAlias(a))
+			tx.PutIdentity(anIdentity("bob")), tx.PutKey(k), tx.InsertAlias(a), tx.PutGrant(g))
 	})
 	return s, map[string][]any{
 		"accounts": {string(account)}, "access_keys": {"AKIA1"},
 		"identities": {string(account), "user", "bob"},
 		"keys":       {string(account), string(region), string(k.ID)},
 		"aliases":    {string(account), string(region), string(a.Name)},
+		"grants":     {string(account), string(region), string(k.ID), g.ID},
 	}
 }
 
