@@ -21,11 +21,8 @@ var ErrAccountExists = errors.New("the account exists already")
 func (d *Directory) CreateAccount(ctx context.Context, id arn.Account, name string) (accessKeyID string, s secret.Bytes, err error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	switch _, err := d.store.GetAccount(ctx, id); {
-	case err == nil:
-		return "", secret.Bytes{}, fmt.Errorf("%w: %s", ErrAccountExists, id)
-	case !errors.Is(err, store.ErrNotFound):
-		return "", secret.Bytes{}, fmt.Errorf("making an account: %w", err)
+	if err := d.NoAccount(ctx, id); err != nil {
+		return "", secret.Bytes{}, err
 	}
 	accessKeyID, s = newAccessKeyID(longTermPrefix), newSecret()
 	if err := d.write(ctx, &store.Account{ID: id, Name: name, CreatedAt: d.now()}, d.rootKey(id, accessKeyID, s)); err != nil {
@@ -124,4 +121,20 @@ func (d *Directory) write(ctx context.Context, a *store.Account, keys ...*store.
 		}
 		return nil
 	})
+}
+
+// ListAccounts returns all accounts in the order of their ids.
+func (d *Directory) ListAccounts(ctx context.Context) ([]*store.Account, error) {
+	return d.store.ListAccounts(ctx)
+}
+
+// NoAccount returns nil if the installation does not have the account, and ErrAccountExists, wrapped, if it does.
+func (d *Directory) NoAccount(ctx context.Context, id arn.Account) error {
+	switch _, err := d.store.GetAccount(ctx, id); {
+	case err == nil:
+		return fmt.Errorf("%w: %s", ErrAccountExists, id)
+	case !errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("looking the account %s up: %w", id, err)
+	}
+	return nil
 }

@@ -57,8 +57,9 @@ type Directory struct {
 	ready   *credentials
 	signing *sigv4.SigningKeys
 
-	realm    realm
-	changing sync.Mutex // held by changes of accounts, which look before they write
+	realm       realm
+	changing    sync.Mutex // held by changes of accounts, which look before they write
+	registering sync.Mutex // held while a service is registered, before changing
 }
 
 // New returns a Directory.
@@ -194,7 +195,7 @@ func (v *view) holder(principal, accessKeyID string) (*guard.Caller, error) {
 		who = rootCaller(v.account.ID)
 	case u != nil:
 		who, err = v.userCaller(u)
-	case s != nil && !s.noun.Disabled:
+	case s != nil:
 		who = serviceCaller(s.noun)
 	default:
 		return nil, sigv4.ErrUnknownCredential()

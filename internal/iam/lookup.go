@@ -176,25 +176,3 @@ func (d *Directory) Caller(ctx context.Context, principal string) (*guard.Caller
 	}
 	return nil, fmt.Errorf("%w: %s", ErrNoPrincipal, principal) // it went between the two looks
 }
-
-// ServiceControls implements guard.Directory.
-func (d *Directory) ServiceControls(a arn.Account) ([]guard.Policy, error) {
-	return d.controls(a, func(e *entry[*identity.Settings]) []document { return e.documents })
-}
-
-// ResourceControls implements guard.Directory.
-func (d *Directory) ResourceControls(a arn.Account) ([]guard.Policy, error) {
-	return d.controls(a, func(e *entry[*identity.Settings]) []document { return e.others })
-}
-
-func (d *Directory) controls(a arn.Account, which func(*entry[*identity.Settings]) []document) ([]guard.Policy, error) {
-	v, ok, err := d.exists(context.Background(), a)
-	if !ok || err != nil {
-		return nil, err // an account that is not of this installation has nothing to say here
-	}
-	s := v.settings.named(identity.SettingsName)
-	if s == nil {
-		return nil, nil
-	}
-	return v.controls(which(s))
-}

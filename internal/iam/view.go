@@ -77,17 +77,11 @@ func newEntry[N identity.Noun](n N, s secret.Bytes) *entry[N] {
 	case *identity.Policy:
 		e.documents = []document{newDocument(policy.IdentityPolicy, n.Name, n.Find(n.Default).Document)}
 	case *identity.Settings:
-		e.documents = inlineDocuments(serviceControl, n.Services)
-		e.others = inlineDocuments(resourceControl, n.Resource)
+		e.documents = inlineDocuments(policy.ServiceControlPolicy, n.Services)
+		e.others = inlineDocuments(policy.ResourceControlPolicy, n.Resource)
 	}
 	return e
 }
-
-// The kinds that control policies of accounts are read as.
-const (
-	serviceControl  = policy.IdentityPolicy
-	resourceControl = policy.KeyPolicy
-)
 
 func inlineDocuments(kind policy.Kind, inline []identity.Inline) []document {
 	list := make([]document, len(inline))
@@ -330,9 +324,4 @@ func (v *view) roleCaller(r *entry[*identity.Role], session string) (*guard.Call
 // serviceCaller returns a registered service.
 func serviceCaller(s *identity.Service) *guard.Caller {
 	return &guard.Caller{Type: policy.Service, Account: s.Account, ARN: s.Name, PrincipalID: s.ID, UniqueID: s.ID, Service: s.Name, Tags: s.Tags}
-}
-
-// controls returns compiled control policies of the account.
-func (v *view) controls(documents []document) ([]guard.Policy, error) {
-	return v.held(nil, v.account.ID.Root(home), documents, nil)
 }

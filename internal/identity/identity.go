@@ -291,6 +291,9 @@ type Settings struct {
 	Alias    string   `json:"alias,omitempty"`    // account alias; empty for none
 	Services []Inline `json:"services,omitempty"` // service control policies, sorted by name
 	Resource []Inline `json:"resource,omitempty"` // resource control policies, sorted by name
+	// AllowList says that the account does without the service control policy FullAWSAccess, which it has else: what no
+	// other one allows is denied then.
+	AllowList bool `json:"allowList,omitempty"`
 }
 
 // Clone returns a copy that shares nothing with s.
@@ -304,8 +307,7 @@ func (s *Settings) Clone() *Settings {
 // objects.amazonaws.com. It signs with access keys that name it by its id.
 type Service struct {
 	Meta
-	Accounts []arn.Account `json:"accounts,omitempty"` // for whose users it may call, besides those of its own account
-	Disabled bool          `json:"disabled,omitempty"`
+	Accounts []arn.Account `json:"accounts,omitempty"` // on behalf of whose principals it may call
 }
 
 // Clone returns a copy that shares nothing with s.

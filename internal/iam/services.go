@@ -1,0 +1,149 @@
+package iam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/identity"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
+)
+
+// The errors of registering services.
+var (
+	ErrServiceName   = errors.New("a service's principal is a host name in lower case with two labels or more, such as objects.example.com")
+	ErrServiceExists = errors.New("the service is registered already")
+	ErrNoService     = errors.New("there is no such service")
+)
+
+// Services returns the services that an account has registered, in the order of their names. ErrNoAccount, wrapped, if it
+// is not there.
+func (d *Directory) Services(ctx context.Context, a arn.Account) ([]*identity.Service, error) {
+	v, err := d.account(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	var list []*identity.Service
+	for _, e := range v.services.sorted() {
+		list = append(list, e.noun)
+	}
+	return list, nil
+}
+
+// CheckService returns the error that RegisterService would return for its arguments, but for those of the store.
+func (d *Directory) CheckService(ctx context.Context, a arn.Account, principal string, accounts []arn.Account) error {
+	if !validServiceName(principal) {
+		return fmt.Errorf("%w, not %q", ErrServiceName, principal)
+	}
+	for _, x := range append([]arn.Account{a}, accounts...) {
+		if _, err := d.account(ctx, x); err != nil {
+			return err
+		}
+	}
+	all, err := d.ListAccounts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range all { // two services of one name would be the same to policies
+		v, err := d.account(ctx, x.ID)
+		if err != nil {
+			return err
+		}
+		if v.services.named(principal) != nil {
+			return fmt.Errorf("%w: %s, by account %s", ErrServiceExists, principal, x.ID)
+		}
+	}
+	return nil
+}
+
+// validServiceName reports whether policies can name the service: labels of letters, digits and hyphens, parted by dots.
+func validServiceName(s string) bool {
+	labels := strings.Split(s, ".")
+	if len(s) > 253 || len(labels) < 2 {
+		return false
+	}
+	for _, l := range labels {
+		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || strings.Trim(l, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// RegisterService registers a service with a new access key. It may call KMS for itself, and on behalf of principals of the
+// given accounts. The secret is shown nowhere again. The error is ErrNoAccount, ErrServiceName or ErrServiceExists, wrapped,
+// or the store's.
+func (d *Directory) RegisterService(ctx context.Context, a arn.Account, principal string, accounts []arn.Account) (accessKeyID string, s secret.Bytes, err error) {
+	d.registering.Lock() // the name must be free in all accounts
+	defer d.registering.Unlock()
+	if err := d.CheckService(ctx, a, principal, accounts); err != nil {
+		return "", secret.Bytes{}, err
+	}
+	accessKeyID, s = newAccessKeyID(longTermPrefix), newSecret()
+	err = d.change(ctx, nil, a, func(c *change) error {
+		n := &identity.Service{
+			Meta:     identity.Meta{Account: a, ID: identity.NewID(identity.KindService), Name: principal, CreatedAt: d.now()},
+			Accounts: slices.Clone(accounts),
+		}
+		c.writes = append(c.writes, func(tx *store.Tx) error {
+			return tx.PutAccessKey(&store.AccessKey{
+				ID: accessKeyID, Account: a, Principal: n.ID, Status: store.AccessKeyActive, CreatedAt: d.now(), Secret: s,
+			})
+		})
+		return put(c, &c.services, n, secret.Bytes{})
+	})
+	return accessKeyID, s, accountError(a, err)
+}
+
+// RemoveService ends a service and its access key. The error is ErrNoAccount or ErrNoService, wrapped, or the store's.
+func (d *Directory) RemoveService(ctx context.Context, a arn.Account, principal string) error {
+	err := d.change(ctx, nil, a, func(c *change) error {
+		e := c.services.named(principal)
+		if e == nil {
+			return fmt.Errorf("%w: %s in account %s", ErrNoService, principal, a)
+		}
+		keys, err := d.store.ListAccessKeys(ctx, a)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if k.Principal == e.noun.ID {
+				c.writes = append(c.writes, func(tx *store.Tx) error { return tx.DeleteAccessKey(k.ID) })
+				c.after = append(c.after, func() { d.ready.drop(k.ID) })
+			}
+		}
+		remove(c, &c.services, e.noun)
+		return nil
+	})
+	return accountError(a, err)
+}
+
+// OnBehalf returns the principal for whom a registered service calls: a user, a root user or a role's session, of an account
+// that the service was registered for. Every other principal is refused with the same AccessDeniedException, whether it
+// exists or not.
+func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, principal string) (*guard.Caller, error) {
+	refused := wire.Errorf(wire.CodeAccessDenied, "The service %s may not call on behalf of %s.", service.Service, principal)
+	ref := parsePrincipal(principal)
+	if ref.form != rootForm && ref.form != userForm && ref.form != sessionForm || !strings.HasPrefix(principal, "arn:") {
+		return nil, refused
+	}
+	v, err := d.view(ctx, service.Account)
+	if err != nil {
+		return nil, err
+	}
+	e := v.services.named(service.Service)
+	if e == nil || !slices.Contains(e.noun.Accounts, ref.account) {
+		return nil, refused
+	}
+	who, err := d.Caller(ctx, principal)
+	if errors.Is(err, ErrNoPrincipal) {
+		return nil, refused
+	}
+	return who, err
+}
