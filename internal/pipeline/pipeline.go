@@ -198,7 +198,13 @@ func (x *exchange) authenticate(call *guard.Call) error {
 		}
 		return err
 	}
-	call.Identify(caller, arn.Region(auth.Scope.Region))
+	who, forward, err := x.forward(x.ctx, caller)
+	if err != nil {
+		call.Identify(caller, arn.Region(auth.Scope.Region)) // the record names who signed
+		return err
+	}
+	call.Identify(who, arn.Region(auth.Scope.Region))
+	call.Forward = forward
 	return nil
 }
 
