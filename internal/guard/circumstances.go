@@ -20,8 +20,7 @@ type circumstances struct {
 	inputs Facts
 	failed error // a source that could not answer: there is no decision then
 
-	// supposed is set when there is no real call, only a question about one: the values that the asker gave, which
-	// outweigh all others.
+	// supposed is set when there is no real call, only a question about one.
 	supposed *supposed
 }
 

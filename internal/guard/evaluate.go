@@ -83,6 +83,9 @@ func (c *Call) decide(r *Resource) (ruling, error) {
 	if err := c.hear(&all, r, owner); err != nil {
 		return ruling{}, err
 	}
+	if c.trace != nil {
+		c.trace.all = all
+	}
 	out, err := c.rule(&all, r, foreign)
 	if err == nil {
 		err = c.circumstances.failed
@@ -116,7 +119,8 @@ func (c *Call) prepare(r *Resource) {
 	inputs.reset()
 	c.circumstances = circumstances{call: c, about: *r, inputs: inputs, supposed: supposed}
 	c.question = policy.Request{
-		Principal: &c.principal, Action: r.Action.name, Resource: r.ARN, Context: &c.circumstances, Explain: c.trace != nil,
+		Principal: &c.principal, Action: r.Action.name, Resource: r.ARN, Context: &c.circumstances,
+		Explain: c.trace != nil, Suppose: supposed != nil && supposed.open,
 	}
 }
 
@@ -220,10 +224,14 @@ func (c *Call) rule(all *voices, r *Resource, foreign bool) (ruling, error) {
 		best = c.retires(r.Retiring)
 	}
 	out := all.settle(best, nil)
-	if out.allowed || r.Retiring != nil {
+	if r.Retiring != nil || out.allowed && c.trace == nil {
 		return out, nil
 	}
-	return c.ruleByGrants(all, r, best)
+	byGrant, err := c.ruleByGrants(all, r, best)
+	if err != nil || !out.allowed {
+		return byGrant, err
+	}
+	return out, nil
 }
 
 // settle says what comes of an allow of the resource's side.

@@ -11,6 +11,7 @@ import (
 // ruleByGrants looks for a grant that allows what the policies do not. best is how far these reached, for the reason of a
 // refusal.
 func (c *Call) ruleByGrants(all *voices, r *Resource, best reach) (ruling, error) {
+	var allowed ruling // only a trace looks further than the first
 	operation, ok := strings.CutPrefix(r.Action.name, "kms:")
 	if need := key.GrantOperation(operation); ok && need != 0 && r.Grants != nil && r.Key != nil {
 		names, n := c.Caller.granteeNames()
@@ -27,17 +28,22 @@ func (c *Call) ruleByGrants(all *voices, r *Resource, best reach) (ruling, error
 				fits := c.fits(g, r, need)
 				out := all.settle(far, g)
 				if c.trace != nil {
-					c.trace.looked(g, fits, &out)
+					c.trace.looked(g, fits, far, &out, c.unsaid(g, r, need))
 				}
-				if !fits {
-					continue
-				}
-				if out.allowed {
+				switch {
+				case !fits:
+				case out.allowed && c.trace == nil:
 					return out, nil
+				case out.allowed && !allowed.allowed:
+					allowed = out
+				default:
+					best = max(best, far)
 				}
-				best = max(best, far)
 			}
 		}
+	}
+	if allowed.allowed {
+		return allowed, nil
 	}
 	return all.settle(best, nil), nil
 }
@@ -95,12 +101,13 @@ var withoutContext = key.GrantOperation("DescribeKey") | key.GrantOperation("Ret
 // fits reports whether the grant is one of this key and its constraints hold.
 func (c *Call) fits(g *key.Grant, r *Resource, operation key.GrantOperations) bool {
 	limits := &g.Constraints
+	open := c.supposes()
 	switch {
 	case g.Key != r.Key.Name:
 		return false
-	case limits.SourceARN != "" && (c.Forward == nil || c.Forward.SourceARN == "" || !policy.MatchARN(limits.SourceARN, c.Forward.SourceARN)):
+	case limits.SourceARN != "" && !(open && c.Forward == nil) && (c.Forward == nil || c.Forward.SourceARN == "" || !policy.MatchARN(limits.SourceARN, c.Forward.SourceARN)):
 		return false
-	case !withoutContext.Has(operation) && !limits.Meets(r.EncryptionContext):
+	case !withoutContext.Has(operation) && !(open && r.EncryptionContext == nil) && !limits.Meets(r.EncryptionContext):
 		return false
 	}
 	return r.GrantFits == nil || r.GrantFits(g)

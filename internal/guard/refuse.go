@@ -26,21 +26,20 @@ func (c *Call) refuse(r *Resource, out *ruling) error {
 	default:
 		reason = " because no " + out.by.String() + " allows the " + r.Action.name + " action"
 	}
-	return c.deny(r.Action, r.ARN, reason)
+	e := c.deny(r.Action, r.ARN, reason)
+	e.Authorization = c.sealed(r)
+	return e
 }
 
 // deny words a refusal. The services of the Query protocol spell the code AccessDenied, which is the wire's business.
-func (c *Call) deny(a Action, resourceARN, reason string) error {
+func (c *Call) deny(a Action, resourceARN, reason string) *wire.Error {
 	who := c.Caller
-	name, resource := who.ARN, " on resource: "+resourceARN
-	switch who.Type {
-	case policy.WebIdentity: // STS has another sentence for those who are nobody yet
+	if who.Type == policy.WebIdentity { // STS has another sentence for those who are nobody yet
 		return &wire.Error{Code: wire.CodeAccessDenied, Message: "Not authorized to perform " + a.name}
-	case policy.Service:
-		name = who.Service
 	}
+	resource := " on resource: " + resourceARN
 	if c.Forward != nil && c.Forward.ViaService != "" {
 		resource = " on this resource" // the service's business, not its user's
 	}
-	return &wire.Error{Code: wire.CodeAccessDenied, Message: "User: " + name + " is not authorized to perform: " + a.name + resource + reason}
+	return &wire.Error{Code: wire.CodeAccessDenied, Message: "User: " + who.displayed() + " is not authorized to perform: " + a.name + resource + reason}
 }

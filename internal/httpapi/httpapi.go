@@ -77,6 +77,7 @@ const (
 // line costs as much as checking a policy.
 var (
 	nameRequestID    = []byte("x-amzn-RequestId")
+	nameExplanation  = []byte("x-keywright-authorization-message")
 	nameCacheControl = []byte("Cache-Control")
 	noCache          = []byte("no-cache, no-store, must-revalidate, private")
 )
@@ -232,6 +233,9 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, head rawHead, oversized bool) 
 	resp.SetStatusCode(v.response.Status)
 	resp.Header.SetContentType(v.response.ContentType)
 	resp.Header.SetBytesK(nameRequestID, v.response.RequestID)
+	if v.response.Authorization != "" {
+		resp.Header.SetBytesK(nameExplanation, v.response.Authorization)
+	}
 	resp.Header.SetCanonical(nameCacheControl, noCache)
 	resp.SetBodyRaw(v.response.Body)
 	if oversized {

@@ -44,7 +44,9 @@ type Response struct {
 	Status      int
 	ContentType string
 	RequestID   string // for the header x-amzn-RequestId
-	Body        []byte
+	// Authorization is for the header x-keywright-authorization-message; empty for none.
+	Authorization string
+	Body          []byte
 }
 
 // keepAtMost bounds the memory that one large answer can leave behind in a Response.
@@ -261,6 +263,7 @@ func (x *exchange) render(resp *Response, out wire.Output, failure *wire.Error) 
 		resp.Body = appendGreeting(resp.Body, failure)
 	default:
 		resp.Status = s.Status(failure)
+		resp.Authorization = failure.Authorization
 		resp.Body = s.AppendError(resp.Body, failure, resp.RequestID)
 	}
 }

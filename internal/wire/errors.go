@@ -36,6 +36,9 @@ type Error struct {
 	// Auth marks a refusal of the request's credentials rather than of what it asks. It matters for Query services
 	// only, where an expired session token and an expired web identity token have two spellings and statuses.
 	Auth bool
+	// Authorization is the token of an access refusal that explains it to whoever may decode it. It goes into the header
+	// x-keywright-authorization-message, never into the body; empty for none.
+	Authorization string
 }
 
 // Errorf returns an Error with a formatted message.
