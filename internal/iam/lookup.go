@@ -145,8 +145,11 @@ var ErrNoPrincipal = errors.New("there is no such principal")
 const explained = "keywright-explain"
 
 // Caller returns the caller that a principal would be, for explanations and simulations: the root user of an account, a user,
-// a role or a role's session, without session policies. ErrNoPrincipal, wrapped, if there is none.
+// a role or a role's session, without session policies; or a registered service, by its principal. ErrNoPrincipal, wrapped, if there is none.
 func (d *Directory) Caller(ctx context.Context, principal string) (*guard.Caller, error) {
+	if validServiceName(principal) {
+		return d.service(ctx, principal)
+	}
 	ref := parsePrincipal(principal)
 	id, ok, err := d.Lookup(ctx, principal)
 	if err != nil {
@@ -175,4 +178,24 @@ func (d *Directory) Caller(ctx context.Context, principal string) (*guard.Caller
 		}, nil
 	}
 	return nil, fmt.Errorf("%w: %s", ErrNoPrincipal, principal) // it went between the two looks
+}
+
+// Principals returns the ARNs of all principals of an account that can have rights: the root user, users, roles and registered
+// services, these by their principals. Caller knows them all.
+func (d *Directory) Principals(ctx context.Context, a arn.Account) ([]string, error) {
+	v, err := d.account(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	list := []string{a.Root(home)}
+	for _, u := range v.users.sorted() {
+		list = append(list, u.noun.ARN(home))
+	}
+	for _, r := range v.roles.sorted() {
+		list = append(list, r.noun.ARN(home))
+	}
+	for _, s := range v.services.sorted() {
+		list = append(list, s.noun.Name)
+	}
+	return list, nil
 }

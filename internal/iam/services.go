@@ -46,20 +46,32 @@ func (d *Directory) CheckService(ctx context.Context, a arn.Account, principal s
 			return err
 		}
 	}
+	who, err := d.service(ctx, principal) // two services of one name would be the same to policies
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: %s, by account %s", ErrServiceExists, principal, who.Account)
+	case errors.Is(err, ErrNoPrincipal):
+		return nil
+	}
+	return err
+}
+
+// service returns a registered service of any account by its principal; ErrNoPrincipal, wrapped, if there is none.
+func (d *Directory) service(ctx context.Context, principal string) (*guard.Caller, error) {
 	all, err := d.ListAccounts(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, x := range all { // two services of one name would be the same to policies
+	for _, x := range all {
 		v, err := d.account(ctx, x.ID)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if v.services.named(principal) != nil {
-			return fmt.Errorf("%w: %s, by account %s", ErrServiceExists, principal, x.ID)
+		if e := v.services.named(principal); e != nil {
+			return serviceCaller(e.noun), nil
 		}
 	}
-	return nil
+	return nil, fmt.Errorf("%w: %s", ErrNoPrincipal, principal)
 }
 
 // validServiceName reports whether policies can name the service: labels of letters, digits and hyphens, parted by dots.
