@@ -515,9 +515,15 @@ var variableGroups = []group{
 		none alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/bob aws:username=*
 		allow alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/* aws:username=*
 		none alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/b aws:username=%01
-		none alice a:Acct resource=arn:aws:kms:us-east-1:1:key/x aws:PrincipalAccount=us-east-1:1`,
+		none alice a:Arn aws:SourceArn=arn:aws:sns:us-east-1:1:x aws:PrincipalAccount=us-east-1:1`,
 		on("Allow", any2, `"Resource":"arn:aws:kms:*:*:alias/${aws:username}"`),
-		on("Allow", `"Action":"a:Acct"`, `"Resource":"arn:aws:kms:${aws:PrincipalAccount}:key/x"`)),
+		`{"Effect":"Allow","Action":"a:Arn","Resource":"*","Condition":{"ArnLike":{"aws:SourceArn":"arn:aws:sns:${aws:PrincipalAccount}:x"}}}`),
+	identity("variables of a resource come after the fifth colon", `
+		none alice kms:Encrypt aws:PrincipalAccount=111122223333
+		deny alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:key/111122223333:x aws:PrincipalAccount=111122223333
+		none alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:key/1:x aws:PrincipalAccount=111122223333`,
+		on("Allow", any2, `"Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*"`),
+		on("Deny", any2, `"Resource":"arn:aws:kms:*:*:key/${aws:PrincipalAccount}:x"`)),
 	identity("variable in a condition", `
 		allow alice kms:Encrypt aws:ResourceTag/team=red aws:PrincipalTag/team=red
 		none alice kms:Encrypt aws:ResourceTag/team=red aws:PrincipalTag/team=blue

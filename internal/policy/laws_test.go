@@ -16,7 +16,7 @@ import (
 // Small sets, so that random statements and requests often meet.
 var (
 	someActions    = []string{"kms:Encrypt", "kms:Decrypt", "kms:*", "kms:?ncrypt", "*", "kms:GenerateDataKey*"}
-	someResources  = []string{"*", keyARN, "arn:aws:kms:*:*:key/*", "arn:aws:kms:us-east-1:${aws:PrincipalAccount}:*"}
+	someResources  = []string{"*", keyARN, "arn:aws:kms:*:*:key/*", "arn:aws:kms:us-east-1:*:key/${x:prefix, '1234'}*"}
 	somePrincipals = []string{
 		`"*"`, `{"AWS":"111122223333"}`, `{"AWS":"arn:aws:iam::111122223333:user/alice"}`,
 		`{"AWS":["arn:aws:iam::111122223333:role/ops","444455556666"]}`, `{"Service":"s3.amazonaws.com"}`,
@@ -224,8 +224,8 @@ func Benchmark20Statements(b *testing.B) {
 }
 
 func BenchmarkVariables(b *testing.B) {
-	benchmark(b, document(`{"Effect":"Allow","Principal":"*","Action":"kms:Enc*","Resource":"arn:aws:kms:*:${aws:PrincipalAccount}:key/*",`+
-		`"Condition":{"StringLike":{"kms:ViaService":"s3.*"}}}`))
+	benchmark(b, document(`{"Effect":"Allow","Principal":"*","Action":"kms:Enc*","Resource":"arn:aws:kms:*:*:key/*",`+
+		`"Condition":{"StringLike":{"kms:ViaService":"s3.*","kms:CallerAccount":"${aws:PrincipalAccount}*"}}}`))
 }
 
 func benchmark(b *testing.B, doc string) {

@@ -150,7 +150,7 @@ func (p *pattern) match(s string, ctx Context, fold bool) bool {
 	return p.text == s
 }
 
-// expand fills in the variables. It reports false if one has no value, more than one, or one that contains a mark, and
+// expand fills in the variables. It reports false if one has no value, is multivalued, or contains a mark, and
 // when there is more text than room: such a pattern matches nothing, and a document could make it grow without bound.
 func (p *pattern) expand(b []byte, ctx Context, room int) ([]byte, bool) {
 	for i := range p.segs {
@@ -159,7 +159,7 @@ func (p *pattern) expand(b []byte, ctx Context, room int) ([]byte, bool) {
 		if seg.variable {
 			v := lookup(ctx, seg.key)
 			switch {
-			case v.Len() == 1 && strings.IndexByte(v.At(0), anyRun) < 0 && strings.IndexByte(v.At(0), anyChar) < 0:
+			case v.single() && strings.IndexByte(v.At(0), anyRun) < 0 && strings.IndexByte(v.At(0), anyChar) < 0:
 				text = v.At(0)
 			case v.Len() == 0 && seg.defaults:
 				text = seg.fallback
@@ -229,15 +229,19 @@ type arnPattern struct {
 	text  string    // as written
 }
 
-// compileARN reads an ARN pattern. complete adds wildcards for parts that are missing at the end, as IAM does in Resource.
-func (l language) compileARN(place, s string, complete bool) (arnPattern, *Error) {
+// compileARN reads an ARN pattern. In a Resource element parts that are missing at the end match anything, and only the last
+// part has variables (IAM user guide, "IAM policy elements: Variables and tags": after the fifth colon). In a condition
+// nothing is added, and every part has them.
+func (l language) compileARN(place, s string, resource bool) (arnPattern, *Error) {
 	l.wildcards = true
+	front := l
+	front.variables = l.variables && !resource
 	if !strings.HasPrefix(s, "arn:") {
 		whole, err := l.compile(place, s)
 		return arnPattern{whole: whole, text: s}, err
 	}
-	texts := l.splitARN(s)
-	for complete && len(texts) < arnParts {
+	texts := front.splitARN(s)
+	for resource && len(texts) < arnParts {
 		texts = append(texts, "*")
 	}
 	if len(texts) < arnParts {
@@ -246,8 +250,12 @@ func (l language) compileARN(place, s string, complete bool) (arnPattern, *Error
 	}
 	a := arnPattern{parts: make([]pattern, arnParts), text: s}
 	for i, t := range texts {
+		lang := front
+		if i == arnParts-1 {
+			lang = l
+		}
 		var err *Error
-		if a.parts[i], err = l.compile(place, t); err != nil {
+		if a.parts[i], err = lang.compile(place, t); err != nil {
 			return arnPattern{}, err
 		}
 	}

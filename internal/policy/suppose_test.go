@@ -127,7 +127,7 @@ func TestSupposeAgrees(t *testing.T) {
 		}
 		req := drawRequest(t)
 		all := req.Context.(facts)
-		settled := settledFacts{all, []string{"kms:viaservice", "aws:tagkeys"}}
+		settled := settledFacts{all, []string{"kms:viaservice", "aws:tagkeys", "x:prefix"}}
 		req.Explain, req.Suppose, req.Context = true, true, settled
 		certain := d.Evaluate(req)
 		if plain := d.Evaluate(&policy.Request{Principal: req.Principal, Action: req.Action, Resource: req.Resource, Context: all}); plain.Effect != certain.Effect || plain.Match != certain.Match {
@@ -154,7 +154,7 @@ func TestSupposeAgrees(t *testing.T) {
 
 func TestContextKeys(t *testing.T) {
 	d, err := policy.Parse(policy.IdentityPolicy, []byte(document(
-		`{"Effect":"Allow","Action":"*","Resource":["arn:aws:s3:::${aws:username}/${*}","arn:aws:kms:*:${ aws:PrincipalAccount }:key/*"],
+		`{"Effect":"Allow","Action":"*","Resource":["arn:aws:s3:::${aws:username}/${*}","arn:aws:kms:*:${x:account}:key/${ aws:PrincipalAccount }"],
 		  "Condition":{"StringEquals":{"kms:EncryptionContext:App":"${aws:PrincipalTag/App, 'none'}","AWS:UserName":"a"},"NumericEquals":{"x:n":1}}}`,
 		`{"Effect":"Deny","NotAction":"*","Resource":"*","Condition":{"ArnNotLike":{"aws:sourcearn":"arn:aws:s3:::${x:N}-${x:other}"},
 		  "ForAnyValue:StringLike":{"KMS:encryptioncontext:app":"*"},"Null":{"aws:TagKeys":"true"}}}`)))
