@@ -1,5 +1,5 @@
-# Everything that is built and checked here. Tools and Python packages are installed by scripts/setup into .tools and
-# .venv, pinned, and only where they are missing.
+# Everything that is built and checked here. Tools and packages of other languages are installed by scripts/setup into
+# .tools, .venv and conformance/policydiff/node_modules, pinned, and only where they are missing.
 
 export CGO_ENABLED ?= 0
 GO       ?= go
@@ -47,4 +47,4 @@ soak: build ## what takes too long for every change: a hundred kills, every byte
 	scripts/soak
 
 clean:
-	rm -rf bin .tools .venv
+	rm -rf bin .tools .venv conformance/policydiff/node_modules
