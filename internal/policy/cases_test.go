@@ -565,6 +565,48 @@ var variableGroups = []group{
 		allow alice kms:Encrypt aws:PrincipalArn=arn:aws:iam::111122223333:user/a aws:ResourceAccount=111122223333
 		none alice kms:Encrypt aws:PrincipalArn=arn:aws:iam::444455556666:user/a aws:ResourceAccount=111122223333`,
 		when(`"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::${aws:ResourceAccount}:user/*"}`)),
+	identity("forms of a variable", `
+		allow alice kms:Encrypt x:y=alice aws:username=alice
+		allow alice kms:Encrypt x:y=red-alice aws:username=alice aws:PrincipalTag/Team=red
+		allow alice kms:Encrypt x:y=app1 kms:EncryptionContext:App=app1
+		allow alice kms:Encrypt x:y=-
+		none alice kms:Encrypt x:y=-a aws:PrincipalTag/none=
+		allow alice kms:Encrypt x:y=-a aws:PrincipalTag/none=a
+		allow alice kms:Encrypt x:y=it%2Cs`,
+		when(`"StringEquals":{"x:y":["${ AWS:UserName }","${aws:PrincipalTag/team}-${aws:username}","${kms:EncryptionContext:App}","-${aws:PrincipalTag/none,''}","${x:none,'it,s'}"]}`)),
+	identity("a multivalued key is no variable", `
+		none alice kms:Encrypt x:y=a aws:TagKeys=a,b
+		none alice kms:Encrypt x:y=b aws:TagKeys=a,b
+		none alice kms:Encrypt x:y=d aws:TagKeys=a,b
+		allow alice kms:Encrypt x:y=d`,
+		when(`"StringEquals":{"x:y":"${aws:TagKeys,'d'}"}`)),
+	identity("variables where there are none", `
+		none alice a:alice aws:username=alice
+		allow alice a:${aws:username} aws:username=alice
+		none alice kms:Encrypt x:y=YWxpY2U= aws:username=alice`,
+		on("Allow", `"Action":"a:${aws:username}"`, star)),
+	identity("a resource with a variable that has no value", `
+		none alice kms:Encrypt resource=arn:aws:kms:us-east-1:111122223333:alias/
+		deny alice kms:Decrypt resource=arn:aws:kms:us-east-1:111122223333:alias/a
+		none alice kms:Decrypt resource=arn:aws:kms:us-east-1:111122223333:alias/a aws:username=a`,
+		on("Allow", `"Action":"kms:Encrypt"`, `"Resource":"arn:aws:kms:*:*:alias/${aws:username}"`),
+		on("Deny", `"Action":"kms:Decrypt"`, `"NotResource":"arn:aws:kms:*:*:alias/${aws:username}"`)),
+	identity("literals in resources and ARNs", `
+		allow alice s3:GetObject resource=arn:aws:s3:::b/a*b
+		none alice s3:GetObject resource=arn:aws:s3:::b/axb
+		allow alice a:Arn aws:SourceArn=arn:aws:s3:::what?
+		none alice a:Arn aws:SourceArn=arn:aws:s3:::whats
+		allow alice a:Equals x:y=*
+		none alice a:Equals x:y=${*}`,
+		on("Allow", `"Action":"s3:*"`, `"Resource":"arn:aws:s3:::*/a${*}b"`),
+		`{"Effect":"Allow","Action":"a:Arn","Resource":"*","Condition":{"ArnLike":{"aws:SourceArn":"arn:aws:s3:::what${?}"}}}`,
+		`{"Effect":"Allow","Action":"a:Equals","Resource":"*","Condition":{"StringEquals":{"x:y":"${*}"}}}`),
+	{
+		"the older version has no literals", policy.IdentityPolicy,
+		`{"Version":"2008-10-17","Statement":[` + on("Allow", any2, `"Resource":"arn:aws:s3:::${*}"`) + `]}`, `
+		allow alice s3:GetObject resource=arn:aws:s3:::${xyz}
+		none alice s3:GetObject resource=arn:aws:s3:::*`,
+	},
 	{
 		"the older version has no variables", policy.IdentityPolicy,
 		`{"Version":"2008-10-17","Statement":[` + when(`"StringEquals":{"x:y":"${aws:username}"}`) + `]}`, `

@@ -78,6 +78,18 @@ func TestParseErrors(t *testing.T) {
 		{"resource that is no ARN", idPolicy, in(`{"Resource":"key/1"}`), policy.Malformed, "Statement[0].Resource: 'key/1' is neither * nor an ARN"},
 		{"open variable", idPolicy, in(`{"Resource":"arn:aws:kms:*:*:key/${aws:username"}`), policy.Malformed, "Statement[0].Resource: a policy variable is not closed"},
 		{"variable without name", idPolicy, in(`{"Resource":"arn:aws:kms:*:*:key/${}"}`), policy.Malformed, "Statement[0].Resource: '${}' is not a policy variable"},
+		{"open variable in a string", kmsKey, with(`{"StringLike":{"a:b":["x","${c:d"]}}`), policy.Malformed, "Statement[0].Condition.StringLike.a:b: a policy variable is not closed"},
+		{"open variable in an ARN", kmsKey, with(`{"ArnLike":{"a:b":"arn:aws:s3:::${c:d, 'x}"}}`), policy.Malformed, "Statement[0].Condition.ArnLike.a:b: a policy variable is not closed"},
+		{"open variable in a part of an ARN", kmsKey, with(`{"ArnLike":{"a:b":"arn:aws:sns:*:${c:d:x:y"}}`), policy.Malformed, "Statement[0].Condition.ArnLike.a:b: a policy variable is not closed"},
+		{"variable of a variable", kmsKey, with(`{"StringLike":{"a:b":"${${c:d}}"}}`), policy.Malformed, "Statement[0].Condition.StringLike.a:b: '${${c:d}' is not a policy variable"},
+		{"number as a name", kmsKey, `{1:2}`, policy.Malformed, "the document is not valid JSON"},
+		{"list that does not end", kmsKey, `{"Statement":[{}`, policy.Malformed, "Statement: the document is not valid JSON"},
+		{"object that does not end", kmsKey, `{"Statement":[{"Sid":"a"`, policy.Malformed, "Statement[0]: the document is not valid JSON"},
+		{"boolean as resource", idPolicy, in(`{"Resource":true}`), policy.Malformed, "Statement[0].Resource: must be a string or a list of strings"},
+		{"number as principal", kmsKey, in(`{"Principal":{"AWS":[1]}}`), policy.Malformed, "Statement[0].Principal.AWS[0]: must be a string"},
+		{"list as principal", kmsKey, in(`{"Principal":["*"]}`), policy.Malformed, `Statement[0].Principal: must be "*" or an object`},
+		{"wildcard as provider", policy.TrustPolicy, in(`{"Principal":{"Federated":"*.example.com"}}`), policy.BadPrincipal, "Statement[0].Principal.Federated: '*.example.com' is not a principal"},
+		{"no statement in a list", kmsKey, `{"Statement":[[]]}`, policy.Malformed, "Statement[0]: must be an object"},
 		{"unquoted default", idPolicy, in(`{"Resource":"arn:aws:kms:*:*:key/${a:b, c}"}`), policy.Malformed, "Statement[0].Resource: the default of a policy variable"},
 		{"Sid with a space", idPolicy, in(`{"Sid":"a b"}`), policy.Malformed, "Statement[0].Sid: must have letters and digits only"},
 		{"Sid twice", idPolicy, in(`{"Sid":"a","Effect":"Allow","Action":"*","Resource":"*"}`, `{"Sid":"a"}`), policy.Malformed, "Statement[1].Sid: appears in another statement"},
@@ -226,11 +238,11 @@ func TestMessages(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
-	const doc = `{"Id":"i","Version":"2012-10-17","Statement":[{"Sid":"q\"\\é\u20ac\n","Effect":"Allow","Principal":"*",` +
+	const doc = `{"Id":"i\u2028\ud83d\udd11\r\t","Version":"2012-10-17","Statement":[{"Sid":"q\"\\é\u20ac\n","Effect":"Allow","Principal":"*",` +
 		`"Resource":"*","Action":["kms:Encrypt","kms:Decrypt"],"Condition":{"StringEquals":{},"Bool":{"a:b":true},"NumericEquals":{"c:d":[1.50,"2"],"e:f":[]}}},` +
 		`{"Effect":"Deny","NotPrincipal":{"AWS":["arn:aws:iam::111122223333:user/a","*"],"Service":"s3.amazonaws.com"},"Action":"kms:*","Resource":"*"}]}`
 	const want = `{
-  "Id" : "i",
+  "Id" : "i\u2028\uD83D\uDD11\r\t",
   "Version" : "2012-10-17",
   "Statement" : [ {
     "Sid" : "q\"\\é\u20AC\n",

@@ -244,9 +244,9 @@ func (l language) compileARN(place, s string, resource bool) (arnPattern, *Error
 	for resource && len(texts) < arnParts {
 		texts = append(texts, "*")
 	}
-	if len(texts) < arnParts {
-		whole, err := language{}.compile(place, s)
-		return arnPattern{whole: whole, text: s}, err
+	if len(texts) < arnParts { // no ARN, but its variables have to be right all the same
+		_, err := l.compile(place, s)
+		return arnPattern{whole: pattern{text: s}, text: s}, err
 	}
 	a := arnPattern{parts: make([]pattern, arnParts), text: s}
 	for i, t := range texts {

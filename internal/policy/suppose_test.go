@@ -21,7 +21,7 @@ func (s settledFacts) Absent(k policy.Key) bool { return slices.Contains(s.never
 // What is not known is neither true nor false; what is known is decided.
 func TestSuppose(t *testing.T) {
 	known := settledFacts{
-		facts{"kms:viaservice": {"s3"}, "aws:tagkeys": {"a", "b"}, "aws:username": {"alice"}, "x:empty": {""}},
+		facts{"kms:viaservice": {"s3"}, "aws:tagkeys": {"a", "b"}, "aws:username": {"alice"}, "x:empty": {""}, "x:bucket": {"arn:aws:s3:::b"}},
 		[]string{"aws:principalorgid"},
 	}
 	for _, tt := range []struct {
@@ -62,9 +62,14 @@ func TestSuppose(t *testing.T) {
 		},
 		{"variable, any of several values", when(`"ForAnyValue:StringEquals":{"aws:TagKeys":["a","${a:b}"]}`), policy.Allow, policy.NoPart, nil},
 		{
-			"variable of an ARN", when(`"ArnLike":{"x:arn":"arn:aws:s3:::${a:b}"}`), policy.Allow, policy.NoPart,
-			[]string{"ArnLike x:arn = arn:aws:s3:::${a:b}"},
+			"variable of an ARN", when(`"ArnLike":{"x:bucket":"arn:aws:s3:::${a:b}"}`), policy.Allow, policy.NoPart,
+			[]string{"ArnLike x:bucket = arn:aws:s3:::${a:b}"},
 		},
+		{"variable of an ARN, but false", when(`"ArnLike":{"x:bucket":["arn:aws:s3:::${a:b}"],"x:none":"*"}`), policy.Allow, policy.NoPart, []string{
+			"ArnLike x:bucket = arn:aws:s3:::${a:b}", "ArnLike x:none = *",
+		}},
+		{"variable of an ARN of another service", when(`"ArnLike":{"x:bucket":"arn:aws:sns:::${a:b}"}`), policy.None, policy.PartCondition, nil},
+		{"no ARN at all", when(`"ArnLike":{"kms:ViaService":"arn:aws:sns:::${a:b}"}`), policy.None, policy.PartCondition, nil},
 		{
 			"resource", on("Allow", any2, `"Resource":["arn:aws:kms:*:*:alias/x","arn:aws:kms:*:*:key/${a:b}"]`), policy.Allow, policy.NoPart,
 			[]string{"Resource = arn:aws:kms:*:*:key/${a:b}"},
