@@ -19,6 +19,7 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
@@ -63,8 +64,12 @@ func openWorld(dir string, log *slog.Logger) (_ *world, err error) {
 	if w.store, err = w.db.Unseal(ctx, barrier); err != nil {
 		return nil, err
 	}
-	w.guard = guard.New(guard.Config{Recorder: audit.NewMemory(100), Now: time.Now})
-	w.service = kms.New(kms.Config{Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: time.Now, CachedKeys: 100})
+	directory := iam.New(iam.Config{Store: w.store, Barrier: barrier, Now: time.Now})
+	w.guard = guard.New(guard.Config{Recorder: audit.NewMemory(100), Directory: directory, Now: time.Now})
+	w.service = kms.New(kms.Config{
+		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: time.Now, CachedKeys: 100,
+		Principals: directory,
+	})
 	for _, op := range w.service.Operations() {
 		w.operations[op.Name] = op
 	}

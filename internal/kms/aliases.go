@@ -43,7 +43,7 @@ func (r *request) targetKey(a aliasName, given string, in wire.Input) (*snapshot
 	if err := r.authorizeAlias(a); err != nil {
 		return nil, err
 	}
-	if _, err := r.authorize(snap, "", r.action, nil, in); err != nil {
+	if _, err := r.authorize(snap, "", question{action: r.action, in: in}); err != nil {
 		return nil, err
 	}
 	return snap, usableTarget(snap.Key)
@@ -54,7 +54,7 @@ func usableTarget(k *key.Key) error {
 }
 
 func (r *request) authorizeAlias(a aliasName) error {
-	if _, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: a.ARN()}); err != nil {
+	if _, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: a.ARN(), Owner: a.account}); err != nil {
 		return err
 	}
 	return nil
@@ -81,7 +81,7 @@ func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
 	r.concerns(a, snap, true)
 	now := r.now().UTC().Truncate(time.Millisecond)
 	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: snap.ID, CreatedAt: now, UpdatedAt: now}
-	err = r.changeAlias(r.ctx, a, snap.ID, func(tx *store.Tx) error {
+	err = r.changeAlias(r.ctx, a, "", snap.ID, func(tx *store.Tx) error {
 		if err := r.stillThere(tx, snap.Name); err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.authorize(old, "", r.action, nil, in); err != nil {
+	if _, err := r.authorize(old, "", question{action: r.action, in: in}); err != nil {
 		return err
 	}
 	if old.Usage != next.Usage {
@@ -150,7 +150,7 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 			a.name, old.Usage, next.Usage)
 	}
 	now := r.now().UTC().Truncate(time.Millisecond)
-	err = r.changeAlias(r.ctx, a, next.ID, func(tx *store.Tx) error {
+	err = r.changeAlias(r.ctx, a, old.ID, next.ID, func(tx *store.Tx) error {
 		if err := r.stillThere(tx, next.Name); err != nil {
 			return err
 		}
@@ -194,10 +194,10 @@ func removeAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
 	if err := r.authorizeAlias(a); err != nil {
 		return err
 	}
-	if _, err := r.authorize(snap, "", r.action, nil, in); err != nil {
+	if _, err := r.authorize(snap, "", question{action: r.action, in: in}); err != nil {
 		return err
 	}
-	err = r.changeAlias(r.ctx, a, "", func(tx *store.Tx) error {
+	err = r.changeAlias(r.ctx, a, snap.ID, "", func(tx *store.Tx) error {
 		alias, err := tx.GetAlias(a.account, a.region, a.name)
 		if err != nil {
 			return err

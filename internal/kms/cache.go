@@ -8,17 +8,25 @@ import (
 // cache is a bounded map in two generations: a value that is used stays, one that is not used while limit others are
 // goes. Looking a value up takes one read lock. It is safe for concurrent use.
 type cache[K comparable, V any] struct {
-	limit int // values in one generation
+	limit int // what the values of one generation weigh together
+	weigh func(V) int
 	seed  maphash.Seed
 	locks [64]sync.Mutex // stripes for whoever loads or changes what a key stands for
 
 	mu    sync.RWMutex
 	young map[K]V
 	old   map[K]V
+	load  int // weight of the young generation
 }
 
+// newCache returns a cache of limit values.
 func newCache[K comparable, V any](limit int) *cache[K, V] {
-	return &cache[K, V]{limit: limit, seed: maphash.MakeSeed(), young: map[K]V{}}
+	return newWeighedCache[K](limit, func(V) int { return 1 })
+}
+
+// newWeighedCache returns a cache whose values weigh limit together.
+func newWeighedCache[K comparable, V any](limit int, weigh func(V) int) *cache[K, V] {
+	return &cache[K, V]{limit: limit, weigh: weigh, seed: maphash.MakeSeed(), young: map[K]V{}}
 }
 
 // get returns the value and whether there is one.
@@ -49,10 +57,30 @@ func (c *cache[K, V]) promote(k K) (V, bool) {
 }
 
 func (c *cache[K, V]) add(k K, v V) {
+	c.lighten(k)
 	c.young[k] = v
-	if len(c.young) >= c.limit {
-		c.old, c.young = c.young, make(map[K]V)
+	c.age(c.weigh(v))
+}
+
+// lighten takes the weight of what is about to leave the young generation from it.
+func (c *cache[K, V]) lighten(k K) {
+	if v, ok := c.young[k]; ok {
+		c.load = max(c.load-c.weigh(v), 0)
 	}
+}
+
+// age adds to the weight of the young generation, and begins a new one if it is full.
+func (c *cache[K, V]) age(weight int) {
+	if c.load += weight; c.load >= c.limit {
+		c.old, c.young, c.load = c.young, make(map[K]V), 0
+	}
+}
+
+// grew tells that a value in the cache has become heavier.
+func (c *cache[K, V]) grew(weight int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.age(max(weight, 0))
 }
 
 // put sets the value of a key. The caller holds the key's lock.
@@ -67,6 +95,7 @@ func (c *cache[K, V]) put(k K, v V) {
 func (c *cache[K, V]) drop(k K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.lighten(k)
 	delete(c.young, k)
 	delete(c.old, k)
 }

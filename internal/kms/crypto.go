@@ -38,14 +38,6 @@ func symmetric(algorithm wire.Opt[string], k *key.Key) error {
 	return nil
 }
 
-// noGrants refuses grant tokens: there are no grants yet, so none can be valid.
-func noGrants(tokens []string) error {
-	if len(tokens) > 0 {
-		return wire.Bare(kmsapi.CodeInvalidGrantTokenException)
-	}
-	return nil
-}
-
 // noRecipient refuses the encryption of an answer for an enclave instead of answering in the clear.
 func noRecipient(r *kmsapi.RecipientInfo) error {
 	if r != nil {
@@ -76,7 +68,7 @@ func firstError(errs ...error) error {
 func (r *request) usedMaterial(m *key.Material) { r.call.Additional().String("keyMaterialId", m.ID) }
 
 func encrypt(r *request, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
-	if err := firstError(noGrants(in.GrantTokens), symmetric(in.EncryptionAlgorithm, r.key.Key), checkContext(in.EncryptionContext), dry(in.DryRun)); err != nil {
+	if err := firstError(symmetric(in.EncryptionAlgorithm, r.key.Key), checkContext(in.EncryptionContext), dry(in.DryRun)); err != nil {
 		return nil, err
 	}
 	blob, err := r.key.material.Encrypt(r.permit, in.Plaintext.Expose(), in.EncryptionContext)
@@ -102,9 +94,7 @@ type unopened struct {
 	blob      []byte
 	given     wire.Opt[string] // the key the client named, if it did
 	algorithm wire.Opt[string]
-	action    guard.Action
-	facts     guard.FactSource
-	in        wire.Input
+	question  question
 	bare      bool  // a dry run without a ciphertext
 	rules     error // what the rules between members say, which comes after authorization
 }
@@ -120,10 +110,10 @@ func (r *request) locate(u unopened) (*sealed, error) {
 	var err error
 	if u.given.Set {
 		var alias arn.AliasName
-		if s.key, alias, err = r.find(anyForm, u.given.V, u.action); err != nil {
+		if s.key, alias, err = r.find(anyForm, u.given.V, u.question.action); err != nil {
 			return nil, err
 		}
-		if s.permit, err = r.authorize(s.key, alias, u.action, u.facts, u.in); err != nil {
+		if s.permit, err = r.authorize(s.key, alias, u.question); err != nil {
 			return nil, err
 		}
 	}
@@ -162,7 +152,7 @@ func (r *request) locateByHeader(s *sealed, u unopened) error {
 	if err != nil {
 		return err
 	}
-	s.permit, err = r.authorize(s.key, "", u.action, u.facts, u.in)
+	s.permit, err = r.authorize(s.key, "", u.question)
 	var denied *wire.Error
 	if errors.As(err, &denied) && denied.Code == wire.CodeAccessDenied && s.key.Account != r.call.Caller.Account {
 		return errForeignCiphertext
@@ -197,8 +187,8 @@ func bareDryRun(modifiers []string, run wire.Opt[bool], given wire.Opt[string], 
 
 func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
 	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.KeyID, "KeyId")
-	rules := firstError(err, noGrants(in.GrantTokens), noRecipient(in.Recipient))
-	s, err := r.locate(unopened{in.CiphertextBlob, in.KeyID, in.EncryptionAlgorithm, r.action, r.op.facts, in, bare, rules})
+	rules := firstError(err, noRecipient(in.Recipient))
+	s, err := r.locate(unopened{in.CiphertextBlob, in.KeyID, in.EncryptionAlgorithm, r.ask(in), bare, rules})
 	if err != nil {
 		return nil, err
 	}
@@ -218,13 +208,17 @@ func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, er
 
 func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptResponse, error) {
 	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.SourceKeyID, "SourceKeyId")
-	rules := firstError(err, noGrants(in.GrantTokens))
+	rules := err
 	to, alias, errTo := r.find(anyForm, in.DestinationKeyID.V, actionReEncryptTo)
-	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, in.SourceEncryptionAlgorithm, r.action, r.sameKey(r.op.facts, in, to), in, bare, rules})
+	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, in.SourceEncryptionAlgorithm, question{
+		action: r.action, facts: r.sameKey(r.op.facts, in, to), in: in, context: in.SourceEncryptionContext,
+	}, bare, rules})
 	if err := firstError(err, errTo); err != nil { // in the order of the keys, though a condition may ask for both
 		return nil, err
 	}
-	permit, err := r.authorize(to, alias, actionReEncryptTo, r.sameKey(destinationFacts, in, to), in)
+	permit, err := r.authorize(to, alias, question{
+		action: actionReEncryptTo, facts: r.sameKey(destinationFacts, in, to), in: in, context: in.DestinationEncryptionContext,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -296,8 +290,8 @@ func oneSize(spec wire.Opt[string], n wire.Opt[int32]) error {
 }
 
 // dataKey makes a data key and encrypts it.
-func (r *request) dataKey(size int, context map[string]string, grants []string, run wire.Opt[bool]) (secret.Bytes, []byte, error) {
-	if err := firstError(noGrants(grants), checkContext(context), dry(run)); err != nil {
+func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool]) (secret.Bytes, []byte, error) {
+	if err := firstError(checkContext(context), dry(run)); err != nil {
 		return secret.Bytes{}, nil, err
 	}
 	plaintext, err := r.custody.Random(r.permit, r.key.Name, size)
@@ -316,7 +310,7 @@ func generateDataKey(r *request, in *kmsapi.GenerateDataKeyRequest) (*kmsapi.Gen
 	if err := noRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	plaintext, blob, err := r.dataKey(dataKeySize(in.KeySpec, in.NumberOfBytes), in.EncryptionContext, in.GrantTokens, in.DryRun)
+	plaintext, blob, err := r.dataKey(dataKeySize(in.KeySpec, in.NumberOfBytes), in.EncryptionContext, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +320,7 @@ func generateDataKey(r *request, in *kmsapi.GenerateDataKeyRequest) (*kmsapi.Gen
 }
 
 func generateDataKeyWithoutPlaintext(r *request, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) (*kmsapi.GenerateDataKeyWithoutPlaintextResponse, error) {
-	plaintext, blob, err := r.dataKey(dataKeySize(in.KeySpec, in.NumberOfBytes), in.EncryptionContext, in.GrantTokens, in.DryRun)
+	plaintext, blob, err := r.dataKey(dataKeySize(in.KeySpec, in.NumberOfBytes), in.EncryptionContext, in.DryRun)
 	if err != nil {
 		return nil, err
 	}

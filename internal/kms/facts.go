@@ -31,6 +31,11 @@ func (op *operation) model() *wire.Operation {
 
 func contextFacts(f *guard.Facts, algorithm wire.Opt[string], context map[string]string) {
 	f.String("kms:EncryptionAlgorithm", algorithm.Or(string(key.SymmetricDefault)))
+	pairFacts(f, context)
+}
+
+// pairFacts adds what conditions may ask about an encryption context.
+func pairFacts(f *guard.Facts, context map[string]string) {
 	names := make([]string, 0, len(context))
 	for k, v := range context {
 		f.String("kms:EncryptionContext:"+k, v)
@@ -61,4 +66,33 @@ func createKeyFacts(f *guard.Facts, in *kmsapi.CreateKeyRequest) {
 	f.Bool("kms:MultiRegion", in.MultiRegion.V)
 	f.Bool("kms:BypassPolicyLockoutSafetyCheck", in.BypassPolicyLockoutSafetyCheck.V)
 	tagFacts(f, in.Tags)
+}
+
+func createGrantFacts(f *guard.Facts, in *kmsapi.CreateGrantRequest) {
+	f.Strings("kms:GrantOperations", in.Operations)
+	given := func(name string, v wire.Opt[string]) {
+		if v.Set {
+			f.String(name, v.V)
+		}
+	}
+	given("kms:GranteePrincipal", in.GranteePrincipal)
+	given("kms:GranteeServicePrincipal", in.GranteeServicePrincipal)
+	given("kms:RetiringPrincipal", in.RetiringPrincipal)
+	given("kms:RetiringServicePrincipal", in.RetiringServicePrincipal)
+	constraintFacts(f, toConstraints(in.Constraints))
+}
+
+// constraintFacts adds what conditions may ask about the constraints of a grant that is made or retired.
+func constraintFacts(f *guard.Facts, c key.GrantConstraints) {
+	switch {
+	case c.Equals != nil:
+		f.String("kms:GrantConstraintType", "EncryptionContextEquals")
+		pairFacts(f, c.Equals)
+	case c.Subset != nil:
+		f.String("kms:GrantConstraintType", "EncryptionContextSubset")
+		pairFacts(f, c.Subset)
+	}
+	if c.SourceARN != "" {
+		f.String("kms:GrantConstraintSourceArn", c.SourceARN)
+	}
 }

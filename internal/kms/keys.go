@@ -68,8 +68,10 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 		State: key.Enabled,
 	}
 	k.SetTags(toTags(in.Tags))
-	var err error
-	if k.Policy, err = r.checkPolicy(k, text, in.BypassPolicyLockoutSafetyCheck.V); err != nil {
+	if err := r.mayTag(k, in); err != nil {
+		return nil, err
+	}
+	if err := r.givePolicy(k, text, in.BypassPolicyLockoutSafetyCheck.V); err != nil {
 		return nil, err
 	}
 	snap, err := r.makeKey(r.ctx, r.permit, k)
@@ -78,6 +80,19 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 	}
 	r.call.Concerns(snap.Account, snap.arn)
 	return &kmsapi.CreateKeyResponse{KeyMetadata: metadata(snap.Key)}, nil
+}
+
+// actionTagResource is what CreateKey needs besides its own permission if the new key is to have tags.
+var actionTagResource = guard.NewAction("kms:TagResource")
+
+// mayTag asks whether the caller may give a new key its tags. There is no key policy yet: identity policies decide, over the
+// key's ARN ("Controlling access to tags", KMS developer guide).
+func (r *request) mayTag(k *key.Key, in *kmsapi.CreateKeyRequest) error {
+	if len(in.Tags) == 0 {
+		return nil
+	}
+	_, err := r.call.Authorize(guard.Resource{Action: actionTagResource, ARN: k.ARN(), Owner: k.Account, Facts: r.op.facts, Input: in})
+	return err
 }
 
 // makeKey gives a new key its first material and stores it.
@@ -110,10 +125,7 @@ func metadata(k *key.Key) *kmsapi.KeyMetadata {
 
 var symmetricAlgorithms = []string{string(key.SymmetricDefault)}
 
-func describeKey(r *request, in *kmsapi.DescribeKeyRequest) (*kmsapi.DescribeKeyResponse, error) {
-	if err := noGrants(in.GrantTokens); err != nil {
-		return nil, err
-	}
+func describeKey(r *request, _ *kmsapi.DescribeKeyRequest) (*kmsapi.DescribeKeyResponse, error) {
 	return &kmsapi.DescribeKeyResponse{KeyMetadata: metadata(r.key.Key)}, nil
 }
 

@@ -30,7 +30,9 @@ type Config struct {
 	Guard   *guard.Guard
 	Now     func() time.Time
 
-	// CachedKeys is how many keys and aliases stay ready in memory; zero means 100,000.
+	Principals Principals // who can be named in key policies and grants
+
+	// CachedKeys is how many keys and aliases stay ready in memory; zero means 100,000. Of grants it is four times as many.
 	CachedKeys int
 }
 
@@ -43,14 +45,21 @@ type Service struct {
 	now     func() time.Time
 	keys    *cache[key.Name, *snapshot]
 	aliases *cache[aliasName, arn.KeyID]
-	// Compiled policies by their text: most keys of an account have the same one.
-	policies *cache[string, *policy.Document]
+	grants  *cache[key.Name, *grantSet]
+	// The names of a key's aliases, for those keys about which a policy asks.
+	aliasLists *cache[key.Name, []string]
+	// Compiled policies by their text and whom it names: most keys of an account have the same one.
+	policies   *cache[policyKey, *policy.Document]
+	principals Principals
 
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
 // cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
 const cachedPolicies = 500
+
+// cachedGrantsPerKey is how many grants may stay in memory for each key that may.
+const cachedGrantsPerKey = 4
 
 // New returns a Service.
 func New(c Config) *Service {
@@ -60,8 +69,11 @@ func New(c Config) *Service {
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
 		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
-		policies: newCache[string, *policy.Document](cachedPolicies),
-		failed:   map[key.Name]time.Time{},
+		grants:     newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
+		aliasLists: newCache[key.Name, []string](c.CachedKeys),
+		policies:   newCache[policyKey, *policy.Document](cachedPolicies),
+		principals: c.Principals,
+		failed:     map[key.Name]time.Time{},
 	}
 }
 
@@ -74,6 +86,8 @@ type request struct {
 	action guard.Action // the row's permission
 	key    *snapshot    // the key that the operation works on, if its row says how to find one
 	permit guard.Permit
+	tokens []grantName // the grants that the client's grant tokens name
+	finder grantFinder // what the guard finds the grants of the key with
 }
 
 // requests is memory for requests, used again.
@@ -102,6 +116,11 @@ func (s *Service) bind(op *operation) guard.Operation {
 				requests.Put(r)
 			}()
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
+			if op.tokens != nil {
+				if err := r.openTokens(op.tokens(in)); err != nil {
+					return nil, err
+				}
+			}
 			if !op.ReadOnly {
 				if err := call.Reserve(); err != nil {
 					return nil, err
@@ -131,7 +150,7 @@ func (r *request) open(in wire.Input) error {
 		return err
 	}
 	r.key = snap
-	if r.permit, err = r.authorize(snap, alias, r.action, r.op.facts, in); err != nil {
+	if r.permit, err = r.authorize(snap, alias, r.ask(in)); err != nil {
 		return err
 	}
 	r.call.Concerns(snap.Account, snap.arn)
@@ -146,15 +165,41 @@ func (r *request) open(in wire.Input) error {
 	return r.op.States.blocks(snap.Key)
 }
 
-// authorize asks the guard for an action on a key. facts says what conditions may ask about the input; nil for nothing.
-func (r *request) authorize(snap *snapshot, alias arn.AliasName, action guard.Action, facts guard.FactSource, in wire.Input) (guard.Permit, error) {
+// question is what an operation wants to do to a key.
+type question struct {
+	action  guard.Action
+	facts   guard.FactSource // what conditions may ask about the input; nil for nothing
+	in      wire.Input
+	context map[string]string // the encryption context, which grants may be bound to
+	fits    func(*key.Grant) bool
+}
+
+// ask returns the question of the operation's row.
+func (r *request) ask(in wire.Input) question {
+	q := question{action: r.action, facts: r.op.facts, in: in}
+	if r.op.context != nil {
+		q.context = r.op.context(in)
+	}
+	if r.op.fits != nil {
+		q.fits = r.op.fits(in)
+	}
+	return q
+}
+
+// authorize asks the guard for an action on a key.
+func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (guard.Permit, error) {
+	if err := r.useTokens(snap.Name); err != nil {
+		return guard.Permit{}, err
+	}
+	r.finder = grantFinder{r, snap.Name} // in the request, so that it costs no memory of its own
 	permit, err := r.call.Authorize(guard.Resource{
-		Action: action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: facts, Input: in,
+		Action: q.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: q.facts, Input: q.in,
+		Grants: &r.finder, GrantFits: q.fits, EncryptionContext: q.context, Aliases: snap.aliases,
 	})
 	var denied *wire.Error
 	if errors.As(err, &denied) && alias != "" && snap.Account != r.call.Caller.Account {
 		// Which key another account's alias points at, and whether there is such an alias, stays untold.
-		return guard.Permit{}, r.call.Deny(action, alias.ARN(snap.Region, snap.Account))
+		return guard.Permit{}, r.call.Deny(q.action, alias.ARN(snap.Region, snap.Account))
 	}
 	return permit, err
 }

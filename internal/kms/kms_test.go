@@ -564,12 +564,14 @@ func TestNothingChangesWithoutRoomForItsRecord(t *testing.T) {
 	w := newWorld(t, "")
 	id, keyARN := w.newKey()
 	w.done("CreateAlias", in{"AliasName": "alias/a", "TargetKeyId": id})
+	grant := do[*kmsapi.CreateGrantResponse](w, "CreateGrant", in{"KeyId": id, "GranteePrincipal": alice.Root("aws"), "Operations": []string{"Encrypt"}})
 	describe := func() string {
 		out := string(do[*kmsapi.DescribeKeyResponse](w, "DescribeKey", in{"KeyId": "alias/a"}).AppendJSON(nil))
 		out += string(do[*kmsapi.GetKeyPolicyResponse](w, "GetKeyPolicy", in{"KeyId": id}).AppendJSON(nil))
 		out += string(do[*kmsapi.ListResourceTagsResponse](w, "ListResourceTags", in{"KeyId": id}).AppendJSON(nil))
 		out += string(do[*kmsapi.GetKeyRotationStatusResponse](w, "GetKeyRotationStatus", in{"KeyId": id}).AppendJSON(nil))
 		out += string(do[*kmsapi.ListAliasesResponse](w, "ListAliases", in{}).AppendJSON(nil))
+		out += string(do[*kmsapi.ListGrantsResponse](w, "ListGrants", in{"KeyId": id}).AppendJSON(nil))
 		return out + string(do[*kmsapi.ListKeysResponse](w, "ListKeys", in{}).AppendJSON(nil))
 	}
 	before := describe()
@@ -579,6 +581,8 @@ func TestNothingChangesWithoutRoomForItsRecord(t *testing.T) {
 		"PutKeyPolicy": {"KeyId": id, "Policy": `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`},
 		"TagResource":  {"KeyId": id, "Tags": []in{{"TagKey": "k", "TagValue": "v"}}}, "UntagResource": {"KeyId": id, "TagKeys": []string{"k"}},
 		"UpdateKeyDescription": {"KeyId": id, "Description": "new"}, "ScheduleKeyDeletion": {"KeyId": id}, "CancelKeyDeletion": {"KeyId": id},
+		"CreateGrant": {"KeyId": id, "GranteePrincipal": alice.Root("aws"), "Operations": []string{"Decrypt"}},
+		"RetireGrant": {"GrantToken": grant.GrantToken.V}, "RevokeGrant": {"KeyId": id, "GrantId": grant.GrantID.V},
 	}
 	for name, op := range w.operations {
 		if _, tried := requests[name]; !op.ReadOnly && !tried {

@@ -20,7 +20,13 @@ type operation struct {
 	Bucket     string    // request quota that it counts to; empty: its own
 	ReadOnly   bool      // readOnly of the audit record
 
-	named func(wire.Input) string        // the key's identifier in the input
+	named func(wire.Input) string // the key's identifier in the input
+	// Where grants count: the client's grant tokens, the encryption context, and which grants may allow the call at all. Nil
+	// for none of the first two, and for any grant.
+	tokens  func(wire.Input) []string
+	context func(wire.Input) map[string]string
+	fits    func(wire.Input) func(*key.Grant) bool
+
 	facts func(*guard.Facts, wire.Input) // what conditions of policies may ask about the input
 	check func(wire.Input) error         // rules between members, before usage and state are looked at
 	do    func(*request, wire.Input) (wire.Output, error)
@@ -46,11 +52,21 @@ var operations = []operation{
 		}), reply: keyARN,
 	},
 	{
+		Name: "CreateGrant", Permission: "kms:CreateGrant", Key: keyOnly, Foreign: true, States: grantable,
+		named:  id(func(in *kmsapi.CreateGrantRequest) string { return in.KeyID.V }),
+		tokens: tokens(func(in *kmsapi.CreateGrantRequest) []string { return in.GrantTokens }),
+		fits:   func(in wire.Input) func(*key.Grant) bool { return covered(in.(*kmsapi.CreateGrantRequest)) },
+		facts:  facts(createGrantFacts), check: check(checkCreateGrant),
+		do: on(createGrant), show: show(showCreateGrant), reply: replyCreateGrant,
+	},
+	{
 		Name: "CreateKey", Permission: "kms:CreateKey", facts: facts(createKeyFacts),
 		do: on(createKey), show: show(showCreateKey), reply: replyCreateKey,
 	},
 	{
 		Name: "Decrypt", Permission: "kms:Decrypt", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		tokens:  tokens(func(in *kmsapi.DecryptRequest) []string { return in.GrantTokens }),
+		context: pairs(func(in *kmsapi.DecryptRequest) map[string]string { return in.EncryptionContext }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.DecryptRequest) {
 			contextFacts(f, in.EncryptionAlgorithm, in.EncryptionContext)
 		}),
@@ -62,8 +78,9 @@ var operations = []operation{
 	},
 	{
 		Name: "DescribeKey", Permission: "kms:DescribeKey", Key: anyForm, Foreign: true, ReadOnly: true,
-		named: id(func(in *kmsapi.DescribeKeyRequest) string { return in.KeyID.V }),
-		do:    on(describeKey), show: show(func(f *audit.Fields, in *kmsapi.DescribeKeyRequest) { f.String("keyId", in.KeyID.V) }),
+		tokens: tokens(func(in *kmsapi.DescribeKeyRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.DescribeKeyRequest) string { return in.KeyID.V }),
+		do:     on(describeKey), show: show(func(f *audit.Fields, in *kmsapi.DescribeKeyRequest) { f.String("keyId", in.KeyID.V) }),
 	},
 	{
 		Name: "DisableKey", Permission: "kms:DisableKey", Key: keyOnly, States: settable,
@@ -93,7 +110,9 @@ var operations = []operation{
 	},
 	{
 		Name: "Encrypt", Permission: "kms:Encrypt", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
-		named: id(func(in *kmsapi.EncryptRequest) string { return in.KeyID.V }),
+		tokens:  tokens(func(in *kmsapi.EncryptRequest) []string { return in.GrantTokens }),
+		context: pairs(func(in *kmsapi.EncryptRequest) map[string]string { return in.EncryptionContext }),
+		named:   id(func(in *kmsapi.EncryptRequest) string { return in.KeyID.V }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.EncryptRequest) {
 			contextFacts(f, in.EncryptionAlgorithm, in.EncryptionContext)
 		}),
@@ -105,7 +124,9 @@ var operations = []operation{
 	},
 	{
 		Name: "GenerateDataKey", Permission: "kms:GenerateDataKey", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
-		named: id(func(in *kmsapi.GenerateDataKeyRequest) string { return in.KeyID.V }),
+		tokens:  tokens(func(in *kmsapi.GenerateDataKeyRequest) []string { return in.GrantTokens }),
+		context: pairs(func(in *kmsapi.GenerateDataKeyRequest) map[string]string { return in.EncryptionContext }),
+		named:   id(func(in *kmsapi.GenerateDataKeyRequest) string { return in.KeyID.V }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.GenerateDataKeyRequest) {
 			contextFacts(f, wire.Opt[string]{}, in.EncryptionContext)
 		}),
@@ -116,7 +137,9 @@ var operations = []operation{
 	},
 	{
 		Name: "GenerateDataKeyWithoutPlaintext", Permission: "kms:GenerateDataKeyWithoutPlaintext", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
-		named: id(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) string { return in.KeyID.V }),
+		tokens:  tokens(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) []string { return in.GrantTokens }),
+		context: pairs(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) map[string]string { return in.EncryptionContext }),
+		named:   id(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) string { return in.KeyID.V }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) {
 			contextFacts(f, wire.Opt[string]{}, in.EncryptionContext)
 		}),
@@ -152,6 +175,17 @@ var operations = []operation{
 		}),
 	},
 	{
+		Name: "ListGrants", Permission: "kms:ListGrants", Key: keyOnly, Foreign: true, ReadOnly: true,
+		named: id(func(in *kmsapi.ListGrantsRequest) string { return in.KeyID.V }),
+		do:    on(listGrants), show: show(func(f *audit.Fields, in *kmsapi.ListGrantsRequest) {
+			f.String("keyId", in.KeyID.V)
+			text(f, "grantId", in.GrantID)
+			text(f, "granteePrincipal", in.GranteePrincipal)
+			text(f, "granteeServicePrincipal", in.GranteeServicePrincipal)
+			page(f, in.Limit, in.Marker)
+		}),
+	},
+	{
 		Name: "ListKeyPolicies", Permission: "kms:ListKeyPolicies", Key: keyOnly, ReadOnly: true,
 		named: id(func(in *kmsapi.ListKeyPoliciesRequest) string { return in.KeyID.V }),
 		do:    on(listKeyPolicies), show: show(func(f *audit.Fields, in *kmsapi.ListKeyPoliciesRequest) {
@@ -172,6 +206,14 @@ var operations = []operation{
 		}),
 	},
 	{
+		Name: "ListRetirableGrants", Permission: "kms:ListRetirableGrants", ReadOnly: true,
+		do: on(listRetirableGrants), show: show(func(f *audit.Fields, in *kmsapi.ListRetirableGrantsRequest) {
+			text(f, "retiringPrincipal", in.RetiringPrincipal)
+			text(f, "retiringServicePrincipal", in.RetiringServicePrincipal)
+			page(f, in.Limit, in.Marker)
+		}),
+	},
+	{
 		Name: "PutKeyPolicy", Permission: "kms:PutKeyPolicy", Key: keyOnly,
 		named: id(func(in *kmsapi.PutKeyPolicyRequest) string { return in.KeyID.V }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.PutKeyPolicyRequest) {
@@ -187,10 +229,25 @@ var operations = []operation{
 	{
 		// Its keys are two and are found by the handler: kms:ReEncryptFrom on the source, kms:ReEncryptTo on the destination.
 		Name: "ReEncrypt", Permission: "kms:ReEncryptFrom", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.ReEncryptRequest) []string { return in.GrantTokens }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.ReEncryptRequest) {
 			contextFacts(f, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext)
 		}),
 		do: on(reEncrypt), show: show(showReEncrypt),
+	},
+	{
+		// The grant says who may retire it, and the handler finds it: by its token, or by the key's ARN and its id.
+		Name: "RetireGrant", Permission: "kms:RetireGrant", Key: inHandler, Foreign: true,
+		do: quiet(retireGrant), reply: keyARN,
+	},
+	{
+		Name: "RevokeGrant", Permission: "kms:RevokeGrant", Key: keyOnly, Foreign: true,
+		named: id(func(in *kmsapi.RevokeGrantRequest) string { return in.KeyID.V }),
+		do:    quiet(revokeGrant), show: show(func(f *audit.Fields, in *kmsapi.RevokeGrantRequest) {
+			f.String("keyId", in.KeyID.V)
+			f.String("grantId", in.GrantID.V)
+			truth(f, "dryRun", in.DryRun)
+		}), reply: keyARN,
 	},
 	{
 		Name: "ScheduleKeyDeletion", Permission: "kms:ScheduleKeyDeletion", Key: keyOnly, States: deletes,
@@ -269,6 +326,14 @@ func quiet[In wire.Input](f func(*request, In) error) func(*request, wire.Input)
 
 func id[In wire.Input](f func(In) string) func(wire.Input) string {
 	return func(in wire.Input) string { return f(in.(In)) }
+}
+
+func tokens[In wire.Input](f func(In) []string) func(wire.Input) []string {
+	return func(in wire.Input) []string { return f(in.(In)) }
+}
+
+func pairs[In wire.Input](f func(In) map[string]string) func(wire.Input) map[string]string {
+	return func(in wire.Input) map[string]string { return f(in.(In)) }
 }
 
 func facts[In wire.Input](f func(*guard.Facts, In)) guard.FactSource {

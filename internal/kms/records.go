@@ -119,3 +119,32 @@ func replySchedule(f *audit.Fields, _ *guard.Call, out wire.Output) {
 
 // keyARN shows the ARN of the key that the operation changed.
 func keyARN(f *audit.Fields, call *guard.Call, _ wire.Output) { f.String("keyId", call.KeyARN()) }
+
+// showCreateGrant shows everything but the grant tokens.
+func showCreateGrant(f *audit.Fields, in *kmsapi.CreateGrantRequest) {
+	f.String("keyId", in.KeyID.V)
+	f.Strings("operations", in.Operations)
+	text(f, "granteePrincipal", in.GranteePrincipal)
+	text(f, "granteeServicePrincipal", in.GranteeServicePrincipal)
+	text(f, "retiringPrincipal", in.RetiringPrincipal)
+	text(f, "retiringServicePrincipal", in.RetiringServicePrincipal)
+	if c := in.Constraints; c != nil {
+		f.Object("constraints", func(f *audit.Fields) {
+			if c.EncryptionContextSubset != nil {
+				f.Map("encryptionContextSubset", c.EncryptionContextSubset)
+			}
+			if c.EncryptionContextEquals != nil {
+				f.Map("encryptionContextEquals", c.EncryptionContextEquals)
+			}
+			text(f, "sourceArn", c.SourceARN)
+		})
+	}
+	text(f, "name", in.Name)
+	truth(f, "dryRun", in.DryRun)
+}
+
+// replyCreateGrant shows which grant it is, and not its token.
+func replyCreateGrant(f *audit.Fields, call *guard.Call, out wire.Output) {
+	f.String("grantId", out.(*kmsapi.CreateGrantResponse).GrantID.V)
+	f.String("keyId", call.KeyARN())
+}

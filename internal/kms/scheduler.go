@@ -89,9 +89,17 @@ func (s *Service) runDueKey(ctx context.Context, name key.Name) error {
 func (s *Service) deleteKey(ctx context.Context, snap *snapshot) error {
 	nothing := func(guard.Permit) (*audit.Fields, error) { return nil, nil }
 	return s.guard.Act(guard.DeleteKey, snap.Name, nothing, func() error {
-		defer s.keys.drop(snap.Name)
+		defer s.forget(snap.Name)
 		return s.store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.DeleteKey(snap.Name) })
 	})
+}
+
+// forget drops everything that is remembered of a key. The caller holds the key's lock.
+func (s *Service) forget(name key.Name) {
+	s.keys.drop(name)
+	s.forgetAliasList(name)
+	defer s.grants.lock(name)()
+	s.grants.drop(name)
 }
 
 // rotateKey gives a key its next material. However late it is, one rotation is done and the next one is a period after

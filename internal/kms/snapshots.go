@@ -18,10 +18,11 @@ type snapshot struct {
 	arn      string
 	policy   *policy.Document
 	material *custody.Key
+	aliases  func() ([]string, error) // the names of its aliases
 }
 
 func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
-	doc, err := s.compile(k.Policy)
+	doc, err := s.compile(k.Policy, k.Principals)
 	if err != nil {
 		return nil, fmt.Errorf("the stored policy of %s: %w", k.ARN(), err)
 	}
@@ -29,19 +30,29 @@ func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &snapshot{Key: k, arn: k.ARN(), policy: doc, material: material}, nil
+	snap := &snapshot{Key: k, arn: k.ARN(), policy: doc, material: material}
+	snap.aliases = func() ([]string, error) { return s.aliasNames(context.Background(), k.Name) } // made once, not for each request
+	return snap, nil
 }
 
-// compile parses a key policy, or finds it parsed. The error is a *policy.Error.
-func (s *Service) compile(text string) (*policy.Document, error) {
-	if doc, ok := s.policies.get(text); ok {
+// policyKey is what a compiled policy is made of. The same text means others where it names others.
+type policyKey struct{ text, bindings string }
+
+// compile parses a key policy and binds it to whom it names, or finds it done. The error is a *policy.Error.
+func (s *Service) compile(text string, bindings []key.Binding) (*policy.Document, error) {
+	k := policyKey{text, joinBindings(bindings)}
+	if doc, ok := s.policies.get(k); ok {
 		return doc, nil
 	}
 	doc, err := policy.Parse(policy.KeyPolicy, []byte(text))
-	if err == nil {
-		s.policies.put(text, doc) // parsed twice at the same time, either will do
+	if err != nil {
+		return nil, err
 	}
-	return doc, err
+	if len(bindings) > 0 {
+		doc = doc.Bind(bound(bindings))
+	}
+	s.policies.put(k, doc) // compiled twice at the same time, either will do
+	return doc, nil
 }
 
 // load returns the snapshot of a key, from memory or from the store. The error is store.ErrNotFound or internal.
@@ -84,7 +95,8 @@ func (s *Service) change(ctx context.Context, name key.Name, edit func(*key.Key)
 	return s.commit(ctx, next, nil)
 }
 
-// commit writes a key and shows its snapshot. extra, if not nil, adds writes to the same transaction. The caller holds the key's lock, or has just made the key.
+// commit writes a key and shows its snapshot. extra, if not nil, adds writes to the same transaction. The caller holds the
+// key's lock, or has just made the key.
 func (s *Service) commit(ctx context.Context, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
 	snap, err := s.snapshot(k)
 	if err != nil {
@@ -134,17 +146,50 @@ func (s *Service) target(ctx context.Context, a aliasName) (arn.KeyID, error) {
 	return alias.Target, nil
 }
 
-// changeAlias runs a transaction that makes, moves or removes an alias, and shows its outcome: next is the new target,
-// or empty when the alias goes.
-func (s *Service) changeAlias(ctx context.Context, a aliasName, next arn.KeyID, write func(*store.Tx) error) error {
+// changeAlias runs a transaction that makes, moves or removes an alias, and shows its outcome: last is the old target and
+// next the new one, empty when the alias comes or goes.
+func (s *Service) changeAlias(ctx context.Context, a aliasName, last, next arn.KeyID, write func(*store.Tx) error) error {
 	defer s.aliases.lock(a)()
 	err := s.store.Update(ctx, write)
+	for _, id := range []arn.KeyID{last, next} {
+		s.forgetAliasList(key.Name{Account: a.account, Region: a.region, ID: id})
+	}
 	if err != nil || next == "" {
 		s.aliases.drop(a)
 		return err
 	}
 	s.aliases.put(a, next)
 	return nil
+}
+
+// maxAliases is how many aliases of a key kms:ResourceAliases can have ("Resource quotas", KMS developer guide: aliases per
+// key). A key with more is one about which the condition cannot be asked.
+const maxAliases = 50
+
+// aliasNames returns the names of a key's aliases, from memory or from the store.
+func (s *Service) aliasNames(ctx context.Context, name key.Name) ([]string, error) {
+	if names, ok := s.aliasLists.get(name); ok {
+		return names, nil
+	}
+	defer s.aliasLists.lock(name)()
+	list, more, err := s.store.ListAliasesOfKey(ctx, name, "", maxAliases)
+	if err != nil {
+		return nil, err
+	}
+	if more {
+		return nil, fmt.Errorf("%s has more than %d aliases, so that no policy can go by them", name.ARN(), maxAliases)
+	}
+	names := make([]string, len(list))
+	for i, a := range list {
+		names[i] = string(a.Name)
+	}
+	s.aliasLists.put(name, names)
+	return names, nil
+}
+
+func (s *Service) forgetAliasList(name key.Name) {
+	defer s.aliasLists.lock(name)()
+	s.aliasLists.drop(name)
 }
 
 // lookup resolves an alias to its key's snapshot. A name that outlived its key in memory is looked up again.

@@ -24,8 +24,10 @@ var (
 	settable = stateRule{PendingDeletion: true, PendingImport: true, Creating: true, Updating: true} // EnableKey, DisableKey
 	rotates  = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
 	editable = stateRule{PendingDeletion: true}
-	deletes  = stateRule{PendingDeletion: true, Updating: true}
-	restores = stateRule{OnlyPending: true}
+	// CreateGrant is allowed while the key is unavailable.
+	grantable = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
+	deletes   = stateRule{PendingDeletion: true, Updating: true}
+	restores  = stateRule{OnlyPending: true}
 )
 
 // blocks returns the error with which the key's state keeps the operation from it, or nil.

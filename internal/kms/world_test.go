@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
@@ -64,12 +67,65 @@ type world struct {
 	clock      *atomic.Int64 // Unix milliseconds
 	account    arn.Account
 	region     arn.Region
+	people     *people
+	caller     *guard.Caller // nil for the root user of the account
+}
+
+// people are the users, roles and accounts that there are: ARNs by unique id, which is what the service asks a directory.
+type people struct {
+	mu   sync.Mutex
+	arns map[string]string
+}
+
+// born makes a user or role.
+func (p *people) born(id, name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.arns[id] = name
+}
+
+func (p *people) gone(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.arns, id)
+}
+
+// Lookup implements kms.Principals.
+func (p *people) Lookup(_ context.Context, name string) (string, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range []arn.Account{alice, bob} {
+		if name == string(a) || name == a.Root("aws") {
+			return string(a), true, nil
+		}
+	}
+	if strings.Contains(name, ":federated-user/") {
+		return "", true, nil
+	}
+	if account, rest, ok := strings.Cut(strings.TrimPrefix(name, "arn:aws:sts::"), ":assumed-role/"); ok {
+		role, _, _ := strings.Cut(rest, "/")
+		name = "arn:aws:iam::" + account + ":role/" + role
+	}
+	for id, has := range p.arns {
+		if has == name {
+			return id, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+// ARNOf implements kms.Principals.
+func (p *people) ARNOf(_ context.Context, id string) (string, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name, ok := p.arns[id]
+	return name, ok, nil
 }
 
 // newWorld makes a service on a store in memory, or in dir.
 func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64)}
+	w := &world{t: t, dir: dir, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64), people: &people{arns: map[string]string{}}}
 	w.clock.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
 	w.open()
 	return w
@@ -115,6 +171,7 @@ func (w *world) open() {
 	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
 	w.service = kms.New(kms.Config{
 		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: w.now,
+		Principals: w.people,
 	})
 	w.operations = map[string]guard.Operation{}
 	for _, op := range w.service.Operations() {
@@ -140,7 +197,39 @@ func (w *world) restart() {
 // as returns the same world seen by the root user of another account or in another Region.
 func (w *world) as(a arn.Account, r arn.Region) *world {
 	c := *w
-	c.account, c.region = a, r
+	c.account, c.region, c.caller = a, r, nil
+	return &c
+}
+
+// user returns the world seen by a user, who is born with it, in the account that w is seen from. A user has no policies.
+func (w *world) user(name string) *world {
+	c := *w
+	id := "AIDA" + strings.ToUpper(name) + "0000000000000"
+	c.caller = &guard.Caller{
+		Type: policy.User, Account: w.account, ARN: "arn:aws:iam::" + string(w.account) + ":user/" + name, PrincipalID: id, UniqueID: id, Name: name,
+		AccessKeyID: "AKIAUSER", Rights: &guard.Rights{},
+	}
+	w.people.born(id, c.caller.ARN)
+	return &c
+}
+
+// session is user for a role and a session of it.
+func (w *world) session(role, name string) *world {
+	c := *w
+	id := "AROA" + strings.ToUpper(role) + "0000000000000"
+	c.caller = &guard.Caller{
+		Type: policy.RoleSession, Account: w.account, ARN: "arn:aws:sts::" + string(w.account) + ":assumed-role/" + role + "/" + name,
+		RoleARN: "arn:aws:iam::" + string(w.account) + ":role/" + role, PrincipalID: id + ":" + name, UniqueID: id, AccessKeyID: "ASIAROLE",
+		Rights: &guard.Rights{}, Session: &guard.Session{IssuedAt: w.now(), IssuerType: "Role", IssuerID: id, IssuerName: role},
+	}
+	w.people.born(id, c.caller.RoleARN)
+	return &c
+}
+
+// serviceCaller is user for a service with a credential of its own.
+func (w *world) serviceCaller(name string) *world {
+	c := *w
+	c.caller = &guard.Caller{Type: policy.Service, Account: w.account, ARN: name, PrincipalID: name, Service: name, AccessKeyID: "AKIASERVICE", Rights: &guard.Rights{}}
 	return &c
 }
 
@@ -166,7 +255,14 @@ func (w *world) answer(ctx context.Context, op *guard.Operation, input wire.Inpu
 	meta := guard.Meta{RequestID: arn.NewUUID(), Time: w.now(), SourceIP: "127.0.0.1", UserAgent: "test"}
 	return w.guard.Answer(meta, func(c *guard.Call) (wire.Output, error) {
 		c.Service, c.Name, c.Operation, c.Input = op.Service, op.Name, op, input
-		c.Identify(&guard.Caller{Type: policy.AccountRoot, Account: w.account, ARN: w.account.Root("aws"), UniqueID: string(w.account), PrincipalID: string(w.account), AccessKeyID: "AKIATEST"}, w.region)
+		who := w.caller
+		if who == nil {
+			who = &guard.Caller{
+				Type: policy.AccountRoot, Account: w.account, ARN: w.account.Root("aws"), PrincipalID: string(w.account), UniqueID: string(w.account),
+				AccessKeyID: "AKIATEST",
+			}
+		}
+		c.Identify(who, w.region)
 		return op.Do(ctx, c, input)
 	})
 }
@@ -222,6 +318,11 @@ func (w *world) lastRecord() map[string]any {
 	var r map[string]any
 	w.must(json.Unmarshal(all[len(all)-1], &r))
 	return r
+}
+
+// keyName returns the name of a key of the account and Region that w is seen from.
+func (w *world) keyName(id string) key.Name {
+	return key.Name{Account: w.account, Region: w.region, ID: arn.KeyID(id)}
 }
 
 // newKey makes a key and returns its id and ARN.

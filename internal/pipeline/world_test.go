@@ -80,7 +80,7 @@ func newWorld(t testing.TB) *world {
 	g := guard.New(guard.Config{Recorder: &w.audit, Now: w.now})
 	directory := iam.New(iam.Config{Store: s, Barrier: barrier, Now: w.now})
 	w.must(directory.EnsureAccount(ctx, alice, aliceRoot.AccessKeyID, aliceRoot.Secret))
-	service := kms.New(kms.Config{Store: s, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: g, Now: w.now})
+	service := kms.New(kms.Config{Store: s, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: g, Now: w.now, Principals: directory})
 	w.pipeline = pipeline.New(pipeline.Config{Guard: g, Directory: directory, Now: w.now, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: service.Operations()},
 		{Model: &stsapi.Service, Operations: directory.STS()},

@@ -105,6 +105,7 @@ func (s *Server) build() {
 	s.directory = iam.New(iam.Config{Store: in.Store, Barrier: in.Barrier, Now: c.Now})
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.New(in.Barrier)), Barrier: in.Barrier, Guard: keeper, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
+		Principals: s.directory,
 	})
 	p := pipeline.New(pipeline.Config{Guard: keeper, Directory: s.directory, Now: c.Now, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
