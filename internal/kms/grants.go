@@ -336,7 +336,7 @@ func keep(list []*key.Grant, wanted func(*key.Grant) bool) []*key.Grant {
 // holder returns whom a client means who looks for grants: a principal that is there, or one that was deleted, by the unique
 // id under which it is shown.
 func (r *request) holder(given string) (key.GrantPrincipal, error) {
-	if !r.here(given) {
+	if !here(given, r.call.Region.Partition()) {
 		return key.GrantPrincipal{ID: given}, nil
 	}
 	id, _, err := r.principals.Lookup(r.ctx, given)

@@ -80,7 +80,7 @@ func (r *request) givePolicy(k *key.Key, text string, bypass bool) error {
 		return err
 	}
 	k.Policy = text
-	if k.Principals, err = r.bindPrincipals(doc); err != nil {
+	if k.Principals, err = r.bindPrincipals(r.ctx, doc, r.call.Region.Partition()); err != nil {
 		return err
 	}
 	if doc, err = r.compile(text, k.Principals); err != nil {

@@ -24,16 +24,16 @@ type Principals interface {
 
 // bindPrincipals refuses a policy that names a principal that is not there, and returns whom its users, roles and sessions
 // are: a namesake that is made later is somebody else.
-func (r *request) bindPrincipals(doc *policy.Document) ([]key.Binding, error) {
+func (s *Service) bindPrincipals(ctx context.Context, doc *policy.Document, partition arn.Partition) ([]key.Binding, error) {
 	var bindings []key.Binding
 	for _, p := range doc.Principals() {
 		if p.Type == "Service" {
 			continue
 		}
-		id, ok := "", p.Type == "AWS" && r.here(p.Value)
+		id, ok := "", p.Type == "AWS" && here(p.Value, partition)
 		if ok {
 			var err error
-			if id, ok, err = r.principals.Lookup(r.ctx, p.Value); err != nil {
+			if id, ok, err = s.principals.Lookup(ctx, p.Value); err != nil {
 				return nil, err
 			}
 		}
@@ -48,13 +48,13 @@ func (r *request) bindPrincipals(doc *policy.Document) ([]key.Binding, error) {
 	return bindings, nil
 }
 
-// here reports whether a principal is named as in the partition that the call is made in: by its ARN there, or as twelve
+// here reports whether a principal is named as in a partition: by its ARN there, or as twelve
 // digits. A bare unique id is none, even though GetKeyPolicy shows it for a principal that was deleted.
-func (r *request) here(principal string) bool {
+func here(principal string, partition arn.Partition) bool {
 	if _, err := arn.ParseAccount(principal); err == nil {
 		return true
 	}
-	return strings.HasPrefix(principal, "arn:"+string(r.call.Region.Partition())+":")
+	return strings.HasPrefix(principal, "arn:"+string(partition)+":")
 }
 
 // uniqueID reports whether an id is that of a user or role, and not of an account.
@@ -125,7 +125,7 @@ func (r *request) grantPrincipal(given, service wire.Opt[string]) (key.GrantPrin
 	if !given.Set {
 		return key.GrantPrincipal{}, nil
 	}
-	if strings.HasPrefix(given.V, "arn:") && r.here(given.V) {
+	if strings.HasPrefix(given.V, "arn:") && here(given.V, r.call.Region.Partition()) {
 		id, ok, err := r.principals.Lookup(r.ctx, given.V)
 		if err != nil {
 			return key.GrantPrincipal{}, err
