@@ -29,7 +29,7 @@ const (
 
 // devOptions are the flags of keywright dev.
 type devOptions struct {
-	listen, data           string
+	listen, data, socket   string
 	accounts               []string
 	accessKeyID, secretKey string
 	tls                    bool
@@ -51,6 +51,7 @@ the keys: do not use it for keys that matter. For those there are keywright init
 	f := c.Flags()
 	f.StringVar(&o.listen, "listen", server.DefaultListen, "loopback address and port to serve on; port 0 takes any free one")
 	f.StringVar(&o.data, "data", "", "directory to keep keys and audit records in (default: memory)")
+	f.StringVar(&o.socket, "admin-socket", "", "path of the administrators' socket (default: admin.sock in DIR, and none without --data)")
 	f.StringArrayVar(&o.accounts, "account", nil, "account id; or ID=ACCESSKEYID:SECRET for a further account, repeatable (default "+devAccount+")")
 	f.StringVar(&o.accessKeyID, "root-access-key-id", devAccessKeyID, "access key id of the account's root user")
 	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")
@@ -114,7 +115,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		return withHint(fmt.Errorf("keywright dev does not listen on %s: its credentials are known to everybody", o.listen),
 			"use a loopback address such as 127.0.0.1:4599, or keywright server for other machines")
 	}
-	config := server.Config{Listen: o.listen, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second}
+	config := server.Config{Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second}
 	scheme, bundle := "http", ""
 	if o.tls {
 		ca, err := makeDevCA(o.data)

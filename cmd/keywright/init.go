@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keywright/keywright/internal/admin"
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/server"
@@ -47,28 +48,6 @@ copies of them, apart from copies of the store. The secret access key is printed
 	return c
 }
 
-func accountCommand() *cobra.Command {
-	group := &cobra.Command{Use: "account", Short: "Manage accounts", Args: cobra.NoArgs, RunE: needsSubcommand}
-	var path, account, name string
-	c := &cobra.Command{
-		Use: "create", Short: "Make an account with an access key of its root user, while no server runs", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			id, err := accountID(account)
-			if err != nil {
-				return err
-			}
-			return onInstallation(c, path, openInstallation, func(_ server.Config, in *server.Installation, _ server.Ask) error {
-				return createAccount(c, in, id, name)
-			})
-		},
-	}
-	configFlag(c, &path)
-	c.Flags().StringVar(&account, "account", "", "id of the account (default: a random one)")
-	c.Flags().StringVar(&name, "name", "", "what the account is called")
-	group.AddCommand(c)
-	return group
-}
-
 // needsSubcommand is what a command does that only groups others.
 func needsSubcommand(c *cobra.Command, _ []string) error {
 	var names []string
@@ -85,11 +64,8 @@ func createAccount(c *cobra.Command, in *server.Installation, id arn.Account, na
 	if err != nil {
 		return err
 	}
-	return printAll(c.OutOrStdout(),
-		"Account:           "+string(id),
-		"Access key id:     "+accessKeyID,
-		"Secret access key: "+string(secretKey.Expose()),
-		"The secret access key is stored sealed and will not be shown again.")
+	made := admin.Credential{AccessKeyID: accessKeyID, Secret: string(secretKey.Expose())}
+	return printAll(c.OutOrStdout(), append([]string{"Account:           " + string(id)}, credentialLines(made)...)...)
 }
 
 func printAll(out io.Writer, lines ...string) error {

@@ -213,7 +213,7 @@ func secretFree(ts *testscript.TestScript, neg bool, args []string) {
 		entries, err := os.ReadDir(ts.MkAbs(dir))
 		ts.Check(err)
 		for _, e := range entries {
-			if e.IsDir() {
+			if !e.Type().IsRegular() {
 				continue
 			}
 			text, err := os.ReadFile(ts.MkAbs(dir + "/" + e.Name()))

@@ -21,6 +21,7 @@ var stair = []string{
 	"internal/server",
 	"internal/httpapi",
 	"internal/pipeline",
+	"internal/admin",
 	"internal/kms",
 	"internal/iam",
 	"internal/custody/soft",

@@ -30,6 +30,9 @@ type Config struct {
 	TLS *TLS `yaml:"tls"`
 	// Admin is the address of /healthz and /readyz, plain HTTP, without authentication. Empty means there is none.
 	Admin string `yaml:"admin"`
+	// AdminSocket is the path of the Unix socket for administrators, which only the owner of the process can open; "none" for
+	// no socket. Empty means admin.sock in the data directory, and none without a data directory.
+	AdminSocket string `yaml:"adminSocket"`
 	// Data is the data directory. It is required in a file; empty means that everything stays in memory.
 	Data string `yaml:"data"`
 	// Seals say how the root key is opened: the first that opens is enough. A file needs one at least.
@@ -126,6 +129,9 @@ func ParseConfig(text []byte) (Config, error) {
 // paths are the members that name files.
 func (c *Config) paths() []*string {
 	all := []*string{&c.Data, &c.Audit.Dir}
+	if c.AdminSocket != noSocket {
+		all = append(all, &c.AdminSocket)
+	}
 	if c.TLS != nil {
 		all = append(all, &c.TLS.Certificate, &c.TLS.Key)
 	}

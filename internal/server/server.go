@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keywright/keywright/internal/admin"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
@@ -42,6 +43,7 @@ type Server struct {
 	config    Config
 	in        *Installation
 	directory *iam.Directory
+	guard     *guard.Guard
 	kms       *kms.Service
 	recorder  guard.Recorder
 	closeLog  func() error // nil without a log on disk
@@ -51,8 +53,12 @@ type Server struct {
 	admin     *http.Server
 	adminAt   net.Listener
 	health    health
-	closing   sync.Once
-	closeErr  error
+
+	administration *admin.Admin
+	operators      *http.Server
+	socket         net.Listener // nil if there is none
+	closing        sync.Once
+	closeErr       error
 }
 
 // New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
@@ -67,6 +73,7 @@ func New(c Config, in *Installation) (*Server, error) {
 	}
 	if err == nil {
 		s.build()
+		s.doors()
 		err = s.listen()
 	}
 	if err != nil {
@@ -98,16 +105,22 @@ func (s *Server) openAudit() error {
 	return nil
 }
 
-// build makes the services and the doors.
+// build makes the services.
 func (s *Server) build() {
 	c, in := &s.config, s.in
-	keeper := guard.New(guard.Config{Recorder: s.recorder, Now: c.Now})
 	s.directory = iam.New(iam.Config{Store: in.Store, Barrier: in.Barrier, Now: c.Now})
+	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now})
 	s.kms = kms.New(kms.Config{
-		Store: in.Store, Custody: custody.New(soft.New(in.Barrier)), Barrier: in.Barrier, Guard: keeper, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
+		Store: in.Store, Custody: custody.New(soft.New(in.Barrier)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory,
 	})
-	p := pipeline.New(pipeline.Config{Guard: keeper, Directory: s.directory, Now: c.Now, Services: []pipeline.Service{
+	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
+}
+
+// doors makes what the listeners lead to.
+func (s *Server) doors() {
+	c := &s.config
+	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service},
@@ -117,8 +130,14 @@ func (s *Server) build() {
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
 		IdleTimeout: c.Limits.IdleTimeout,
 	})
-	s.health.store = in.Store
-	s.admin = &http.Server{Handler: s.health.handler(), ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}
+	s.health.store = s.in.Store
+	s.admin = smallServer(s.health.handler())
+	s.operators = smallServer(s.administration.Handler())
+}
+
+// smallServer returns a server for a few clients with short questions.
+func smallServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}
 }
 
 // listen opens the listeners.
@@ -140,8 +159,8 @@ func (s *Server) listen() error {
 		// Go's own choice of suites and groups: the hybrid X25519MLKEM768 comes first.
 		s.listener = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: get})
 	}
-	if c.Admin == "" {
-		return nil
+	if err := s.listenSocket(); err != nil || c.Admin == "" {
+		return err
 	}
 	if s.adminAt, err = net.Listen("tcp", c.Admin); err != nil {
 		return fmt.Errorf("listening for administration: %w", err)
@@ -171,10 +190,13 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- s.api.Serve(s.listener) }()
 	if s.adminAt != nil {
 		go func() { failed <- s.admin.Serve(s.adminAt) }()
+	}
+	if s.socket != nil {
+		go func() { failed <- s.operators.Serve(s.socket) }()
 	}
 	var err error
 	select {
@@ -206,10 +228,12 @@ func (s *Server) Close() error {
 		if s.api != nil {
 			errs = append(errs, s.api.Close())
 		}
-		if s.admin != nil {
-			errs = append(errs, s.admin.Close())
+		for _, h := range []*http.Server{s.admin, s.operators} {
+			if h != nil {
+				errs = append(errs, h.Close())
+			}
 		}
-		for _, c := range []io.Closer{s.listener, s.adminAt} {
+		for _, c := range []io.Closer{s.listener, s.adminAt, s.socket} {
 			if l, ok := c.(net.Listener); ok && l != nil {
 				if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 					errs = append(errs, err)
