@@ -1,0 +1,297 @@
+"""Everybody who should not get in: without signature, with another's token, with a token that has ended, through another account, with documents made to hurt."""
+import base64
+import json
+import time
+import urllib.parse
+import uuid
+
+import botocore.exceptions
+import botocore.loaders
+import pytest
+
+from harness.server import ACCOUNT, OTHER_ACCOUNT, OTHER_KEY_ID, REGION
+from harness.wire import Signing
+
+# What each service answers to what is not signed, or not signed for it.
+TARGETS = {"kms": "TrentService", "cloudtrail": "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101"}
+VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
+OPERATIONS = {service: sorted(botocore.loaders.Loader().load_service_model(service, "service-2")["operations"]) for service in ("kms", "iam", "sts", "cloudtrail")}
+UNSIGNED = {"AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"}  # their tokens speak for themselves
+
+
+def allow(actions, resource="*", **more):
+    return {"Effect": "Allow", "Action": actions, "Resource": resource} | more
+
+
+def document(*statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def code_of(call, **arguments):
+    """The error code of a call that must fail."""
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        call(**arguments)
+    return caught.value.response["Error"]["Code"]
+
+
+@pytest.fixture
+def person(shared):
+    """Makes a user, gives back its name and credentials."""
+    iam = shared.boto3("iam")
+
+    def make(*statements):
+        name = "u" + uuid.uuid4().hex[:12]
+        iam.create_user(UserName=name)
+        made = iam.create_access_key(UserName=name)["AccessKey"]
+        if statements:
+            iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=document(*statements))
+        return name, (made["AccessKeyId"], shared.ledger.credential(made["SecretAccessKey"]))
+    return make
+
+
+def forget(shared, name):
+    iam = shared.boto3("iam")
+    for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+        iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+    for policy in iam.list_user_policies(UserName=name)["PolicyNames"]:
+        iam.delete_user_policy(UserName=name, PolicyName=policy)
+    iam.delete_user(UserName=name)
+
+
+def session_of(shared, credentials, **arguments):
+    made = shared.boto3("sts", credentials=credentials).get_session_token(**arguments)["Credentials"]
+    return tuple(shared.ledger.credential(made[k]) if k != "AccessKeyId" else made[k] for k in ("AccessKeyId", "SecretAccessKey", "SessionToken"))
+
+
+def request_for(service, operation):
+    """Headers and body of a call without members."""
+    if service in TARGETS:
+        return {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"{TARGETS[service]}.{operation}"}, b"{}"
+    return ({"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+            urllib.parse.urlencode({"Action": operation, "Version": VERSIONS[service]}).encode())
+
+
+def said(answer):
+    """The error code, whichever protocol says it."""
+    assert answer.status in (400, 403), f"{answer.status}: {answer.body[:200]!r}"
+    if answer.headers["content-type"].startswith("application/x-amz-json"):
+        return answer.code
+    return answer.body.split(b"<Code>")[1].split(b"<")[0].decode()
+
+
+WRONG = {  # changes to a good signing, and the code of JSON and of Query services
+    "wrong service": (dict(service="s3"), "InvalidSignatureException", "SignatureDoesNotMatch"),
+    "wrong terminator": (dict(terminator="aws4"), "InvalidSignatureException", "SignatureDoesNotMatch"),
+    "Region of no form": (dict(region="here there"), "InvalidSignatureException", "SignatureDoesNotMatch"),
+    "another day": (dict(scope_date="20200101"), "InvalidSignatureException", "SignatureDoesNotMatch"),
+    "wrong secret": (dict(secret="x" * 40), "InvalidSignatureException", "SignatureDoesNotMatch"),
+    "unknown key": (dict(key_id="AKIANOBODYHASTHISONE"), "UnrecognizedClientException", "InvalidClientTokenId"),
+    "another's key id": (dict(key_id=OTHER_KEY_ID), "InvalidSignatureException", "SignatureDoesNotMatch"),
+    "a token of nobody": (dict(token="AAAA"), "UnrecognizedClientException", "InvalidClientTokenId"),
+    "a temporary key without token": (dict(key_id="ASIANOBODYHASTHISONE"), "UnrecognizedClientException", "InvalidClientTokenId"),
+}
+
+
+@pytest.mark.parametrize("service", OPERATIONS)
+def test_unsigned_and_wrongly_signed_calls_to_every_operation(wire, shared, tally, service):
+    json_service = service in TARGETS
+    asked = 0
+    for operation in OPERATIONS[service]:
+        headers, body = request_for(service, operation)
+        answer = wire.send(headers, body, operation=operation)
+        if operation in UNSIGNED:
+            assert said(answer) not in ("MissingAuthenticationToken",), operation
+            continue
+        assert said(answer) == ("MissingAuthenticationTokenException" if json_service else "MissingAuthenticationToken"), operation
+        for what, (changes, for_json, for_query) in WRONG.items():
+            signing = Signing(**{"key_id": shared.key_id, "secret": shared.secret, "service": service} | changes)
+            answer = wire.send(signing.sign(shared.address, headers, body), body, operation=operation)
+            assert said(answer) == (for_json if json_service else for_query), f"{operation} with {what}: {answer.body[:300]!r}"
+            asked += 1
+    tally(asked)
+
+
+def test_a_principal_without_rights_gets_nothing_from_any_operation(shared, person, wire, tally):
+    """Every call is refused, but the two that need no permission, and what is no operation here."""
+    name, (key_id, secret) = person()
+    free = {"GetCallerIdentity", "GetSessionToken"} | UNSIGNED
+    asked = 0
+    for service in ("kms", "iam", "sts"):
+        for operation in OPERATIONS[service]:
+            if operation in free:
+                continue
+            headers, body = request_for(service, operation)
+            signing = Signing(key_id=key_id, secret=secret, service=service)
+            answer = wire.send(signing.sign(shared.address, headers, body), body, operation=operation)
+            assert answer.status in (400, 403), f"{service}:{operation} by {name}: {answer.body[:300]!r}"
+            asked += 1
+    tally(asked)
+
+
+def test_session_tokens_altered_and_replayed(shared, person, tally):
+    _, credentials = person(allow("kms:GenerateRandom"))
+    key_id, secret, token = session_of(shared, credentials)
+    assert shared.boto3(credentials=(key_id, secret, token)).generate_random(NumberOfBytes=1)
+    other_id, other_secret, other_token = session_of(shared, credentials)
+    unknown = "UnrecognizedClientException"
+    wrong = {
+        "token of another session": (key_id, secret, other_token), "key id of another session": (other_id, secret, token),
+        "secret of another session": (key_id, other_secret, token), "long-term key with the token": (*credentials, token),
+        "no token": (key_id, secret), "cut": (key_id, secret, token[:-4]), "longer": (key_id, secret, token + "AAAA"), "empty": (key_id, secret, "="),
+    }
+    raw = base64.b64decode(token)
+    for at in range(0, len(raw), max(1, len(raw) // 64)):
+        wrong[f"octet {at}"] = (key_id, secret, base64.b64encode(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1:]).decode())
+    for what, attempt in wrong.items():
+        got = code_of(shared.boto3(credentials=attempt).generate_random, NumberOfBytes=1)
+        assert got in (unknown, "InvalidSignatureException"), f"{what}: {got}"
+    tally(len(wrong))
+
+
+def test_tokens_of_deleted_users_and_their_namesakes(shared, person):
+    name, credentials = person(allow("kms:*"))
+    session = session_of(shared, credentials)
+    kms = shared.boto3(credentials=session)
+    kms.generate_random(NumberOfBytes=1)
+    forget(shared, name)
+    assert code_of(kms.generate_random, NumberOfBytes=1) == "UnrecognizedClientException"
+    assert code_of(shared.boto3(credentials=credentials).generate_random, NumberOfBytes=1) == "UnrecognizedClientException"
+    iam = shared.boto3("iam")
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=document(allow("kms:*")))
+    assert code_of(kms.generate_random, NumberOfBytes=1) == "UnrecognizedClientException"
+
+
+def test_tokens_of_deleted_roles_and_narrowed_rights(shared, person):
+    iam = shared.boto3("iam")
+    name, credentials = person(allow("sts:AssumeRole"))
+    role = "r" + uuid.uuid4().hex[:12]
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/{name}"}, "Action": "sts:AssumeRole"}]})
+    iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)
+    iam.put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=document(allow("kms:GenerateRandom")))
+    arn = f"arn:aws:iam::{ACCOUNT}:role/{role}"
+    made = shared.boto3("sts", credentials=credentials).assume_role(RoleArn=arn, RoleSessionName="s")["Credentials"]
+    kms = shared.boto3(credentials=(made["AccessKeyId"], shared.ledger.credential(made["SecretAccessKey"]), shared.ledger.credential(made["SessionToken"])))
+    kms.generate_random(NumberOfBytes=1)
+    iam.delete_role_policy(RoleName=role, PolicyName="p")
+    assert code_of(kms.generate_random, NumberOfBytes=1) == "AccessDeniedException"  # a token carries no rights, only a name
+    iam.delete_role(RoleName=role)
+    assert code_of(kms.generate_random, NumberOfBytes=1) == "UnrecognizedClientException"
+    iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)
+    iam.put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=document(allow("kms:*")))
+    assert code_of(kms.generate_random, NumberOfBytes=1) == "UnrecognizedClientException"
+
+
+def test_role_chaining_ends_after_an_hour(shared, person):
+    iam = shared.boto3("iam")
+    name, credentials = person(allow("sts:AssumeRole"))
+    first, second = ("r" + uuid.uuid4().hex[:12] for _ in range(2))
+    for role, principal in ((first, f"user/{name}"), (second, f"role/{first}")):
+        trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:{principal}"}, "Action": "sts:AssumeRole"}]}
+        iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust), MaxSessionDuration=43200)
+        iam.put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=document(allow(["sts:AssumeRole", "kms:GenerateRandom"])))
+
+    def assume(who, role, **more):
+        return shared.boto3("sts", credentials=who).assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}", RoleSessionName="s", **more)["Credentials"]
+    made = assume(credentials, first, DurationSeconds=43200)
+    session = made["AccessKeyId"], shared.ledger.credential(made["SecretAccessKey"]), shared.ledger.credential(made["SessionToken"])
+    sts = shared.boto3("sts", credentials=session)
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        sts.assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{second}", RoleSessionName="s", DurationSeconds=3601)
+    assert caught.value.response["Error"] == caught.value.response["Error"] | {
+        "Code": "ValidationError", "Message": "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"}
+    chained = assume(session, second)
+    assert chained["Expiration"].timestamp() - time.time() <= 3601
+    shared.ledger.credential(chained["SecretAccessKey"])
+    shared.ledger.credential(chained["SessionToken"])
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        assume(credentials, second)  # the user is not in the second role's trust
+    assert caught.value.response["Error"]["Message"] == f"User: arn:aws:iam::{ACCOUNT}:user/{name} is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::{ACCOUNT}:role/{second}"
+
+
+def test_grant_tokens_of_other_keys(shared, person, kms):
+    name, credentials = person()
+    mine, theirs = (kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2))
+    token = kms.create_grant(KeyId=mine, GranteePrincipal=f"arn:aws:iam::{ACCOUNT}:user/{name}", Operations=["Encrypt", "Decrypt"])["GrantToken"]
+    own = shared.boto3(credentials=credentials)
+    own.encrypt(KeyId=mine, Plaintext=b"x", GrantTokens=[token])
+    assert code_of(own.encrypt, KeyId=theirs, Plaintext=b"x", GrantTokens=[token]) in ("AccessDeniedException", "InvalidGrantTokenException")
+    assert code_of(own.describe_key, KeyId=mine, GrantTokens=[token]) == "AccessDeniedException"
+    raw = base64.b64decode(token)
+    for at in range(0, len(raw), 7):
+        forged = base64.b64encode(raw[:at] + bytes([raw[at] ^ 4]) + raw[at + 1:]).decode()
+        assert code_of(own.encrypt, KeyId=mine, Plaintext=b"x", GrantTokens=[forged]) == "InvalidGrantTokenException"
+    grants = kms.list_grants(KeyId=mine)["Grants"]
+    kms.revoke_grant(KeyId=mine, GrantId=grants[0]["GrantId"])
+    assert code_of(own.encrypt, KeyId=mine, Plaintext=b"x", GrantTokens=[token]) in ("AccessDeniedException", "InvalidGrantTokenException")
+    assert code_of(own.encrypt, KeyId=mine, Plaintext=b"x") == "AccessDeniedException"
+
+
+def test_one_account_does_not_act_for_another(shared, person, kms):
+    """The confused deputy: what an account's own policies say of another account's things means nothing there."""
+    theirs = ("AKIAKEYWRIGHTOTHER00", shared.other_secret)
+    iam = shared.boto3("iam", credentials=theirs)
+    name = "deputy" + uuid.uuid4().hex[:8]
+    iam.create_user(UserName=name)
+    made = iam.create_access_key(UserName=name)["AccessKey"]
+    credentials = made["AccessKeyId"], shared.ledger.credential(made["SecretAccessKey"])
+    iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=document(allow("*")))
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    stranger = shared.boto3(credentials=credentials)
+    refusal = f"User: arn:aws:iam::{OTHER_ACCOUNT}:user/{name} is not authorized to perform: kms:Encrypt on resource: {key}"
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        stranger.encrypt(KeyId=key, Plaintext=b"x")
+    assert caught.value.response["Error"]["Message"] == refusal
+    # One half is not enough: the key's policy lets the account, and its user has lost the permission.
+    opened = {"Effect": "Allow", "Principal": {"AWS": OTHER_ACCOUNT}, "Action": ["kms:Encrypt", "kms:CreateGrant"], "Resource": "*"}
+    owner = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=document(owner, opened))
+    stranger.encrypt(KeyId=key, Plaintext=b"x")
+    iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=document(allow("kms:*", f"arn:aws:kms:{REGION}:{OTHER_ACCOUNT}:key/*")))
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        stranger.encrypt(KeyId=key, Plaintext=b"x")
+    assert caught.value.response["Error"]["Message"] == refusal
+    # Administration stays at home whatever the policies say.
+    iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=document(allow("*")))
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=document(owner, opened | {"Action": "kms:*"}))
+    for call in (stranger.disable_key, stranger.schedule_key_deletion, stranger.get_key_policy, stranger.list_key_policies):
+        assert code_of(call, KeyId=key) == "AccessDeniedException"
+    # Identities of another account are nobody's to touch, by name or by ARN.
+    victim = person()[0]
+    assert code_of(iam.get_user, UserName=victim) == "NoSuchEntity"
+    assert code_of(iam.attach_user_policy, UserName=name, PolicyArn=f"arn:aws:iam::{ACCOUNT}:policy/x") in ("NoSuchEntity", "AccessDenied", "InvalidInput", "ValidationError")
+    assert code_of(shared.boto3("iam", credentials=theirs).create_access_key, UserName=victim) == "NoSuchEntity"
+
+
+HEAVY = {
+    "100,000 statements": lambda: json.dumps({"Version": "2012-10-17", "Statement": [allow("kms:*")] * 100_000}),
+    "100,000 nested lists": lambda: '{"Version":"2012-10-17","Statement":' + "[" * 100_000 + "]" * 100_000 + "}",
+    "100,000 nested objects": lambda: '{"Version":"2012-10-17","Statement":[{"Condition":' + '{"a":' * 100_000 + "1" + "}" * 100_000 + "}]}",
+    "one long wildcard": lambda: document(allow("kms:" + "*a" * 50_000)),
+}
+
+
+@pytest.mark.parametrize("what", HEAVY)
+def test_heavy_documents_are_refused_at_once(shared, kms, what):
+    text = HEAVY[what]()
+    began = time.monotonic()
+    iam = shared.boto3("iam")
+    assert code_of(kms.create_key, Policy=text) in ("MalformedPolicyDocumentException", "LimitExceededException", "ValidationException", "RequestEntityTooLargeException")
+    code = code_of(iam.put_user_policy, UserName="nobody", PolicyName="p", PolicyDocument=text)
+    assert code in ("MalformedPolicyDocument", "LimitExceeded", "ValidationError", "RequestEntityTooLarge", "NoSuchEntity")
+    code = code_of(iam.simulate_custom_policy, PolicyInputList=[text], ActionNames=["kms:Encrypt"])
+    assert code in ("MalformedPolicyDocument", "InvalidInput", "LimitExceeded", "ValidationError", "RequestEntityTooLarge")
+    assert time.monotonic() - began < 20, "generous, for machines under load: a refusal takes milliseconds"
+
+
+def test_wildcard_heavy_policies_decide_quickly(shared, person, kms):
+    """The largest key policy there can be, made of patterns that nearly match, must not slow a decision down for long."""
+    heavy = [{"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "kms:Decrypt", "Resource": "*",
+              "Condition": {"StringLike": {"kms:EncryptionContext:x": "*" + "a*" * 60 + "b"}}} for _ in range(100)]
+    owner = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}
+    key = kms.create_key(Policy=document(owner, *heavy))["KeyMetadata"]["Arn"]
+    context = {"x": "a" * 4000}
+    blob = kms.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext=context)["CiphertextBlob"]
+    began = time.monotonic()
+    assert kms.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"x"
+    assert time.monotonic() - began < 10, "generous, for machines under load: a decision takes milliseconds"
