@@ -12,7 +12,6 @@ import (
 // condition is one key of one operator, compiled. Only the list of its operator's family is filled.
 type condition struct {
 	name     string // as written, for reasons: "ForAnyValue:StringEquals kms:GrantOperations"
-	written  string // the key alone
 	want     []string
 	op       *operator
 	set      setOperator
@@ -119,7 +118,7 @@ func (c *compiler) conditions(n *node, place string) ([]condition, *Error) {
 			if err := c.condition(&cond, k, within(at, k.name)); err != nil {
 				return nil, err
 			}
-			cond.name, cond.written = m.name+" "+k.name, k.name
+			cond.name = m.name + " " + k.name
 			list = append(list, cond)
 		}
 	}

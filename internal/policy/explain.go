@@ -243,7 +243,8 @@ func (d *Document) ContextKeys() []string {
 		arns(s.resources)
 		for j := range s.conditions {
 			c := &s.conditions[j]
-			add(c.written, c.key)
+			_, written, _ := strings.Cut(c.name, " ") // after the operator
+			add(written, c.key)
 			for k := range c.strings {
 				variables(&c.strings[k])
 			}

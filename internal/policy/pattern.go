@@ -25,6 +25,7 @@ type pattern struct {
 // segment is literal text (with marks), or a variable.
 type segment struct {
 	text     string
+	least    int // how many octets text matches at least
 	variable bool
 	name     string // of the variable, as written
 	key      Key
@@ -44,7 +45,8 @@ func (l language) compile(place, s string) (pattern, *Error) {
 	var text strings.Builder
 	flush := func() {
 		if text.Len() > 0 {
-			p.segs = append(p.segs, segment{text: text.String()})
+			t := text.String()
+			p.segs = append(p.segs, segment{text: t, least: len(t) - strings.Count(t, runMark)})
 			text.Reset()
 		}
 	}
@@ -155,7 +157,7 @@ func (p *pattern) match(s string, ctx Context, fold bool) bool {
 func (p *pattern) expand(b []byte, ctx Context, room int) ([]byte, bool) {
 	for i := range p.segs {
 		seg := &p.segs[i]
-		text := seg.text
+		text, least := seg.text, seg.least
 		if seg.variable {
 			v := lookup(ctx, seg.key)
 			switch {
@@ -166,8 +168,9 @@ func (p *pattern) expand(b []byte, ctx Context, room int) ([]byte, bool) {
 			default:
 				return b, false
 			}
+			least = len(text)
 		}
-		if room -= len(text) - strings.Count(text, runMark); room < 0 {
+		if room -= least; room < 0 {
 			return b, false
 		}
 		b = append(b, text...)
