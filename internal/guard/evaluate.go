@@ -93,7 +93,7 @@ func (c *Call) decide(r *Resource) (ruling, error) {
 	if err != nil {
 		return ruling{}, err
 	}
-	out.foreign = foreign
+	out.foreign = owner != who.Account
 	return out, nil
 }
 
