@@ -140,7 +140,8 @@ func (c *Call) hear(all *voices, r *Resource, owner arn.Account) error {
 			if err != nil {
 				return fmt.Errorf("reading resource control policies: %w", err)
 			}
-			all.by[ResourceControl] = c.listen(ResourceControl, list, len(list) > 0)
+			// They can only deny: the one that allows everything is always attached and cannot be replaced.
+			all.by[ResourceControl] = c.listen(ResourceControl, list, false)
 		}
 	}
 	if r.Policy != nil {
@@ -211,10 +212,8 @@ func (c *Call) rule(all *voices, r *Resource, foreign bool) (ruling, error) {
 	if foreign && (!r.Foreign || r.Policy == nil) {
 		return ruling{by: ResourceBased}, nil
 	}
-	for t := ServiceControl; t <= ResourceControl; t++ {
-		if !all.by[t].allows() {
-			return ruling{by: t}, nil
-		}
+	if !all.by[ServiceControl].allows() {
+		return ruling{by: ServiceControl}, nil
 	}
 	if r.Policy == nil { // the account's own, and its identity policies alone decide
 		return all.settle(reachDelegated, nil), nil

@@ -283,19 +283,3 @@ func TestUnknownCallersHaveARecord(t *testing.T) {
 		t.Error("nobody was authorized")
 	}
 }
-
-func BenchmarkAuthorizeDefaultPolicy(b *testing.B) {
-	doc, err := policy.Parse(policy.KeyPolicy, []byte(policy.DefaultKeyPolicy(owner, "aws")))
-	if err != nil {
-		b.Fatal(err)
-	}
-	c := &guard.Call{}
-	c.Identify(root(owner), "us-east-1")
-	r := guard.Resource{Action: guard.NewAction("kms:Encrypt"), ARN: name.ARN(), Key: &key.Key{Name: name}, Policy: doc}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := c.Authorize(r); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

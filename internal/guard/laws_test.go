@@ -164,7 +164,7 @@ func (w *world) allows(l *layers) bool {
 
 // TestLaws holds decisions against what must be true of them in any world.
 func TestLaws(t *testing.T) {
-	w := readWorld(t, "testdata/decisions.txt")
+	w := readWorld(t)
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
 	const rounds = 500

@@ -14,7 +14,7 @@ var encrypts = map[string]bool{"kms:Encrypt": true, "kms:ReEncryptTo": true, "km
 // TestDecisions puts every case of the table to the guard, and asks for its explanation, which has to agree.
 func TestDecisions(t *testing.T) {
 	silence(t)
-	w := readWorld(t, "testdata/decisions.txt")
+	w := readWorld(t)
 	if len(w.cases) < 400 {
 		t.Errorf("%d cases", len(w.cases))
 	}
@@ -118,7 +118,7 @@ func (q *question) explainedBy(e *guard.Explanation, permit guard.Permit) bool {
 // The table has every condition operator and every condition key that the services document (KMS developer guide, "Condition
 // keys"; IAM user guide, "Global condition context keys"), each with an outcome.
 func TestTableIsComplete(t *testing.T) {
-	w := readWorld(t, "testdata/decisions.txt")
+	w := readWorld(t)
 	text := strings.Join(w.cases, "\n")
 	for _, op := range strings.Fields(`StringEquals StringNotEquals StringEqualsIgnoreCase StringNotEqualsIgnoreCase StringLike StringNotLike
 		NumericEquals NumericNotEquals NumericLessThan NumericLessThanEquals NumericGreaterThan NumericGreaterThanEquals

@@ -47,13 +47,13 @@ const (
 )
 
 // readWorld reads the declarations and the cases of the file.
-func readWorld(t testing.TB, file string) *world {
+func readWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		t: t, callers: map[string]*guard.Caller{}, policies: map[string][]string{}, attached: map[string]guard.Policy{}, grants: grants{},
 		tags: map[string][]key.Tag{}, multi: map[string]bool{},
 	}
-	f, err := os.Open(file)
+	f, err := os.Open("testdata/decisions.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
