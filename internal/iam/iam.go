@@ -58,6 +58,7 @@ type Directory struct {
 	signing *sigv4.SigningKeys
 
 	realm       realm
+	uses        uses
 	changing    sync.Mutex // held by changes of accounts, which look before they write
 	registering sync.Mutex // held while a service is registered, before changing
 }
@@ -82,8 +83,10 @@ type credential struct {
 	account arn.Account
 	secret  secret.Bytes
 	// resolve says who it is in an account as it is now; a *sigv4.Error if nobody.
-	resolve func(*view) (*guard.Caller, error)
-	last    atomic.Pointer[resolved]
+	resolve  func(*view) (*guard.Caller, error)
+	last     atomic.Pointer[resolved]
+	longTerm bool         // an access key in the store
+	used     atomic.Int64 // when its use was last noted, in useGrain since 1970
 }
 
 // resolved is who a credential was in a view.
@@ -134,6 +137,7 @@ func (d *Directory) Authenticate(ctx context.Context, auth *sigv4.Auth, req *sig
 	if err != nil {
 		return nil, err
 	}
+	d.uses.note(c, auth.Scope, d.now())
 	if p := arn.Region(auth.Scope.Region).Partition(); p != home {
 		return elsewhere(who, p), nil
 	}
@@ -178,7 +182,7 @@ func (d *Directory) find(ctx context.Context, accessKeyID, token string) (*crede
 	if err != nil {
 		return nil, fmt.Errorf("looking an access key up: %w", err)
 	}
-	c := &credential{id: k.ID, account: k.Account, secret: k.Secret, resolve: func(v *view) (*guard.Caller, error) {
+	c := &credential{id: k.ID, account: k.Account, secret: k.Secret, longTerm: true, resolve: func(v *view) (*guard.Caller, error) {
 		return v.holder(k.Principal, k.ID)
 	}}
 	d.ready.put(epoch, k.ID, c)

@@ -84,10 +84,9 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 // change is an edit of an account. What it has put and removed holds for everybody once it is on disk, and never half of it.
 type change struct {
 	*view  // as it will be
-	ctx    context.Context
-	store  *store.Store
+	base   *view
 	writes []func(*store.Tx) error
-	after  []func() // once it is on disk
+	after  []func() // whatever became of it
 }
 
 // change runs f on a copy of the account's view, writes what f changed and then shows the copy to everybody. call may be
@@ -99,7 +98,7 @@ func (d *Directory) change(ctx context.Context, call *guard.Call, a arn.Account,
 	if err != nil {
 		return err
 	}
-	c := &change{view: v.clone(), ctx: ctx, store: d.store}
+	c := &change{view: v.clone(), base: v}
 	if err := f(c); err != nil || len(c.writes) == 0 {
 		return err
 	}
@@ -116,15 +115,15 @@ func (d *Directory) change(ctx context.Context, call *guard.Call, a arn.Account,
 		}
 		return nil
 	})
-	if err != nil {
+	if err == nil {
+		d.realm.put(c.view)
+	} else {
 		d.realm.drop(a) // the store knows
-		return err
 	}
-	d.realm.put(c.view)
 	for _, f := range c.after {
 		f()
 	}
-	return nil
+	return err
 }
 
 // put writes a noun, new or in place of the one with its id. The noun must not be changed any more.

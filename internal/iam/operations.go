@@ -1,0 +1,401 @@
+package iam
+
+import (
+	"context"
+	"sync"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/identity"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/iamapi"
+)
+
+// operation is a row of the table below. What a caller needs is always the permission of the operation's own name.
+type operation struct {
+	Name     string
+	On       subject // what the permission is needed on
+	ReadOnly bool    // readOnly of the audit record
+
+	do func(*request, wire.Input) (wire.Output, error)
+}
+
+// subject says what an operation works on, and in which member the input names it.
+type subject uint8
+
+const (
+	onAccount   subject = iota // nothing in particular: "*"
+	onUser                     // UserName
+	onSelf                     // UserName, or the caller if it is absent
+	onCaller                   // the caller
+	onGroup                    // GroupName
+	onRole                     // RoleName
+	onPolicy                   // PolicyArn
+	onNewPolicy                // PolicyName, with Path
+	onProvider                 // OpenIDConnectProviderArn
+	onUsers                    // all users below PathPrefix; so the following three
+	onGroups
+	onRoles
+	onPolicies
+)
+
+// operations is the table of everything that IAM does here. What is not in it is answered by an error that says so.
+var operations = []operation{
+	{Name: "AddClientIDToOpenIDConnectProvider", On: onProvider, do: quiet(addClientID)},
+	{Name: "AddUserToGroup", On: onGroup, do: quiet(addUserToGroup)},
+	{Name: "AttachGroupPolicy", On: onGroup, do: quiet(func(r *request, in *iamapi.AttachGroupPolicyRequest) error {
+		return attach(r, groups, in.GroupName.V, in.PolicyARN.V)
+	})},
+	{Name: "AttachRolePolicy", On: onRole, do: quiet(func(r *request, in *iamapi.AttachRolePolicyRequest) error {
+		return attach(r, roles, in.RoleName.V, in.PolicyARN.V)
+	})},
+	{Name: "AttachUserPolicy", On: onUser, do: quiet(func(r *request, in *iamapi.AttachUserPolicyRequest) error {
+		return attach(r, users, in.UserName.V, in.PolicyARN.V)
+	})},
+	{Name: "ChangePassword", On: onCaller, do: quiet(changePassword)},
+	{Name: "CreateAccessKey", On: onSelf, do: on(createAccessKey)},
+	{Name: "CreateAccountAlias", do: quiet(createAccountAlias)},
+	{Name: "CreateGroup", On: onGroup, do: on(createGroup)},
+	{Name: "CreateLoginProfile", On: onSelf, do: on(createLoginProfile)},
+	{Name: "CreateOpenIDConnectProvider", On: onProvider, do: on(createProvider)},
+	{Name: "CreatePolicy", On: onNewPolicy, do: on(createPolicy)},
+	{Name: "CreatePolicyVersion", On: onPolicy, do: on(createPolicyVersion)},
+	{Name: "CreateRole", On: onRole, do: on(createRole)},
+	{Name: "CreateUser", On: onUser, do: on(createUser)},
+	{Name: "DeleteAccessKey", On: onSelf, do: quiet(deleteAccessKey)},
+	{Name: "DeleteAccountAlias", do: quiet(deleteAccountAlias)},
+	{Name: "DeleteGroup", On: onGroup, do: quiet(deleteGroup)},
+	{Name: "DeleteGroupPolicy", On: onGroup, do: quiet(func(r *request, in *iamapi.DeleteGroupPolicyRequest) error {
+		return deleteInline(r, groups, in.GroupName.V, in.PolicyName.V)
+	})},
+	{Name: "DeleteLoginProfile", On: onSelf, do: quiet(deleteLoginProfile)},
+	{Name: "DeleteOpenIDConnectProvider", On: onProvider, do: quiet(deleteProvider)},
+	{Name: "DeletePolicy", On: onPolicy, do: quiet(deletePolicy)},
+	{Name: "DeletePolicyVersion", On: onPolicy, do: quiet(deletePolicyVersion)},
+	{Name: "DeleteRole", On: onRole, do: quiet(deleteRole)},
+	{Name: "DeleteRolePermissionsBoundary", On: onRole, do: quiet(func(r *request, in *iamapi.DeleteRolePermissionsBoundaryRequest) error {
+		return r.editRole(in.RoleName.V, func(n *identity.Role) error { n.Boundary = ""; return nil })
+	})},
+	{Name: "DeleteRolePolicy", On: onRole, do: quiet(func(r *request, in *iamapi.DeleteRolePolicyRequest) error {
+		return deleteInline(r, roles, in.RoleName.V, in.PolicyName.V)
+	})},
+	{Name: "DeleteUser", On: onUser, do: quiet(deleteUser)},
+	{Name: "DeleteUserPermissionsBoundary", On: onUser, do: quiet(func(r *request, in *iamapi.DeleteUserPermissionsBoundaryRequest) error {
+		return r.editUser(in.UserName.V, func(n *identity.User) error { n.Boundary = ""; return nil })
+	})},
+	{Name: "DeleteUserPolicy", On: onUser, do: quiet(func(r *request, in *iamapi.DeleteUserPolicyRequest) error {
+		return deleteInline(r, users, in.UserName.V, in.PolicyName.V)
+	})},
+	{Name: "DetachGroupPolicy", On: onGroup, do: quiet(func(r *request, in *iamapi.DetachGroupPolicyRequest) error {
+		return detach(r, groups, in.GroupName.V, in.PolicyARN.V)
+	})},
+	{Name: "DetachRolePolicy", On: onRole, do: quiet(func(r *request, in *iamapi.DetachRolePolicyRequest) error {
+		return detach(r, roles, in.RoleName.V, in.PolicyARN.V)
+	})},
+	{Name: "DetachUserPolicy", On: onUser, do: quiet(func(r *request, in *iamapi.DetachUserPolicyRequest) error {
+		return detach(r, users, in.UserName.V, in.PolicyARN.V)
+	})},
+	{Name: "GetAccessKeyLastUsed", ReadOnly: true, do: on(getAccessKeyLastUsed)},
+	{Name: "GetAccountSummary", ReadOnly: true, do: on(getAccountSummary)},
+	{Name: "GetGroup", On: onGroup, ReadOnly: true, do: on(getGroup)},
+	{Name: "GetGroupPolicy", On: onGroup, ReadOnly: true, do: on(getGroupPolicy)},
+	{Name: "GetLoginProfile", On: onSelf, ReadOnly: true, do: on(getLoginProfile)},
+	{Name: "GetOpenIDConnectProvider", On: onProvider, ReadOnly: true, do: on(getProvider)},
+	{Name: "GetPolicy", On: onPolicy, ReadOnly: true, do: on(getPolicy)},
+	{Name: "GetPolicyVersion", On: onPolicy, ReadOnly: true, do: on(getPolicyVersion)},
+	{Name: "GetRole", On: onRole, ReadOnly: true, do: on(getRole)},
+	{Name: "GetRolePolicy", On: onRole, ReadOnly: true, do: on(getRolePolicy)},
+	{Name: "GetUser", On: onSelf, ReadOnly: true, do: on(getUser)},
+	{Name: "GetUserPolicy", On: onUser, ReadOnly: true, do: on(getUserPolicy)},
+	{Name: "ListAccessKeys", On: onSelf, ReadOnly: true, do: on(listAccessKeys)},
+	{Name: "ListAccountAliases", ReadOnly: true, do: on(listAccountAliases)},
+	{Name: "ListAttachedGroupPolicies", On: onGroup, ReadOnly: true, do: on(listAttachedGroupPolicies)},
+	{Name: "ListAttachedRolePolicies", On: onRole, ReadOnly: true, do: on(listAttachedRolePolicies)},
+	{Name: "ListAttachedUserPolicies", On: onUser, ReadOnly: true, do: on(listAttachedUserPolicies)},
+	{Name: "ListEntitiesForPolicy", On: onPolicy, ReadOnly: true, do: on(listEntitiesForPolicy)},
+	{Name: "ListGroupPolicies", On: onGroup, ReadOnly: true, do: on(listGroupPolicies)},
+	{Name: "ListGroups", On: onGroups, ReadOnly: true, do: on(listGroups)},
+	{Name: "ListGroupsForUser", On: onUser, ReadOnly: true, do: on(listGroupsForUser)},
+	{Name: "ListOpenIDConnectProviderTags", On: onProvider, ReadOnly: true, do: on(listProviderTags)},
+	{Name: "ListOpenIDConnectProviders", ReadOnly: true, do: on(listProviders)},
+	{Name: "ListPolicies", On: onPolicies, ReadOnly: true, do: on(listPolicies)},
+	{Name: "ListPolicyTags", On: onPolicy, ReadOnly: true, do: on(listPolicyTags)},
+	{Name: "ListPolicyVersions", On: onPolicy, ReadOnly: true, do: on(listPolicyVersions)},
+	{Name: "ListRolePolicies", On: onRole, ReadOnly: true, do: on(listRolePolicies)},
+	{Name: "ListRoleTags", On: onRole, ReadOnly: true, do: on(listRoleTags)},
+	{Name: "ListRoles", On: onRoles, ReadOnly: true, do: on(listRoles)},
+	{Name: "ListUserPolicies", On: onUser, ReadOnly: true, do: on(listUserPolicies)},
+	{Name: "ListUserTags", On: onUser, ReadOnly: true, do: on(listUserTags)},
+	{Name: "ListUsers", On: onUsers, ReadOnly: true, do: on(listUsers)},
+	{Name: "PutGroupPolicy", On: onGroup, do: quiet(func(r *request, in *iamapi.PutGroupPolicyRequest) error {
+		return putInline(r, groups, in.GroupName.V, in.PolicyName.V, in.PolicyDocument.V)
+	})},
+	{Name: "PutRolePermissionsBoundary", On: onRole, do: quiet(putRoleBoundary)},
+	{Name: "PutRolePolicy", On: onRole, do: quiet(func(r *request, in *iamapi.PutRolePolicyRequest) error {
+		return putInline(r, roles, in.RoleName.V, in.PolicyName.V, in.PolicyDocument.V)
+	})},
+	{Name: "PutUserPermissionsBoundary", On: onUser, do: quiet(putUserBoundary)},
+	{Name: "PutUserPolicy", On: onUser, do: quiet(func(r *request, in *iamapi.PutUserPolicyRequest) error {
+		return putInline(r, users, in.UserName.V, in.PolicyName.V, in.PolicyDocument.V)
+	})},
+	{Name: "RemoveClientIDFromOpenIDConnectProvider", On: onProvider, do: quiet(removeClientID)},
+	{Name: "RemoveUserFromGroup", On: onGroup, do: quiet(removeUserFromGroup)},
+	{Name: "SetDefaultPolicyVersion", On: onPolicy, do: quiet(setDefaultPolicyVersion)},
+	{Name: "TagOpenIDConnectProvider", On: onProvider, do: quiet(tagProvider)},
+	{Name: "TagPolicy", On: onPolicy, do: quiet(tagPolicy)},
+	{Name: "TagRole", On: onRole, do: quiet(tagRole)},
+	{Name: "TagUser", On: onUser, do: quiet(tagUser)},
+	{Name: "UntagOpenIDConnectProvider", On: onProvider, do: quiet(untagProvider)},
+	{Name: "UntagPolicy", On: onPolicy, do: quiet(untagPolicy)},
+	{Name: "UntagRole", On: onRole, do: quiet(untagRole)},
+	{Name: "UntagUser", On: onUser, do: quiet(untagUser)},
+	{Name: "UpdateAccessKey", On: onSelf, do: quiet(updateAccessKey)},
+	{Name: "UpdateAssumeRolePolicy", On: onRole, do: quiet(updateTrust)},
+	{Name: "UpdateGroup", On: onGroup, do: quiet(updateGroup)},
+	{Name: "UpdateLoginProfile", On: onUser, do: quiet(updateLoginProfile)},
+	{Name: "UpdateOpenIDConnectProviderThumbprint", On: onProvider, do: quiet(updateThumbprints)},
+	{Name: "UpdateRole", On: onRole, do: on(updateRole)},
+	{Name: "UpdateRoleDescription", On: onRole, do: on(updateRoleDescription)},
+	{Name: "UpdateUser", On: onUser, do: quiet(updateUser)},
+}
+
+// on adapts a handler with an output to the table, and quiet one without. The pipeline decodes each request into what the
+// model says is the operation's input, so the assertions hold; a row with another operation's handler fails its first test.
+func on[In wire.Input, Out wire.Output](f func(*request, In) (Out, error)) func(*request, wire.Input) (wire.Output, error) {
+	return func(r *request, in wire.Input) (wire.Output, error) {
+		out, err := f(r, in.(In))
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+}
+
+func quiet[In wire.Input](f func(*request, In) error) func(*request, wire.Input) (wire.Output, error) {
+	return func(r *request, in wire.Input) (wire.Output, error) { return nil, f(r, in.(In)) }
+}
+
+// request is one call on its way through an operation.
+type request struct {
+	*Directory
+	ctx     context.Context //nolint:containedctx // a request lives no longer than its context
+	call    *guard.Call
+	op      *operation
+	in      wire.Input
+	account arn.Account
+	part    arn.Partition
+	view    *view // the caller's account as it was when the call was authorized
+	target  target
+}
+
+// target is what an operation works on, as the guard sees it.
+type target struct {
+	arn      string
+	tags     []key.Tag
+	boundary string
+}
+
+// IAM returns the operations of IAM for the pipeline.
+func (d *Directory) IAM() []guard.Operation {
+	all := make([]guard.Operation, 0, len(operations))
+	for i := range operations {
+		all = append(all, d.bind(&operations[i]))
+	}
+	return all
+}
+
+// bind makes a row of the table into what the pipeline calls: who may do it is asked before anything else is said.
+func (d *Directory) bind(op *operation) guard.Operation {
+	model, ok := iamapi.Service.Operation(op.Name)
+	if !ok {
+		panic("iam: no operation " + op.Name)
+	}
+	out := guard.Operation{
+		Service: "iam", Name: op.Name, ReadOnly: op.ReadOnly, New: model.New, Show: showInput,
+		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
+			r := &request{Directory: d, ctx: ctx, call: call, op: op, in: in, account: call.Caller.Account, part: call.Region.Partition()}
+			v, err := d.view(ctx, r.account)
+			if err != nil {
+				return nil, err
+			}
+			if err := r.authorize(v); err != nil {
+				return nil, err
+			}
+			return op.do(r, in)
+		},
+	}
+	if !op.ReadOnly {
+		out.Reply = showOutput
+	}
+	return out
+}
+
+var actions sync.Map // from operation name to guard.Action
+
+func action(name string) guard.Action {
+	if a, ok := actions.Load(name); ok {
+		return a.(guard.Action)
+	}
+	a := guard.NewAction("iam:" + name)
+	actions.Store(name, a)
+	return a
+}
+
+// authorize finds what the operation works on and asks the guard.
+func (r *request) authorize(v *view) error {
+	r.view = v
+	t, err := r.find()
+	if err != nil {
+		return err
+	}
+	r.target = t
+	return r.ask(r.op.Name, t)
+}
+
+// ask asks the guard for a permission of IAM.
+func (r *request) ask(name string, t target) error {
+	_, err := r.call.Authorize(guard.Resource{
+		Action: action(name), ARN: t.arn, Owner: r.account, Tags: t.tags, Facts: r.facts, Input: r.in,
+	})
+	return err
+}
+
+// facts are what conditions may ask about a request.
+func (r *request) facts(f *guard.Facts, in wire.Input) {
+	if p, ok := member(in, "PolicyARN"); ok {
+		f.String("iam:PolicyARN", p)
+	}
+	if b, ok := member(in, "PermissionsBoundary"); ok {
+		f.String("iam:PermissionsBoundary", b)
+	} else if r.target.boundary != "" {
+		f.String("iam:PermissionsBoundary", inPartition(r.target.boundary, r.part))
+	}
+	tags, keys := requestTags(in)
+	for _, t := range tags {
+		f.String("aws:RequestTag/"+t.Key, t.Value)
+	}
+	if len(keys) > 0 {
+		f.Strings("aws:TagKeys", keys)
+	}
+}
+
+// iamARN returns the ARN of something in the caller's account, as it is called in the caller's partition.
+func (r *request) iamARN(resource string) string {
+	return "arn:" + string(r.part) + ":iam::" + string(r.account) + ":" + resource
+}
+
+// find returns what the operation works on. What is not there has an ARN all the same: whether it is there is told only to
+// those who may know.
+func (r *request) find() (target, error) {
+	name := func(m string) string { s, _ := member(r.in, m); return s }
+	path := name("Path")
+	if path == "" {
+		path = "/"
+	}
+	prefix := name("PathPrefix")
+	if prefix == "" {
+		prefix = "/"
+	}
+	switch r.op.On {
+	case onUser:
+		return r.user(name("UserName"), path), nil
+	case onSelf:
+		if n, ok := member(r.in, "UserName"); ok {
+			return r.user(n, path), nil
+		}
+		return r.self()
+	case onCaller:
+		return target{arn: r.call.Caller.ARN, tags: r.call.Caller.Tags}, nil
+	case onGroup:
+		if g := r.view.groups.named(name("GroupName")); g != nil {
+			return target{arn: g.noun.ARN(r.part), tags: g.noun.Tags}, nil
+		}
+		return target{arn: r.iamARN("group" + path + name("GroupName"))}, nil
+	case onRole:
+		if n := r.view.roles.named(name("RoleName")); n != nil {
+			return target{n.noun.ARN(r.part), n.noun.Tags, n.noun.Boundary}, nil
+		}
+		return target{arn: r.iamARN("role" + path + name("RoleName"))}, nil
+	case onPolicy:
+		t := target{arn: name("PolicyARN")}
+		if p := r.view.managed(atHome(t.arn)); p != nil {
+			t.tags = p.noun.Tags
+		}
+		return t, nil
+	case onNewPolicy:
+		return target{arn: r.iamARN("policy" + path + name("PolicyName"))}, nil
+	case onProvider:
+		return r.provider(name("OpenIDConnectProviderARN"), name("URL")), nil
+	case onUsers:
+		return target{arn: r.iamARN("user" + prefix)}, nil
+	case onGroups:
+		return target{arn: r.iamARN("group" + prefix)}, nil
+	case onRoles:
+		return target{arn: r.iamARN("role" + prefix)}, nil
+	case onPolicies:
+		return target{arn: r.iamARN("policy" + prefix)}, nil
+	}
+	return target{arn: "*"}, nil
+}
+
+func (r *request) user(name, path string) target {
+	if u := r.view.users.named(name); u != nil {
+		return target{u.noun.ARN(r.part), u.noun.Tags, u.noun.Boundary}
+	}
+	return target{arn: r.iamARN("user" + path + name)}
+}
+
+func (r *request) provider(given, url string) target {
+	if given == "" {
+		return target{arn: r.iamARN("oidc-provider/" + providerName(url))}
+	}
+	t := target{arn: given}
+	if p := findProvider(r.view, atHome(given)); p != nil {
+		t.tags = p.noun.Tags
+	}
+	return t
+}
+
+// errNotUser answers those who leave the user's name out and are no user.
+var errNotUser = wire.Errorf(wire.CodeValidation, "Must specify userName when calling with non-User credentials")
+
+// self returns the caller, who must be a user or a root user.
+func (r *request) self() (target, error) {
+	who := r.call.Caller
+	if who.Name != "" {
+		return r.user(who.Name, "/"), nil
+	}
+	if who.Rights != nil {
+		return target{}, errNotUser
+	}
+	return target{arn: r.account.Root(r.part)}, nil
+}
+
+// selfName returns the name of the user that a request without one means; empty for the root user.
+func (r *request) selfName(given wire.Opt[string]) string { return given.Or(r.call.Caller.Name) }
+
+// atHome returns an ARN of any partition as it is stored.
+func atHome(s string) string {
+	for _, p := range [...]string{"aws-cn", "aws-us-gov"} {
+		if len(s) > len("arn:")+len(p) && s[:len("arn:")] == "arn:" && s[len("arn:"):len("arn:")+len(p)+1] == p+":" {
+			return "arn:" + string(home) + s[len("arn:")+len(p):]
+		}
+	}
+	return s
+}
+
+// change changes the caller's account. If the account is not any more what the caller was authorized for, he is asked for
+// again: what he changes must not be another's who came into the same name.
+func (r *request) change(f func(*change) error) error {
+	return r.Directory.change(r.ctx, r.call, r.account, func(c *change) error {
+		if c.base != r.view {
+			if err := r.authorize(c.base); err != nil {
+				return err
+			}
+		}
+		err := f(c)
+		r.view = c.view
+		return err
+	})
+}
