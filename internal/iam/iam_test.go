@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/identity"
@@ -39,7 +40,10 @@ type world struct {
 	db        *store.DB
 	barrier   *seal.Barrier
 	directory *iam.Directory
+	records   *audit.Memory
 }
+
+func (w *world) clock() time.Time { return w.now }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
@@ -55,6 +59,7 @@ func newWorld(t testing.TB) *world {
 	w.must(err)
 	w.store, w.db, w.barrier = s, db, barrier
 	w.directory = w.newDirectory(0)
+	w.records = audit.NewMemory(1000)
 	return w
 }
 

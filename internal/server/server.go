@@ -123,7 +123,7 @@ func (s *Server) doors() {
 	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
-		{Model: &iamapi.Service},
+		{Model: &iamapi.Service, Operations: s.directory.IAM()},
 		{Model: &trailapi.Service},
 	}})
 	s.api = httpapi.NewServer(httpapi.Config{
@@ -187,6 +187,7 @@ func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, time.Second)) })
+	background.Go(func() { s.directory.RunUses(work) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}
