@@ -117,6 +117,7 @@ var operations = []operation{
 	{Name: "ListGroupPolicies", On: onGroup, ReadOnly: true, do: on(listGroupPolicies)},
 	{Name: "ListGroups", On: onGroups, ReadOnly: true, do: on(listGroups)},
 	{Name: "ListGroupsForUser", On: onUser, ReadOnly: true, do: on(listGroupsForUser)},
+	{Name: "ListInstanceProfilesForRole", On: onRole, ReadOnly: true, do: on(listInstanceProfilesForRole)},
 	{Name: "ListOpenIDConnectProviderTags", On: onProvider, ReadOnly: true, do: on(listProviderTags)},
 	{Name: "ListOpenIDConnectProviders", ReadOnly: true, do: on(listProviders)},
 	{Name: "ListPolicies", On: onPolicies, ReadOnly: true, do: on(listPolicies)},

@@ -401,6 +401,9 @@ func TestRoles(t *testing.T) {
 	if l := c.do(&iamapi.ListRolesRequest{}).(*iamapi.ListRolesResponse).Roles; len(l) != 1 || l[0].Description.V != "new" {
 		t.Errorf("%+v", l)
 	}
+	if l := c.do(&iamapi.ListInstanceProfilesForRoleRequest{RoleName: str("ci")}).(*iamapi.ListInstanceProfilesForRoleResponse).InstanceProfiles; len(l) != 0 {
+		t.Errorf("%+v", l)
+	}
 	c.do(&iamapi.DeleteRoleRequest{RoleName: str("ci")})
 	c.refuses("NoSuchEntityException: The role with name ci cannot be found.", &iamapi.GetRoleRequest{RoleName: str("ci")})
 }

@@ -237,6 +237,12 @@ func deleteRole(r *request, in *iamapi.DeleteRoleRequest) error {
 	})
 }
 
+// listInstanceProfilesForRole tells the truth: there are no instance profiles here. Terraform asks before it deletes a role.
+func listInstanceProfilesForRole(r *request, in *iamapi.ListInstanceProfilesForRoleRequest) (*iamapi.ListInstanceProfilesForRoleResponse, error) {
+	_, err := findNamed(&r.view.roles, in.RoleName.V)
+	return &iamapi.ListInstanceProfilesForRoleResponse{InstanceProfiles: []iamapi.InstanceProfile{}, IsTruncated: wire.Some(false)}, err
+}
+
 func putRoleBoundary(r *request, in *iamapi.PutRolePermissionsBoundaryRequest) error {
 	return r.change(func(c *change) error {
 		e, err := findNamed(&c.roles, in.RoleName.V)

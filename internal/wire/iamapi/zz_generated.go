@@ -1736,6 +1736,60 @@ func (r *InlinePolicyIdentifierType) Validate(v *wire.Violations) {
 	v.String("attachmentName", r.AttachmentName, true, &ruleAttachmentName)
 }
 
+// InstanceProfile is the structure InstanceProfile of the API.
+type InstanceProfile struct {
+	Path                wire.Opt[string]
+	InstanceProfileName wire.Opt[string]
+	InstanceProfileID   wire.Opt[string]
+	ARN                 wire.Opt[string]
+	CreateDate          wire.Opt[time.Time]
+	Roles               []Role
+	Tags                []Tag
+}
+
+// ShapeName returns "InstanceProfile".
+func (*InstanceProfile) ShapeName() string { return "InstanceProfile" }
+
+// AppendXML appends the elements of r.
+func (r *InstanceProfile) AppendXML(b []byte) []byte {
+	if r.Path.Set {
+		b = wire.AppendElement(b, "Path", r.Path.V)
+	}
+	if r.InstanceProfileName.Set {
+		b = wire.AppendElement(b, "InstanceProfileName", r.InstanceProfileName.V)
+	}
+	if r.InstanceProfileID.Set {
+		b = wire.AppendElement(b, "InstanceProfileId", r.InstanceProfileID.V)
+	}
+	if r.ARN.Set {
+		b = wire.AppendElement(b, "Arn", r.ARN.V)
+	}
+	if r.CreateDate.Set {
+		b = wire.OpenElement(b, "CreateDate")
+		b = wire.AppendTimeText(b, r.CreateDate.V)
+		b = wire.EndElement(b, "CreateDate")
+	}
+	if r.Roles != nil {
+		b = wire.OpenElement(b, "Roles")
+		for i := range r.Roles {
+			b = wire.OpenElement(b, "member")
+			b = r.Roles[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "Roles")
+	}
+	if r.Tags != nil {
+		b = wire.OpenElement(b, "Tags")
+		for i := range r.Tags {
+			b = wire.OpenElement(b, "member")
+			b = r.Tags[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "Tags")
+	}
+	return b
+}
+
 // ListAccessKeysRequest is the input of ListAccessKeys.
 type ListAccessKeysRequest struct {
 	UserName wire.Opt[string]
@@ -2259,6 +2313,66 @@ func (r *ListGroupsResponse) AppendXML(b []byte) []byte {
 			b = wire.EndElement(b, "member")
 		}
 		b = wire.EndElement(b, "Groups")
+	}
+	if r.IsTruncated.Set {
+		b = wire.OpenElement(b, "IsTruncated")
+		b = wire.AppendBool(b, r.IsTruncated.V)
+		b = wire.EndElement(b, "IsTruncated")
+	}
+	if r.Marker.Set {
+		b = wire.AppendElement(b, "Marker", r.Marker.V)
+	}
+	return b
+}
+
+// ListInstanceProfilesForRoleRequest is the input of ListInstanceProfilesForRole.
+type ListInstanceProfilesForRoleRequest struct {
+	RoleName wire.Opt[string] // required
+	Marker   wire.Opt[string]
+	MaxItems wire.Opt[int32]
+}
+
+// ShapeName returns "ListInstanceProfilesForRoleRequest".
+func (*ListInstanceProfilesForRoleRequest) ShapeName() string {
+	return "ListInstanceProfilesForRoleRequest"
+}
+
+// DecodeQuery fills r from the parameters below at.
+func (r *ListInstanceProfilesForRoleRequest) DecodeQuery(f *wire.Form, at string) {
+	r.RoleName = f.OptString(at + "RoleName")
+	r.Marker = f.OptString(at + "Marker")
+	r.MaxItems = f.OptInt32(at + "MaxItems")
+}
+
+// Validate reports the constraints that r breaks.
+func (r *ListInstanceProfilesForRoleRequest) Validate(v *wire.Violations) {
+	v.String("roleName", r.RoleName, true, &ruleRoleNameType)
+	v.String("marker", r.Marker, false, &ruleMarkerType)
+	v.Int32("maxItems", r.MaxItems, false, &ruleMaxItemsType)
+}
+
+// ListInstanceProfilesForRoleResponse is the output of ListInstanceProfilesForRole.
+type ListInstanceProfilesForRoleResponse struct {
+	InstanceProfiles []InstanceProfile
+	IsTruncated      wire.Opt[bool]
+	Marker           wire.Opt[string]
+}
+
+// ShapeName returns "ListInstanceProfilesForRoleResponse".
+func (*ListInstanceProfilesForRoleResponse) ShapeName() string {
+	return "ListInstanceProfilesForRoleResponse"
+}
+
+// AppendXML appends the elements of r.
+func (r *ListInstanceProfilesForRoleResponse) AppendXML(b []byte) []byte {
+	if r.InstanceProfiles != nil {
+		b = wire.OpenElement(b, "InstanceProfiles")
+		for i := range r.InstanceProfiles {
+			b = wire.OpenElement(b, "member")
+			b = r.InstanceProfiles[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "InstanceProfiles")
 	}
 	if r.IsTruncated.Set {
 		b = wire.OpenElement(b, "IsTruncated")
@@ -5085,6 +5199,17 @@ var Operations = []wire.Operation{
 		HasOutput: true,
 		NewOutput: func() wire.Output { return new(ListGroupsForUserResponse) },
 		Wrapper:   "ListGroupsForUserResult",
+	},
+	{
+		Name: "ListInstanceProfilesForRole",
+		New:  func() wire.Input { return new(ListInstanceProfilesForRoleRequest) },
+		Errors: []wire.Code{
+			CodeNoSuchEntityException,
+			CodeServiceFailureException,
+		},
+		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListInstanceProfilesForRoleResponse) },
+		Wrapper:   "ListInstanceProfilesForRoleResult",
 	},
 	{
 		Name: "ListOpenIDConnectProviderTags",
