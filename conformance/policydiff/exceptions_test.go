@@ -49,6 +49,9 @@ var exceptions = []exception{
 			return typed && strings.Contains(kind, "*")
 		})
 	})},
+	{"multivalued key as a variable", about(func(c condition, _ []string) bool {
+		return slices.Contains(c.values, "${aws:TagKeys}") && !negated(c)
+	})},
 	{"several values without a set operator", about(func(c condition, _ []string) bool {
 		return !strings.Contains(c.operator, ":") && isMultivalued(c.key)
 	})},

@@ -574,7 +574,7 @@ var variableGroups = []group{
 		allow alice kms:Encrypt x:y=-a aws:PrincipalTag/none=a
 		allow alice kms:Encrypt x:y=it%2Cs`,
 		when(`"StringEquals":{"x:y":["${ AWS:UserName }","${aws:PrincipalTag/team}-${aws:username}","${kms:EncryptionContext:App}","-${aws:PrincipalTag/none,''}","${x:none,'it,s'}"]}`)),
-	identity("a multivalued key is no variable", `
+	identity("a key with several values is no variable", `
 		none alice kms:Encrypt x:y=a aws:TagKeys=a,b
 		none alice kms:Encrypt x:y=b aws:TagKeys=a,b
 		none alice kms:Encrypt x:y=d aws:TagKeys=a,b

@@ -23,10 +23,6 @@ func Many(list []string) Values { return Values{list: list, n: len(list)} }
 // Len returns the number of values, 0 for an absent key.
 func (v Values) Len() int { return v.n }
 
-// single reports whether the key is one with a single value, and present. Only such a key can be a variable (IAM user
-// guide, "IAM policy elements: Variables and tags").
-func (v Values) single() bool { return v.n == 1 && v.list == nil }
-
 // At returns the i-th value.
 func (v Values) At(i int) string {
 	if v.list != nil {

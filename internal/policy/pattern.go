@@ -152,7 +152,7 @@ func (p *pattern) match(s string, ctx Context, fold bool) bool {
 	return p.text == s
 }
 
-// expand fills in the variables. It reports false if one has no value, is multivalued, or contains a mark, and
+// expand fills in the variables. It reports false if one has no value, more than one, or one that contains a mark, and
 // when there is more text than room: such a pattern matches nothing, and a document could make it grow without bound.
 func (p *pattern) expand(b []byte, ctx Context, room int) ([]byte, bool) {
 	for i := range p.segs {
@@ -161,7 +161,7 @@ func (p *pattern) expand(b []byte, ctx Context, room int) ([]byte, bool) {
 		if seg.variable {
 			v := lookup(ctx, seg.key)
 			switch {
-			case v.single() && strings.IndexByte(v.At(0), anyRun) < 0 && strings.IndexByte(v.At(0), anyChar) < 0:
+			case v.Len() == 1 && strings.IndexByte(v.At(0), anyRun) < 0 && strings.IndexByte(v.At(0), anyChar) < 0:
 				text = v.At(0)
 			case v.Len() == 0 && seg.defaults:
 				text = seg.fallback
