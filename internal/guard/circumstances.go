@@ -237,9 +237,6 @@ func ofTags(k policy.Key, tags []key.Tag) policy.Values {
 			values = append(values, t.Value)
 		}
 	}
-	if len(values) == 1 {
-		return policy.One(values[0])
-	}
 	return policy.Many(values)
 }
 
