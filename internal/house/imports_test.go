@@ -39,6 +39,8 @@ var stair = []string{
 	"internal/key",
 	"internal/wire/kmsapi internal/wire/stsapi internal/wire/iamapi internal/wire/trailapi internal/wire/gen",
 	"internal/wire",
+	"internal/oidc/oidctest",
+	"internal/oidc",
 	"internal/sigv4",
 	"internal/arn",
 	"internal/secret",
