@@ -126,6 +126,7 @@ func TestRefusedClaims(t *testing.T) {
 			}
 		}
 	}
+	w.want("a long subject", oidc.MissingClaim, token(map[string]any{"sub": strings.Repeat("a", 256)}))
 	w.want("an endless exp", oidc.MissingClaim, token(map[string]any{"exp": 1e300}))
 	w.want("a bad nbf", oidc.MissingClaim, token(map[string]any{"nbf": "soon"}))
 	w.want("a bad azp", oidc.MissingClaim, token(map[string]any{"azp": 1}))

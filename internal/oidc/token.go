@@ -16,6 +16,9 @@ import (
 // MaxToken is how long a token may be, in octets (webIdentityToken of the STS API has 20,000 characters).
 const MaxToken = 20_000
 
+// maxSubject is how long sub may be (OpenID Connect Core 1.0, section 2).
+const maxSubject = 255
+
 // skew is how far a provider's clock may be ahead. The end of a token is not stretched.
 const skew = time.Minute
 
@@ -133,6 +136,9 @@ func (v *Verifier) claims(p *Provider, m members) (*Claims, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	if len(c.Subject) > maxSubject {
+		return nil, missing("sub")
 	}
 	now := v.now()
 	if c.Issuer != p.URL {
