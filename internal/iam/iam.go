@@ -20,6 +20,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
@@ -41,11 +42,13 @@ type Config struct {
 	Barrier *seal.Barrier // seals session tokens
 	Now     func() time.Time
 
-	// CachedKeys is how many access keys, and how many signing keys derived from them, stay ready in memory; zero means
-	// 10,000.
+	// CachedKeys is how many access keys, how many opened session tokens, and how many signing keys derived from either, stay
+	// ready in memory; zero means 10,000.
 	CachedKeys int
 	// CachedAccounts is how many accounts stay in memory with everything in them; zero means 1,000.
 	CachedAccounts int
+	// Tokens verifies tokens of identity providers. Nil means a verifier that trusts the certificate authorities of the system.
+	Tokens *oidc.Verifier
 }
 
 // Directory knows accounts and credentials. It is the only one in the process that writes them, so what it remembers is
@@ -56,6 +59,8 @@ type Directory struct {
 	now     func() time.Time
 	ready   *credentials
 	signing *sigv4.SigningKeys
+	tokens  openedTokens
+	oidc    *oidc.Verifier
 
 	realm       realm
 	uses        uses
@@ -71,9 +76,13 @@ func New(c Config) *Directory {
 	if c.CachedAccounts == 0 {
 		c.CachedAccounts = 1000
 	}
+	if c.Tokens == nil {
+		c.Tokens = oidc.New(oidc.Config{Now: c.Now})
+	}
 	return &Directory{
 		store: c.Store, barrier: c.Barrier, now: c.Now,
 		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys), realm: realm{limit: c.CachedAccounts},
+		tokens: openedTokens{limit: c.CachedKeys}, oidc: c.Tokens,
 	}
 }
 
@@ -148,6 +157,11 @@ func (d *Directory) Authenticate(ctx context.Context, auth *sigv4.Auth, req *sig
 func elsewhere(c *guard.Caller, p arn.Partition) *guard.Caller {
 	here := *c
 	here.ARN, here.RoleARN = inPartition(c.ARN, p), inPartition(c.RoleARN, p)
+	if c.Session != nil {
+		session := *c.Session
+		session.Provider, session.IssuerARN = inPartition(session.Provider, p), inPartition(session.IssuerARN, p)
+		here.Session = &session
+	}
 	return &here
 }
 
