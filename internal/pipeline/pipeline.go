@@ -4,8 +4,8 @@
 //
 // It trusts the door for the request's octets and the connection's facts, and nothing in the request before the signature
 // was verified. Everything happens inside guard.Answer, so that every request, whatever became of it, has its one audit
-// record. The package must never call an operation for an unverified signature, and never leave a plaintext behind in a
-// buffer that is used again.
+// record. The package must never call an operation for an unverified signature, nor without one unless the operation proves its
+// caller itself, and never leave a plaintext behind in a buffer that is used again.
 package pipeline
 
 import (
@@ -184,6 +184,9 @@ func (x *exchange) authenticate(call *guard.Call) error {
 	x.signed = sigv4.Request{Method: r.Method, Path: r.Path, RawQuery: r.RawQuery, Host: r.Host, Header: r.Header, Body: r.Body}
 	var refusal *sigv4.Error
 	if x.auth, refusal = sigv4.Parse(&x.signed); refusal != nil {
+		if refusal.Code == sigv4.MissingAuthenticationToken && x.anonymous() {
+			return nil // and the call has no caller
+		}
 		return refused(refusal)
 	}
 	auth := &x.auth
@@ -208,6 +211,17 @@ func (x *exchange) authenticate(call *guard.Call) error {
 	call.Identify(who, arn.Region(auth.Scope.Region))
 	call.Forward = forward
 	return nil
+}
+
+// anonymous reports whether the request is for an operation that takes unsigned requests, because its input proves who
+// calls. The model says which those are.
+func (x *exchange) anonymous() bool {
+	a := &x.address
+	if a.refusal != nil {
+		return false
+	}
+	op, ok := a.service.operations[a.name]
+	return ok && op.model.Anonymous
 }
 
 // refused gives a refusal of a signature the form of the API.

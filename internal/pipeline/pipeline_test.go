@@ -217,7 +217,7 @@ func TestSTS(t *testing.T) {
 		status       int
 		code, detail string
 	}{
-		{"not built", 0, aliceRoot, "Action=AssumeRole", 400, "UnsupportedOperationException", "The operation AssumeRole is not supported by this server."},
+		{"a role for root", 0, aliceRoot, "Action=AssumeRole&RoleArn=arn:aws:iam::111122223333:role/r&RoleSessionName=s1", 403, "AccessDenied", "Roles may not be assumed by root accounts."},
 		{"unknown", 0, aliceRoot, "Action=Nonesuch", 400, "InvalidAction", "Could not find operation Nonesuch for version 2011-06-15"},
 		{"broken form", 0, aliceRoot, "Action=GetCallerIdentity&%zz", 400, "MalformedInput", "The request is not well-formed form data."},
 		{"too short", 0, aliceRoot, "Action=GetSessionToken&DurationSeconds=899", 400, "ValidationError", "1 validation error detected: Value '899' at 'durationSeconds' failed to satisfy constraint: Member must have value greater than or equal to 900"},
@@ -237,6 +237,47 @@ func TestSTS(t *testing.T) {
 	a = w.serve(w.sign(formRequest("Action=ListUsers&Version=2010-05-08"), aliceRoot, "iam"))
 	if a.Status != 400 || element(a.body, "Message") != "The operation ListUsers is not supported by this server." {
 		t.Errorf("%d %s", a.Status, a.body)
+	}
+}
+
+// Exactly one operation takes unsigned requests, and only those: a signature that is there must be good.
+func TestUnsignedRequests(t *testing.T) {
+	w := newWorld(t)
+	const role = "&RoleArn=arn:aws:iam::111122223333:role/r&RoleSessionName=s1"
+	form := func(action, version string) *pipeline.Request {
+		return formRequest("Action=" + action + "&Version=" + version)
+	}
+	bearer := form("GetCallerIdentity", "2011-06-15")
+	bearer.Header = append(bearer.Header, sigv4.Field{Name: "Authorization", Value: "Bearer x"})
+	web := "AssumeRoleWithWebIdentity" + role + "&WebIdentityToken=none"
+	forged := w.sign(form(web, "2011-06-15"), sigv4.Credential{AccessKeyID: aliceRoot.AccessKeyID, Secret: secret.FromString("guessed")}, "sts")
+	for what, c := range map[string]struct {
+		request *pipeline.Request
+		status  int
+		code    string
+	}{
+		"the one that takes them":        {form(web, "2011-06-15"), 400, "InvalidIdentityToken"},
+		"signed all the same":            {w.sign(form(web, "2011-06-15"), aliceRoot, "sts"), 400, "InvalidIdentityToken"},
+		"badly signed":                   {forged, 403, "SignatureDoesNotMatch"},
+		"with its input incomplete":      {form("AssumeRoleWithWebIdentity", "2011-06-15"), 400, "ValidationError"},
+		"of another API":                 {form(web, "2010-05-08"), 403, "MissingAuthenticationToken"},
+		"AssumeRole":                     {form("AssumeRole"+role, "2011-06-15"), 403, "MissingAuthenticationToken"},
+		"GetCallerIdentity":              {form("GetCallerIdentity", "2011-06-15"), 403, "MissingAuthenticationToken"},
+		"GetSessionToken":                {form("GetSessionToken", "2011-06-15"), 403, "MissingAuthenticationToken"},
+		"something unknown":              {form("AssumeRoleWithNothing", "2011-06-15"), 403, "MissingAuthenticationToken"},
+		"with a token that signs naught": {bearer, 403, "MissingAuthenticationToken"},
+	} {
+		if a := w.serve(c.request); a.Status != c.status || element(a.body, "Code") != c.code {
+			t.Errorf("%s: %d %s", what, a.Status, a.body)
+		}
+	}
+	a := w.serve(targetRequest("TrentService.AssumeRoleWithWebIdentity", "{}"))
+	if a.Status != 400 || !strings.Contains(a.body, "MissingAuthenticationTokenException") {
+		t.Errorf("as JSON: %d %s", a.Status, a.body)
+	}
+	w.serve(form(web, "2011-06-15"))
+	if who := w.lastRecord()["userIdentity"].(map[string]any); who["type"] != "Unknown" {
+		t.Errorf("userIdentity %v", who)
 	}
 }
 
