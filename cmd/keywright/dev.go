@@ -115,7 +115,9 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		return withHint(fmt.Errorf("keywright dev does not listen on %s: its credentials are known to everybody", o.listen),
 			"use a loopback address such as 127.0.0.1:4599, or keywright server for other machines")
 	}
-	config := server.Config{Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second}
+	config := server.Config{
+		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second, LoopbackProviders: true,
+	}
 	scheme, bundle := "http", ""
 	if o.tls {
 		ca, err := makeDevCA(o.data)

@@ -215,6 +215,9 @@ func (d *Directory) bind(op *operation) guard.Operation {
 	out := guard.Operation{
 		Service: "iam", Name: op.Name, ReadOnly: op.ReadOnly, New: model.New, Show: showInput,
 		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
+			if err := mayAdminister(call.Caller); err != nil {
+				return nil, err
+			}
 			r := &request{Directory: d, ctx: ctx, call: call, op: op, in: in, account: call.Caller.Account, part: call.Region.Partition()}
 			v, err := d.view(ctx, r.account)
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/sigv4"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/stsapi"
@@ -156,6 +157,15 @@ func (op *stsOperation) admits(call *guard.Call) error {
 		return call.Deny(guard.NewAction("sts:"+op.Name), "*")
 	}
 	return wire.Errorf(wire.CodeAccessDenied, "Cannot call %s with session credentials", op.Name)
+}
+
+// mayAdminister refuses IAM to sessions of GetSessionToken without an MFA device, which nobody has here, and to federated
+// users, whatever policies say ("Comparing the AWS STS API operations"). As in the service they look like strangers.
+func mayAdminister(who *guard.Caller) error {
+	if kindOf(who)&(longTerm|roleBearer|serviceCredential) != 0 {
+		return nil
+	}
+	return &wire.Error{Code: wire.CodeUnrecognizedClient, Message: sigv4.ErrUnknownCredential().Message, Auth: true}
 }
 
 // How long sessions last ("GetSessionToken" and "GetFederationToken", STS API reference). A wish of less than 15 minutes, or

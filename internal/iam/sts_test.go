@@ -311,7 +311,7 @@ func TestChains(t *testing.T) {
 	w := newWorld(t)
 	w.root(alice)
 	_, ann := w.newUser(alice, "ann")
-	role, next := w.newRole("first", trustAlice, nil), w.newRole("second", trustAlice, nil)
+	role, next := w.newRole("first", trustAlice, nil), w.newRole("second", trustAlice, map[string]string{})
 	in := into(role, "s1")
 	in.Tags = []stsapi.Tag{{Key: wire.Some("Cost"), Value: wire.Some("1")}, {Key: wire.Some("project"), Value: wire.Some("x")}}
 	in.TransitiveTagKeys, in.SourceIdentity = []string{"cost"}, wire.Some("ann")
@@ -375,6 +375,14 @@ func TestFederatedUsers(t *testing.T) {
 	w.refused(sigv4.ErrUnknownCredential(), c)
 }
 
+// federated returns the credentials of a federated user that everything is allowed to.
+func (w *world) federated(c sigv4.Credential) sigv4.Credential {
+	w.t.Helper()
+	out, err := w.ask(c, &stsapi.GetFederationTokenRequest{Name: wire.Some("guest"), Policy: wire.Some(everything)})
+	w.must(err)
+	return credentialOf(out.(*stsapi.GetFederationTokenResponse).Credentials)
+}
+
 // What nobody may ask, whatever policies say.
 func TestWhoMayAsk(t *testing.T) {
 	w := newWorld(t)
@@ -413,6 +421,17 @@ func TestWhoMayAsk(t *testing.T) {
 	} {
 		w.fails("AccessDeniedException: User: arn:aws:iam::111122223333:user/ann is not authorized to perform: sts:AssumeRole on resource: "+given,
 			ann, &stsapi.AssumeRoleRequest{RoleARN: wire.Some(given), RoleSessionName: wire.Some("s1")})
+	}
+	for _, op := range w.directory.IAM() {
+		for who, c := range map[string]sigv4.Credential{"a root user's session": rootSession, "a user's session": annSession, "a federated user": w.federated(root)} {
+			caller, err := w.as(c, "us-east-1")
+			w.must(err)
+			call := &guard.Call{Meta: guard.Meta{Time: w.now}}
+			call.Identify(caller, "us-east-1")
+			if _, err := op.Do(context.Background(), call, op.New()); err == nil || err.Error() != "UnrecognizedClientException: The security token included in the request is invalid." {
+				t.Errorf("%s of %s: %v", op.Name, who, err)
+			}
+		}
 	}
 	provided := into(role, "s1")
 	provided.ProvidedContexts = []stsapi.ProvidedContext{{ProviderARN: wire.Some("arn:aws:iam::aws:contextProvider/x")}}
@@ -494,7 +513,9 @@ func TestLimitsOfSessions(t *testing.T) {
 
 func TestGetAccessKeyInfo(t *testing.T) {
 	w := newWorld(t)
-	root, other := w.root(alice), w.root(bob)
+	root := w.root(alice)
+	w.root(bob)
+	_, other := w.newUser(bob, "bert")
 	out, err := w.ask(root, &stsapi.GetAccessKeyInfoRequest{AccessKeyID: wire.Some(other.AccessKeyID)})
 	if err != nil || out.(*stsapi.GetAccessKeyInfoResponse).Account.V != string(bob) {
 		t.Errorf("%v, %v", out, err)

@@ -95,7 +95,7 @@ func (t *terms) bearer(v *view) (*guard.Caller, error) {
 			s.IssuerType, s.IssuerARN, s.IssuerID, s.IssuerName = "Role", who.RoleARN, who.UniqueID, role.noun.Name
 		}
 	case t.Kind == federatedSession && t.ID == string(v.account.ID):
-		who = federatedCaller(v.account.ID, t.Name, nil)
+		who = federatedCaller(v.account.ID, t.Name, &guard.Rights{})
 		s.IssuerType, s.IssuerARN, s.IssuerID = "Root", v.account.ID.Root(home), t.ID
 	case t.Kind == federatedSession && user != nil:
 		var sender *guard.Caller
@@ -113,8 +113,8 @@ func (t *terms) bearer(v *view) (*guard.Caller, error) {
 	return who, nil
 }
 
-// federatedCaller returns a federated user. It has what its sender has, within session policies; a root user, whose rights
-// are nil, gives everything within them.
+// federatedCaller returns a federated user. It has what its sender has, within session policies. That a root user gives
+// everything within them the guard knows from the issuer.
 func federatedCaller(a arn.Account, name string, rights *guard.Rights) *guard.Caller {
 	return &guard.Caller{
 		Type: policy.FederatedUser, Account: a, ARN: federatedARN(a, name, home), PrincipalID: federatedID(a, name), Rights: rights,

@@ -45,6 +45,9 @@ type Config struct {
 	Schedule time.Duration `yaml:"schedule"`
 	// Limits bound what a connection may take.
 	Limits Limits `yaml:"limits"`
+	// LoopbackProviders lets accounts register identity providers on loopback addresses of this machine. It is for
+	// development: whoever administers an account could have the server talk to what listens beside it.
+	LoopbackProviders bool `yaml:"loopbackProviders"`
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time `yaml:"-"`

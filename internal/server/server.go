@@ -28,6 +28,7 @@ import (
 	"github.com/keywright/keywright/internal/httpapi"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
@@ -108,7 +109,9 @@ func (s *Server) openAudit() error {
 // build makes the services.
 func (s *Server) build() {
 	c, in := &s.config, s.in
-	s.directory = iam.New(iam.Config{Store: in.Store, Barrier: in.Barrier, Now: c.Now})
+	s.directory = iam.New(iam.Config{
+		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.Now, Loopback: c.LoopbackProviders}),
+	})
 	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now})
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.New(in.Barrier)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
