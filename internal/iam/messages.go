@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"slices"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
@@ -12,19 +15,26 @@ import (
 	"github.com/keywright/keywright/internal/wire/stsapi"
 )
 
-// maxMessage is how long the text of an authorization message may be: sealed, it still fits into encodedMessage of the STS
-// API, which has 10,240 characters.
-const maxMessage = 7000
+// maxMessage is how long an authorization message may be: sealed, it still fits into encodedMessage of the STS API, which
+// has 10,240 characters.
+const maxMessage = 7500
 
 // messageData is the associated data of authorization messages.
 func messageData() []byte { return seal.Associate("keywright authorization message v1") }
 
-// SealMessage seals the explanation of a refusal for whoever may decode it: a JSON object that names the refused principal as
-// context.principal.arn, as AWS's messages do, whose account is the one that may. A longer text than 7,000 octets, or one
-// that names no principal, is refused.
+// authorizationMessage is what a message says, in the form in which the guard hands it over: whose principals may read it, and
+// what they read.
+type authorizationMessage struct {
+	Accounts []arn.Account   `json:"accounts"`
+	Message  json.RawMessage `json:"message"`
+}
+
+// SealMessage seals the guard's explanation of a refusal, a JSON object that names the accounts whose principals may read it.
+// It is what guard.Config.Seal wants. A text of more than 7,500 octets, or one that is not of that form, is refused.
 func (d *Directory) SealMessage(text []byte) (string, error) {
-	if len(text) > maxMessage || principalOf(text).account == "" {
-		return "", errMessage()
+	var m authorizationMessage
+	if len(text) > maxMessage || json.Unmarshal(text, &m) != nil || len(m.Accounts) == 0 || len(m.Message) == 0 {
+		return "", errors.New("sealing an authorization message: it is too long or malformed")
 	}
 	blob, err := d.barrier.Encrypt(seal.Token, messageData(), secret.Copy(text))
 	if err != nil {
@@ -33,28 +43,14 @@ func (d *Directory) SealMessage(text []byte) (string, error) {
 	return base64.StdEncoding.EncodeToString(blob), nil
 }
 
-// principalOf returns whom a message is about.
-func principalOf(text []byte) principalRef {
-	var message struct {
-		Context struct {
-			Principal struct {
-				ARN string `json:"arn"`
-			} `json:"principal"`
-		} `json:"context"`
-	}
-	if json.Unmarshal(text, &message) != nil {
-		return principalRef{}
-	}
-	return parsePrincipal(message.Context.Principal.ARN)
-}
-
 func errMessage() error {
 	return wire.Errorf(stsapi.CodeInvalidAuthorizationMessageException, "Message is not valid")
 }
 
 var actionDecodeMessage = guard.NewAction("sts:DecodeAuthorizationMessage")
 
-// decodeAuthorizationMessage opens a message of the caller's own account. All others look like one that is not genuine.
+// decodeAuthorizationMessage opens a message for a principal of an account that it names. To all others it looks like one that
+// is not genuine.
 func (d *Directory) decodeAuthorizationMessage(_ context.Context, call *guard.Call, in *stsapi.DecodeAuthorizationMessageRequest) (*stsapi.DecodeAuthorizationMessageResponse, error) {
 	if _, err := call.Authorize(guard.Resource{Action: actionDecodeMessage, ARN: "*", Owner: call.Caller.Account, Input: in}); err != nil {
 		return nil, err
@@ -64,8 +60,12 @@ func (d *Directory) decodeAuthorizationMessage(_ context.Context, call *guard.Ca
 		return nil, errMessage()
 	}
 	text, err := d.barrier.Decrypt(seal.Token, messageData(), blob)
-	if err != nil || principalOf(text.Expose()).account != call.Caller.Account {
+	if err != nil {
 		return nil, errMessage()
 	}
-	return &stsapi.DecodeAuthorizationMessageResponse{DecodedMessage: wire.Some(string(text.Expose()))}, nil
+	var m authorizationMessage
+	if json.Unmarshal(text.Expose(), &m) != nil || !slices.Contains(m.Accounts, call.Caller.Account) {
+		return nil, errMessage()
+	}
+	return &stsapi.DecodeAuthorizationMessageResponse{DecodedMessage: wire.Some(string(m.Message))}, nil
 }

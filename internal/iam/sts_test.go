@@ -526,8 +526,8 @@ func TestGetAccessKeyInfo(t *testing.T) {
 func TestAuthorizationMessages(t *testing.T) {
 	w := newWorld(t)
 	root, other := w.root(alice), w.root(bob)
-	text := `{"allowed":false,"context":{"principal":{"arn":"arn:aws:iam::111122223333:user/ann"},"action":"kms:Encrypt"}}`
-	sealed, err := w.directory.SealMessage([]byte(text))
+	const text = `{"allowed":false,"context":{"principal":{"arn":"arn:aws:iam::111122223333:user/ann"},"action":"kms:Encrypt"}}`
+	sealed, err := w.directory.SealMessage([]byte(`{"accounts":["111122223333"],"message":` + text + `}`))
 	w.must(err)
 	if strings.Contains(sealed, "ann") || len(sealed) > 10240 {
 		t.Error(sealed)
@@ -545,7 +545,7 @@ func TestAuthorizationMessages(t *testing.T) {
 	}
 	// A message is no session, either.
 	w.refused(sigv4.ErrUnknownCredential(), sigv4.Credential{AccessKeyID: session.AccessKeyID, Secret: session.Secret, Token: sealed})
-	for _, bad := range []string{"", "{}", `{"context":{"principal":{"arn":"x"}}}`, `{"context":{"principal":{"arn":"arn:aws:iam::111122223333:root"}},"x":"` + strings.Repeat("x", 7000) + `"}`} {
+	for _, bad := range []string{"", "{}", `{"accounts":[],"message":1}`, `{"accounts":["111122223333"]}`, `{"accounts":["111122223333"],"message":"` + strings.Repeat("x", 7500) + `"}`} {
 		if _, err := w.directory.SealMessage([]byte(bad)); err == nil {
 			t.Errorf("%.20s was sealed", bad)
 		}
