@@ -262,11 +262,11 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 }
 
 // mayRetire asks the guard whether the caller may retire a grant. The right comes from the grant and not from policies,
-// which can only take it; the account that issued the grant, or one that may retire it, passes it on by its identity
-// policies ("Retiring and revoking grants", KMS developer guide).
+// which can only take it; the account that issued the grant passes it on by its identity policies ("Retiring and revoking
+// grants", KMS developer guide).
 func (r *request) mayRetire(snap *snapshot, g *key.Grant, in wire.Input) error {
 	_, err := r.call.Authorize(guard.Resource{
-		Action: r.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: true, Aliases: snap.aliases, Retiring: g, Input: in,
+		Action: r.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Aliases: snap.aliases, Retiring: g, Input: in,
 		Facts: func(f *guard.Facts, _ wire.Input) { constraintFacts(f, g.Constraints) },
 	})
 	return err
@@ -417,6 +417,9 @@ func (r *request) retiringPrincipal(in *kmsapi.ListRetirableGrantsRequest) (stri
 			return "", r.call.Deny(r.action, "*")
 		}
 		return caller.Service, nil
+	}
+	if _, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Input: in}); err != nil {
+		return "", err
 	}
 	p, err := r.grantPrincipal(in.RetiringPrincipal, wire.Opt[string]{})
 	if err != nil {

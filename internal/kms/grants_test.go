@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -48,7 +49,7 @@ func (w *world) grants(request in) (list []kmsapi.GrantListEntry) {
 
 const userARN = "arn:aws:iam::111122223333:user/"
 
-// denied is the refusal of a user of alice's account whom no key policy names.
+// denied is the refusal of a user or role of alice's account that has no policies, for a key with the default policy.
 func denied(who, action, keyARN string) string {
 	return "AccessDeniedException: User: " + who + " is not authorized to perform: " + action + " on resource: " + keyARN +
 		" because no identity-based policy allows the " + action + " action"
@@ -315,6 +316,14 @@ func TestListRetirableGrants(t *testing.T) {
 	w.refused("ValidationException: Specify either RetiringPrincipal or RetiringServicePrincipal.", "ListRetirableGrants", in{})
 	w.refused("AccessDeniedException: User: "+alice.Root("aws")+" is not authorized to perform: kms:ListRetirableGrants on resource: *",
 		"ListRetirableGrants", in{"RetiringServicePrincipal": "objects.example.com"})
+	objects := w.serviceCaller("objects.example.com")
+	theirs, _ := w.grant(id, userARN+"v", []string{"Encrypt"}, in{"RetiringServicePrincipal": "objects.example.com"})
+	if out := do[*kmsapi.ListGrantsResponse](objects, "ListRetirableGrants", in{"RetiringServicePrincipal": "objects.example.com"}); len(out.Grants) != 1 || out.Grants[0].GrantID.V != theirs {
+		t.Errorf("a service may retire %+v", out.Grants)
+	}
+	if _, failure := objects.try("ListRetirableGrants", in{"RetiringServicePrincipal": "other.example.com"}); failure == nil || failure.Code != "AccessDeniedException" {
+		t.Errorf("what another service may retire: %v", failure)
+	}
 	if _, failure := u.try("ListRetirableGrants", in{"RetiringPrincipal": userARN + "u"}); failure == nil || failure.Code != "AccessDeniedException" {
 		t.Errorf("a user without policies: %v", failure)
 	}
@@ -463,17 +472,17 @@ func TestGrantTokens(t *testing.T) {
 	_, theirs := stranger.grant(foreign, alice.Root("aws"), []string{"Encrypt"}, nil)
 	u.refused("InvalidGrantTokenException", "Encrypt", request(theirs))
 	w.restart()
-	do[*kmsapi.EncryptResponse](u.rejoin(w), "Encrypt", request(token))
+	do[*kmsapi.EncryptResponse](w.seenBy(u.caller), "Encrypt", request(token))
 	all := bytes.Join(w.audit.Records(), nil)
 	if bytes.Contains(all, []byte(token)) {
 		t.Error("a record shows a token")
 	}
 }
 
-// rejoin returns u in the world as it is after a restart.
-func (u *world) rejoin(w *world) *world {
+// seenBy returns the same world seen by another caller.
+func (w *world) seenBy(who *guard.Caller) *world {
 	c := *w
-	c.caller = u.caller
+	c.caller = who
 	return &c
 }
 

@@ -206,7 +206,8 @@ var operations = []operation{
 		}),
 	},
 	{
-		Name: "ListRetirableGrants", Permission: "kms:ListRetirableGrants", ReadOnly: true,
+		// Services, whom no identity policy can allow anything, may ask about themselves.
+		Name: "ListRetirableGrants", Permission: "kms:ListRetirableGrants", Key: inHandler, ReadOnly: true,
 		do: on(listRetirableGrants), show: show(func(f *audit.Fields, in *kmsapi.ListRetirableGrantsRequest) {
 			text(f, "retiringPrincipal", in.RetiringPrincipal)
 			text(f, "retiringServicePrincipal", in.RetiringServicePrincipal)
