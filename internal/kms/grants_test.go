@@ -80,7 +80,7 @@ func TestGrantHoldsAtOnce(t *testing.T) {
 func TestGrantOfASession(t *testing.T) {
 	w := newWorld(t, "")
 	id, keyARN := w.newKey()
-	one, two := w.session("dev", "one"), w.session("dev", "two")
+	one, two := w.session("one"), w.session("two")
 	request := in{"KeyId": keyARN, "Plaintext": []byte("x")}
 	w.grant(id, one.caller.ARN, []string{"Encrypt"}, nil)
 	one.encrypt(keyARN, []byte("x"), nil)
@@ -213,7 +213,7 @@ func TestListGrants(t *testing.T) {
 	w := newWorld(t, "")
 	id, keyARN := w.newKey()
 	u := w.user("u")
-	s := w.session("dev", "one")
+	s := w.session("one")
 	var ids []string
 	for range 7 {
 		g, _ := w.grant(id, userARN+"u", []string{"Encrypt"}, in{"RetiringPrincipal": s.caller.ARN})

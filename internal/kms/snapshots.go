@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
 )
 
 // snapshot is a key made ready for use. It is immutable: a change of the key puts another snapshot in its place.
@@ -163,7 +164,7 @@ func (s *Service) changeAlias(ctx context.Context, a aliasName, last, next arn.K
 }
 
 // maxAliases is how many aliases of a key kms:ResourceAliases can have ("Resource quotas", KMS developer guide: aliases per
-// key). A key with more is one about which the condition cannot be asked.
+// key). The service refuses calls to a key with more where a policy asks for them.
 const maxAliases = 50
 
 // aliasNames returns the names of a key's aliases, from memory or from the store.
@@ -177,7 +178,7 @@ func (s *Service) aliasNames(ctx context.Context, name key.Name) ([]string, erro
 		return nil, err
 	}
 	if more {
-		return nil, fmt.Errorf("%s has more than %d aliases, so that no policy can go by them", name.ARN(), maxAliases)
+		return nil, wire.Errorf(wire.CodeAccessDenied, "%s has more aliases than a condition on kms:ResourceAliases can be about.", name.ARN())
 	}
 	names := make([]string, len(list))
 	for i, a := range list {

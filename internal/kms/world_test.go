@@ -213,8 +213,9 @@ func (w *world) user(name string) *world {
 	return &c
 }
 
-// session is user for a role and a session of it.
-func (w *world) session(role, name string) *world {
+// session is user for a session of the role dev.
+func (w *world) session(name string) *world {
+	const role = "dev"
 	c := *w
 	id := "AROA" + strings.ToUpper(role) + "0000000000000"
 	c.caller = &guard.Caller{
