@@ -61,7 +61,9 @@ func tagFacts(f *guard.Facts, tags []kmsapi.Tag) {
 func createKeyFacts(f *guard.Facts, in *kmsapi.CreateKeyRequest) {
 	spec, usage, origin := createKeyDefaults(in)
 	f.String("kms:KeySpec", string(spec))
+	f.String("kms:CustomerMasterKeySpec", string(spec)) // the deprecated names of the two
 	f.String("kms:KeyUsage", string(usage))
+	f.String("kms:CustomerMasterKeyUsage", string(usage))
 	f.String("kms:KeyOrigin", string(origin))
 	f.Bool("kms:MultiRegion", in.MultiRegion.V)
 	f.Bool("kms:BypassPolicyLockoutSafetyCheck", in.BypassPolicyLockoutSafetyCheck.V)

@@ -69,6 +69,7 @@ type world struct {
 	region     arn.Region
 	people     *people
 	caller     *guard.Caller // nil for the root user of the account
+	forward    *guard.Forward
 }
 
 // people are the users, roles and accounts that there are: ARNs by unique id, which is what the service asks a directory.
@@ -264,6 +265,7 @@ func (w *world) answer(ctx context.Context, op *guard.Operation, input wire.Inpu
 			}
 		}
 		c.Identify(who, w.region)
+		c.Forward = w.forward
 		return op.Do(ctx, c, input)
 	})
 }

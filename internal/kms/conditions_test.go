@@ -1,0 +1,193 @@
+package kms_test
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// conditionValues are conditions on each key that are true of the requests below, which leave out what has a default.
+var conditionValues = map[string]string{
+	"aws:RequestTag/${TagKey}":     `{"StringEquals":{"aws:RequestTag/team":"red"}}`,
+	"aws:ResourceTag/${TagKey}":    `{"StringEquals":{"aws:ResourceTag/stage":"test"}}`,
+	"aws:TagKeys":                  `{"ForAnyValue:StringEquals":{"aws:TagKeys":"team"}}`,
+	"kms:CallerAccount":            `{"StringEquals":{"kms:CallerAccount":"111122223333"}}`,
+	"kms:CustomerMasterKeySpec":    `{"StringEquals":{"kms:CustomerMasterKeySpec":"SYMMETRIC_DEFAULT"}}`,
+	"kms:CustomerMasterKeyUsage":   `{"StringEquals":{"kms:CustomerMasterKeyUsage":"ENCRYPT_DECRYPT"}}`,
+	"kms:EncryptionAlgorithm":      `{"StringEquals":{"kms:EncryptionAlgorithm":"SYMMETRIC_DEFAULT"}}`,
+	"kms:EncryptionContextKeys":    `{"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":"Stage"},"Null":{"kms:EncryptionContextKeys":"false"}}`,
+	"kms:GrantConstraintSourceArn": `{"ArnLike":{"kms:GrantConstraintSourceArn":"arn:aws:objects:*:111122223333:*"}}`,
+	"kms:GrantConstraintType":      `{"StringEquals":{"kms:GrantConstraintType":"EncryptionContextSubset"}}`,
+	"kms:GrantIsForAWSResource":    `{"Bool":{"kms:GrantIsForAWSResource":"true"}}`,
+	"kms:GrantOperations":          `{"ForAllValues:StringEquals":{"kms:GrantOperations":["Encrypt","Decrypt"]},"Null":{"kms:GrantOperations":"false"}}`,
+	"kms:GranteePrincipal":         `{"StringEquals":{"kms:GranteePrincipal":"arn:aws:iam::111122223333:user/u"}}`,
+	"kms:GranteeServicePrincipal":  `{"StringEquals":{"kms:GranteeServicePrincipal":"objects.example.com"}}`,
+	"kms:KeyOrigin":                `{"StringEquals":{"kms:KeyOrigin":"AWS_KMS"}}`,
+	"kms:KeySpec":                  `{"StringEquals":{"kms:KeySpec":"SYMMETRIC_DEFAULT"}}`,
+	"kms:KeyUsage":                 `{"StringEquals":{"kms:KeyUsage":"ENCRYPT_DECRYPT"}}`,
+	"kms:MultiRegion":              `{"Bool":{"kms:MultiRegion":"false"}}`,
+	"kms:ReEncryptOnSameKey":       `{"Bool":{"kms:ReEncryptOnSameKey":"true"}}`,
+	"kms:RequestAlias":             `{"StringEquals":{"kms:RequestAlias":"alias/used"}}`,
+	"kms:ResourceAliases":          `{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/used"}}`,
+	"kms:RetiringPrincipal":        `{"StringEquals":{"kms:RetiringPrincipal":"arn:aws:iam::111122223333:user/u"}}`,
+	"kms:RetiringServicePrincipal": `{"StringEquals":{"kms:RetiringServicePrincipal":"objects.example.com"}}`,
+	"kms:RotationPeriodInDays":     `{"NumericEquals":{"kms:RotationPeriodInDays":"365"}}`,
+	"kms:ViaService":               `{"StringEquals":{"kms:ViaService":"objects.us-east-1.example.com"}}`,
+
+	"kms:BypassPolicyLockoutSafetyCheck":            `{"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"true"}}`,
+	"kms:EncryptionContext:${EncryptionContextKey}": `{"StringEquals":{"kms:EncryptionContext:stage":"test"}}`,
+	"kms:ScheduleKeyDeletionPendingWindowInDays":    `{"NumericEquals":{"kms:ScheduleKeyDeletionPendingWindowInDays":"30"}}`,
+}
+
+// keyConditions are what conditions can ask about every key.
+var keyConditions = []string{
+	"aws:ResourceTag/${TagKey}", "kms:KeyOrigin", "kms:KeySpec", "kms:KeyUsage", "kms:MultiRegion", "kms:ResourceAliases",
+	"kms:CustomerMasterKeySpec", "kms:CustomerMasterKeyUsage",
+}
+
+// neverThere says why a key of the list has no value; by action, or for all of them.
+var neverThere = map[string]string{
+	"kms:MultiRegionKeyType":                  "there are no multi-Region keys",
+	"kms:RecipientAttestation:ImageSha384":    "attestation documents are refused",
+	"kms:RecipientAttestation:NitroTPMPCR<n>": "attestation documents are refused",
+	"kms:RecipientAttestation:PCR<n>":         "attestation documents are refused",
+	"kms:TrailingDaysWithoutKeyUsage":         "the use of keys is not counted",
+	"CreateKey aws:ResourceTag/${TagKey}":     "there is no resource yet",
+}
+
+// conditionRequest prepares a key and returns the operation that needs an action, with an input that has a value for every
+// condition key.
+func conditionRequest(w *world, action, conditionKey string) (operation string, request in) {
+	id := do[*kmsapi.CreateKeyResponse](w, "CreateKey", in{"Tags": []in{{"TagKey": "Stage", "TagValue": "test"}}}).KeyMetadata.KeyID.V
+	other, _ := w.newKey()
+	for _, name := range []string{"alias/used", "alias/old"} {
+		_, _ = w.try("DeleteAlias", in{"AliasName": name}) // of the case before
+	}
+	w.done("CreateAlias", in{"AliasName": "alias/used", "TargetKeyId": id})
+	context := map[string]string{"Stage": "test"}
+	tags := []in{{"TagKey": "team", "TagValue": "red"}}
+	grantee := in{"GranteePrincipal": userARN + "u", "RetiringPrincipal": userARN + "u"}
+	if strings.Contains(conditionKey, "ServicePrincipal") {
+		grantee = in{"GranteeServicePrincipal": "objects.example.com", "RetiringServicePrincipal": "objects.example.com"}
+	}
+	grant := in{
+		"KeyId": id, "Operations": []string{"Encrypt", "Decrypt"},
+		"Constraints": in{"EncryptionContextSubset": context, "SourceArn": "arn:aws:objects:us-east-1:111122223333:bucket/b"},
+	}
+	for k, v := range grantee {
+		grant[k] = v
+	}
+	switch action {
+	case "CreateKey":
+		return action, in{"Tags": tags, "BypassPolicyLockoutSafetyCheck": true}
+	case "Encrypt":
+		return action, in{"KeyId": "alias/used", "Plaintext": []byte("x"), "EncryptionContext": context}
+	case "Decrypt":
+		return action, in{"KeyId": "alias/used", "CiphertextBlob": w.encrypt(id, []byte("x"), context), "EncryptionContext": context}
+	case "ReEncryptFrom", "ReEncryptTo":
+		return "ReEncrypt", in{
+			"SourceKeyId": "alias/used", "DestinationKeyId": "alias/used", "CiphertextBlob": w.encrypt(id, []byte("x"), context),
+			"SourceEncryptionContext": context, "DestinationEncryptionContext": context,
+		}
+	case "GenerateDataKey", "GenerateDataKeyWithoutPlaintext":
+		return action, in{"KeyId": "alias/used", "KeySpec": "AES_256", "EncryptionContext": context}
+	case "DescribeKey":
+		return action, in{"KeyId": "alias/used"}
+	case "CreateGrant":
+		return action, grant
+	case "RetireGrant":
+		return action, in{"GrantToken": do[*kmsapi.CreateGrantResponse](w, "CreateGrant", grant).GrantToken.V}
+	case "RevokeGrant":
+		return action, in{"KeyId": id, "GrantId": do[*kmsapi.CreateGrantResponse](w, "CreateGrant", grant).GrantID.V}
+	case "TagResource":
+		return action, in{"KeyId": id, "Tags": tags}
+	case "UntagResource":
+		return action, in{"KeyId": id, "TagKeys": []string{"team"}}
+	case "PutKeyPolicy":
+		return action, in{"KeyId": id, "Policy": naming("kms:*", userARN+"u"), "BypassPolicyLockoutSafetyCheck": true}
+	case "CreateAlias":
+		return action, in{"AliasName": "alias/old", "TargetKeyId": id}
+	case "DeleteAlias":
+		return action, in{"AliasName": "alias/used"}
+	case "UpdateAlias":
+		w.done("CreateAlias", in{"AliasName": "alias/old", "TargetKeyId": other})
+		w.done("TagResource", in{"KeyId": other, "Tags": []in{{"TagKey": "Stage", "TagValue": "test"}}})
+		w.done("DeleteAlias", in{"AliasName": "alias/used"})
+		w.done("CreateAlias", in{"AliasName": "alias/used", "TargetKeyId": id})
+		return action, in{"AliasName": "alias/used", "TargetKeyId": id}
+	case "UpdateKeyDescription":
+		return action, in{"KeyId": id, "Description": "x"}
+	case "CancelKeyDeletion":
+		do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id})
+	case "GenerateRandom":
+		return action, in{"NumberOfBytes": 1}
+	case "ListRetirableGrants":
+		return action, in{"RetiringPrincipal": userARN + "u"}
+	case "ListKeys", "ListAliases":
+		return action, in{}
+	}
+	return action, in{"KeyId": id}
+}
+
+// Every condition key that the service authorization reference gives an action has its effective value here, too, if the
+// action is here. The list of them is in testdata.
+func TestConditionKeys(t *testing.T) {
+	text, err := os.ReadFile("testdata/condition-keys.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var actions map[string]struct{ Resources, Keys []string }
+	if err := json.Unmarshal(text, &actions); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, "")
+	u := w.user("u")
+	cases := 0
+	for action, facts := range actions {
+		if _, there := w.operations[action]; !there && !strings.HasPrefix(action, "ReEncrypt") {
+			continue
+		}
+		keys := facts.Keys
+		if slices.Equal(facts.Resources, []string{"key"}) {
+			keys = append(slices.Clone(keys), keyConditions...)
+		}
+		for _, k := range keys {
+			if neverThere[k] != "" || neverThere[action+" "+k] != "" {
+				continue
+			}
+			condition, ok := conditionValues[k]
+			if !ok {
+				t.Errorf("%s of %s has no condition in this test", k, action)
+				continue
+			}
+			cases++
+			for _, right := range []bool{true, false} {
+				operation, request := conditionRequest(w, action, k)
+				rule := condition
+				if !right { // what is there is not absent, so this takes the right away
+					_, name, _ := strings.Cut(condition, `":{"`)
+					name, _, _ = strings.Cut(name, `"`)
+					rule = `{"Null":{"` + name + `":"true"}}`
+				}
+				caller := u.may(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","NotAction":"kms:` + action + `","Resource":"*"},` +
+					`{"Effect":"Allow","Action":"kms:` + action + `","Resource":"*","Condition":` + rule + `}]}`)
+				if action == "RetireGrant" { // nobody else's to retire but by the issuing account's policies
+					caller.caller.UniqueID, caller.caller.ARN = "AIDASOMEBODYELSE0000", userARN+"other"
+				}
+				caller.forward = &guard.Forward{Service: "objects.example.com", ViaService: "objects.us-east-1.example.com", SourceARN: "arn:aws:objects:us-east-1:111122223333:bucket/b"}
+				_, failure := caller.try(operation, request)
+				if right && failure != nil || !right && (failure == nil || failure.Code != "AccessDeniedException") {
+					t.Errorf("%s with %s: %v", action, rule, failure)
+				}
+			}
+		}
+	}
+	if cases < 300 {
+		t.Errorf("only %d cases", cases)
+	}
+}
