@@ -30,6 +30,14 @@ var policyTypes = [...]string{
 // String returns the type's name as refusals have it ("Troubleshoot access denied error messages", IAM user guide).
 func (t PolicyType) String() string { return policyTypes[t] }
 
+// one returns the name with its article.
+func (t PolicyType) one() string {
+	if t == IdentityBased {
+		return "an " + t.String()
+	}
+	return "a " + t.String()
+}
+
 // ruling is the outcome of a decision.
 type ruling struct {
 	allowed  bool

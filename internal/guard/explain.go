@@ -47,6 +47,8 @@ type Explanation struct {
 	Grants   []ExplainedGrant `json:"grants,omitempty"`
 	// Values are the condition keys that were asked for, with the values that they had; none for one that was absent.
 	Values []AskedValue `json:"values,omitempty"`
+
+	by PolicyType
 }
 
 // Way is a path on which a call is allowed.
@@ -101,12 +103,16 @@ type AskedValue struct {
 
 // Explain decides a question just as Authorize does and says why.
 func (g *Guard) Explain(q Question) (*Explanation, error) {
-	c := &Call{Meta: Meta{Time: q.Time}, Caller: q.Caller, Forward: q.Forward, Region: q.Region, guard: g}
+	return (&Call{Meta: Meta{Time: q.Time}, Caller: q.Caller, Forward: q.Forward, Region: q.Region, guard: g}).suppose(&q)
+}
+
+// suppose puts a question to a call that is none.
+func (c *Call) suppose(q *Question) (*Explanation, error) {
 	c.circumstances.supposed = &supposed{values: map[policy.Key]policy.Values{}, open: q.Suppose}
 	for name, values := range q.Values {
 		c.circumstances.supposed.values[policy.ParseKey(name)] = policy.Many(values)
 	}
-	c.settleContext(&q)
+	c.settleContext(q)
 	return c.explain(&q.Resource)
 }
 
@@ -143,7 +149,7 @@ func (c *Call) explain(r *Resource) (*Explanation, error) {
 	}
 	t := c.trace
 	e := &Explanation{
-		Principal: c.Caller.displayed(), Action: r.Action.name, Resource: r.ARN, Allowed: out.allowed, Explicit: out.explicit, By: out.by.String(),
+		Principal: c.Caller.displayed(), Action: r.Action.name, Resource: r.ARN, Allowed: out.allowed, Explicit: out.explicit, By: out.by.String(), by: out.by,
 		Policies: t.policies, Values: t.values,
 	}
 	for _, g := range t.grants {
@@ -414,9 +420,9 @@ func (e *Explanation) String() string {
 	case e.Allowed:
 		say("allowed: ", e.Principal, " may ", e.Action, " on ", e.Resource)
 	case e.Explicit:
-		say("denied: ", e.Principal, " may not ", e.Action, " on ", e.Resource, ": explicit deny in a ", e.By)
+		say("denied: ", e.Principal, " may not ", e.Action, " on ", e.Resource, " with an explicit deny in ", e.by.one())
 	default:
-		say("denied: ", e.Principal, " may not ", e.Action, " on ", e.Resource, ": no ", e.By, " allows it")
+		say("denied: ", e.Principal, " may not ", e.Action, " on ", e.Resource, " because no ", e.By, " allows it")
 	}
 	for _, w := range e.Ways {
 		say("  because ", w.Path, label(" ", w.GrantID))

@@ -22,7 +22,7 @@ func (c *Call) ruleByGrants(all *voices, r *Resource, best reach) (ruling, error
 			}
 			for _, g := range list {
 				far := c.Caller.named(&g.Grantee)
-				if far == reachNone || !g.Operations.Has(need) {
+				if far == reachNone || !g.Operations.Has(need) || g.Key != r.Key.Name {
 					continue
 				}
 				fits := c.fits(g, r, need)
@@ -98,13 +98,11 @@ func (who *Caller) named(p *key.GrantPrincipal) reach {
 // context, and for CreateGrant they bound the child (KMS developer guide, "Using grant constraints").
 var withoutContext = key.GrantOperation("DescribeKey") | key.GrantOperation("RetireGrant") | key.GrantOperation("CreateGrant")
 
-// fits reports whether the grant is one of this key and its constraints hold.
+// fits reports whether the constraints of the grant hold.
 func (c *Call) fits(g *key.Grant, r *Resource, operation key.GrantOperations) bool {
 	limits := &g.Constraints
 	open := c.supposes()
 	switch {
-	case g.Key != r.Key.Name:
-		return false
 	case limits.SourceARN != "" && !(open && c.Forward == nil) && (c.Forward == nil || c.Forward.SourceARN == "" || !policy.MatchARN(limits.SourceARN, c.Forward.SourceARN)):
 		return false
 	case !withoutContext.Has(operation) && !(open && r.EncryptionContext == nil) && !limits.Meets(r.EncryptionContext):

@@ -15,11 +15,7 @@ func (c *Call) refuse(r *Resource, out *ruling) error {
 	switch {
 	case out.foreign || r.Terse:
 	case out.explicit:
-		article := " with an explicit deny in a "
-		if out.by == IdentityBased {
-			article = " with an explicit deny in an "
-		}
-		reason = article + out.by.String()
+		reason = " with an explicit deny in " + out.by.one()
 		if out.policy != nil && out.policy.ARN != "" {
 			reason += ": " + out.policy.ARN
 		}
