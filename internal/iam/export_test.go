@@ -13,3 +13,6 @@ func CompileManaged() map[string]error {
 	}
 	return all
 }
+
+// StatementPlaces returns where the statements of a document start and end, in octets.
+func StatementPlaces(text string) [][2]int { return statementSpans(text) }

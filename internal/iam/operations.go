@@ -38,6 +38,7 @@ const (
 	onGroups
 	onRoles
 	onPolicies
+	onSource // PolicySourceArn
 )
 
 // operations is the table of everything that IAM does here. What is not in it is answered by an error that says so.
@@ -98,6 +99,8 @@ var operations = []operation{
 	})},
 	{Name: "GetAccessKeyLastUsed", ReadOnly: true, do: on(getAccessKeyLastUsed)},
 	{Name: "GetAccountSummary", ReadOnly: true, do: on(getAccountSummary)},
+	{Name: "GetContextKeysForCustomPolicy", ReadOnly: true, do: on(getContextKeysForCustomPolicy)},
+	{Name: "GetContextKeysForPrincipalPolicy", On: onSource, ReadOnly: true, do: on(getContextKeysForPrincipalPolicy)},
 	{Name: "GetGroup", On: onGroup, ReadOnly: true, do: on(getGroup)},
 	{Name: "GetGroupPolicy", On: onGroup, ReadOnly: true, do: on(getGroupPolicy)},
 	{Name: "GetLoginProfile", On: onSelf, ReadOnly: true, do: on(getLoginProfile)},
@@ -143,6 +146,8 @@ var operations = []operation{
 	{Name: "RemoveClientIDFromOpenIDConnectProvider", On: onProvider, do: quiet(removeClientID)},
 	{Name: "RemoveUserFromGroup", On: onGroup, do: quiet(removeUserFromGroup)},
 	{Name: "SetDefaultPolicyVersion", On: onPolicy, do: quiet(setDefaultPolicyVersion)},
+	{Name: "SimulateCustomPolicy", ReadOnly: true, do: on(simulateCustomPolicy)},
+	{Name: "SimulatePrincipalPolicy", On: onSource, ReadOnly: true, do: on(simulatePrincipalPolicy)},
 	{Name: "TagOpenIDConnectProvider", On: onProvider, do: quiet(tagProvider)},
 	{Name: "TagPolicy", On: onPolicy, do: quiet(tagPolicy)},
 	{Name: "TagRole", On: onRole, do: quiet(tagRole)},
@@ -327,6 +332,8 @@ func (r *request) find() (target, error) {
 			t.tags = p.noun.Tags
 		}
 		return t, nil
+	case onSource:
+		return target{arn: name("PolicySourceARN")}, nil
 	case onNewPolicy:
 		return target{arn: r.iamARN("policy" + path + name("PolicyName"))}, nil
 	case onProvider:

@@ -87,7 +87,7 @@ func trust(principal string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + principal + `"},"Action":"sts:AssumeRole"}]}`
 }
 
-func TestEveryOperationHasItsMembers(t *testing.T) {
+func TestEveryOperationIsBuilt(t *testing.T) {
 	w := newWorld(t)
 	built := map[string]bool{}
 	for _, op := range w.directory.IAM() {
@@ -95,11 +95,8 @@ func TestEveryOperationHasItsMembers(t *testing.T) {
 	}
 	for _, op := range iamapi.Service.Operations {
 		if !built[op.Name] {
-			t.Logf("%s is not built", op.Name)
+			t.Errorf("%s is not built", op.Name)
 		}
-	}
-	if len(built) < 88 {
-		t.Errorf("only %d operations", len(built))
 	}
 }
 
