@@ -211,13 +211,13 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	rules := err
 	to, alias, errTo := r.find(anyForm, in.DestinationKeyID.V, actionReEncryptTo)
 	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, in.SourceEncryptionAlgorithm, question{
-		action: r.action, facts: r.sameKey(r.op.facts, in, to), in: in, context: in.SourceEncryptionContext,
+		action: r.action, facts: r.sameKey(r.op.facts, in, to), in: in, bound: true, context: in.SourceEncryptionContext,
 	}, bare, rules})
 	if err := firstError(err, errTo); err != nil { // in the order of the keys, though a condition may ask for both
 		return nil, err
 	}
 	permit, err := r.authorize(to, alias, question{
-		action: actionReEncryptTo, facts: r.sameKey(destinationFacts, in, to), in: in, context: in.DestinationEncryptionContext,
+		action: actionReEncryptTo, facts: r.sameKey(destinationFacts, in, to), in: in, bound: true, context: in.DestinationEncryptionContext,
 	})
 	if err != nil {
 		return nil, err

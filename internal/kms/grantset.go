@@ -18,15 +18,72 @@ const maxGrants = 50_000
 type grantSet struct {
 	mu        sync.RWMutex
 	byID      map[string]*key.Grant
-	byGrantee map[string][]*key.Grant // by key.GrantPrincipal.Known
+	byGrantee map[string]*held        // by key.GrantPrincipal.Known
 	byName    map[string][]*key.Grant // those with a name, which makes CreateGrant idempotent
 }
 
-// of returns the grants of a grantee. The list must not be changed: it is as it was when it was asked for.
+// held are the grants of one grantee. Services make thousands of them for one role, each bound to an encryption context of
+// its own: which of them can matter is found by the context of the call.
+type held struct {
+	all   []*key.Grant
+	free  []*key.Grant          // without constraints on the encryption context
+	bound map[pair][]*key.Grant // the others, by the first pair that they ask for
+}
+
+// pair is one pair of an encryption context. The zero pair stands for an empty context.
+type pair struct{ name, value string }
+
+// firstPair returns the pair by which a grant is found, and whether it is bound to a context at all.
+func firstPair(c *key.GrantConstraints) (p pair, ok bool) {
+	asked := c.Equals
+	if asked == nil {
+		asked = c.Subset
+	}
+	first := true
+	for name, value := range asked {
+		if first || name < p.name {
+			p, first = pair{name, value}, false
+		}
+	}
+	return p, asked != nil
+}
+
+// of returns all grants of a grantee. The list must not be changed: it is as it was when it was asked for.
 func (s *grantSet) of(grantee string) []*key.Grant {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.byGrantee[grantee]
+	if h := s.byGrantee[grantee]; h != nil {
+		return h.all
+	}
+	return nil
+}
+
+// under returns the grants of a grantee that an encryption context can meet, and maybe some that it does not.
+func (s *grantSet) under(grantee string, context map[string]string) []*key.Grant {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	h := s.byGrantee[grantee]
+	if h == nil {
+		return nil
+	}
+	list := h.free
+	if len(h.bound) == 0 {
+		return list
+	}
+	add := func(p pair) {
+		if more := h.bound[p]; len(list) == 0 {
+			list = more
+		} else if len(more) > 0 {
+			list = slices.Concat(list, more)
+		}
+	}
+	add(pair{})
+	for name, value := range context {
+		if p := (pair{name, value}); p != (pair{}) {
+			add(p)
+		}
+	}
+	return list
 }
 
 func (s *grantSet) get(id string) *key.Grant {
@@ -61,20 +118,32 @@ func (s *grantSet) add(g *key.Grant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.byID == nil {
-		s.byID, s.byGrantee, s.byName = map[string]*key.Grant{}, map[string][]*key.Grant{}, map[string][]*key.Grant{}
+		s.byID, s.byGrantee, s.byName = map[string]*key.Grant{}, map[string]*held{}, map[string][]*key.Grant{}
 	}
 	if s.byID[g.ID] != nil {
 		return
 	}
 	s.byID[g.ID] = g
-	grantee := g.Grantee.Known()
-	s.byGrantee[grantee] = append(s.byGrantee[grantee], g)
+	h := s.byGrantee[g.Grantee.Known()]
+	if h == nil {
+		h = new(held)
+		s.byGrantee[g.Grantee.Known()] = h
+	}
+	h.all = append(h.all, g)
+	if p, ok := firstPair(&g.Constraints); !ok {
+		h.free = append(h.free, g)
+	} else {
+		if h.bound == nil {
+			h.bound = map[pair][]*key.Grant{}
+		}
+		h.bound[p] = append(h.bound[p], g)
+	}
 	if g.Name != "" {
 		s.byName[g.Name] = append(s.byName[g.Name], g)
 	}
 }
 
-// remove forgets a grant. Its grantee's list is made anew, because others may be reading it.
+// remove forgets a grant. The lists that it is in are made anew, because others may be reading them.
 func (s *grantSet) remove(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,19 +152,35 @@ func (s *grantSet) remove(id string) {
 		return
 	}
 	delete(s.byID, id)
-	without(s.byGrantee, g.Grantee.Known(), g)
 	without(s.byName, g.Name, g)
+	h := s.byGrantee[g.Grantee.Known()]
+	h.all = cut(h.all, g)
+	if p, ok := firstPair(&g.Constraints); ok {
+		without(h.bound, p, g)
+	} else {
+		h.free = cut(h.free, g)
+	}
+	if len(h.all) == 0 {
+		delete(s.byGrantee, g.Grantee.Known())
+	}
 }
 
-func without(lists map[string][]*key.Grant, name string, g *key.Grant) {
-	i := slices.Index(lists[name], g)
-	switch {
-	case i < 0:
-	case len(lists[name]) == 1:
-		delete(lists, name)
-	default:
-		lists[name] = slices.Concat(lists[name][:i], lists[name][i+1:])
+// without makes a list of a map anew, without a grant.
+func without[K comparable](lists map[K][]*key.Grant, k K, g *key.Grant) {
+	if list := cut(lists[k], g); len(list) > 0 {
+		lists[k] = list
+	} else {
+		delete(lists, k)
 	}
+}
+
+// cut returns a new list without a grant.
+func cut(list []*key.Grant, g *key.Grant) []*key.Grant {
+	i := slices.Index(list, g)
+	if i < 0 {
+		return list
+	}
+	return slices.Concat(list[:i], list[i+1:])
 }
 
 // grantPage is how many grants are read from the store at once.
@@ -152,6 +237,9 @@ func (s *Service) changeGrants(ctx context.Context, name key.Name, write func(*s
 type grantFinder struct {
 	r    *request
 	name key.Name
+	// bound says that the operation has an encryption context, which the constraints of grants go by.
+	bound   bool
+	context map[string]string
 }
 
 // Of implements guard.Grants.
@@ -159,6 +247,9 @@ func (f *grantFinder) Of(grantee string) ([]*key.Grant, error) {
 	set, err := f.r.grantsOf(f.r.ctx, f.name)
 	if err != nil {
 		return nil, err
+	}
+	if f.bound {
+		return set.under(grantee, f.context), nil
 	}
 	return set.of(grantee), nil
 }

@@ -170,7 +170,8 @@ type question struct {
 	action  guard.Action
 	facts   guard.FactSource // what conditions may ask about the input; nil for nothing
 	in      wire.Input
-	context map[string]string // the encryption context, which grants may be bound to
+	bound   bool              // the operation has an encryption context, which grants may be bound to
+	context map[string]string // it
 	fits    func(*key.Grant) bool
 }
 
@@ -178,7 +179,7 @@ type question struct {
 func (r *request) ask(in wire.Input) question {
 	q := question{action: r.action, facts: r.op.facts, in: in}
 	if r.op.context != nil {
-		q.context = r.op.context(in)
+		q.bound, q.context = true, r.op.context(in)
 	}
 	if r.op.fits != nil {
 		q.fits = r.op.fits(in)
@@ -191,7 +192,7 @@ func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (gu
 	if err := r.useTokens(snap.Name); err != nil {
 		return guard.Permit{}, err
 	}
-	r.finder = grantFinder{r, snap.Name} // in the request, so that it costs no memory of its own
+	r.finder = grantFinder{r, snap.Name, q.bound, q.context} // in the request, so that it costs no memory of its own
 	permit, err := r.call.Authorize(guard.Resource{
 		Action: q.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: q.facts, Input: q.in,
 		Grants: &r.finder, GrantFits: q.fits, EncryptionContext: q.context, Aliases: snap.aliases,
