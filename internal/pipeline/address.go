@@ -33,7 +33,7 @@ func (p *Pipeline) locate(req *Request) address {
 	if n > 0 {
 		return p.locateTarget(req, target, n)
 	}
-	if text, ok := formOf(req); ok && !req.Oversized {
+	if text, ok := formOf(req); ok {
 		return p.locateForm(text)
 	}
 	return address{service: p.services[0], nowhere: true, refusal: wire.Bare(wire.CodeUnknownOperation)}
@@ -61,7 +61,7 @@ func (p *Pipeline) locateTarget(req *Request, target string, n int) address {
 
 // formOf returns the form of a Query request.
 func formOf(req *Request) (text string, ok bool) {
-	if req.Method == http.MethodGet || len(req.Body) == 0 {
+	if req.Method == http.MethodGet || len(req.Body) == 0 && !req.Oversized { // an oversized body is not here
 		_, n := queryValue(req.RawQuery, "action")
 		return req.RawQuery, n > 0
 	}
