@@ -16,7 +16,7 @@ from harness.wire import Signing
 TARGETS = {"kms": "TrentService", "cloudtrail": "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101"}
 VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 OPERATIONS = {service: sorted(botocore.loaders.Loader().load_service_model(service, "service-2")["operations"]) for service in ("kms", "iam", "sts", "cloudtrail")}
-UNSIGNED = {"AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"}  # their tokens speak for themselves
+UNSIGNED = {"AssumeRoleWithWebIdentity"}  # its token speaks for itself
 
 
 def allow(actions, resource="*", **more):
@@ -170,7 +170,7 @@ def test_tokens_of_deleted_roles_and_narrowed_rights(shared, person):
     iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)
     iam.put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=document(allow("kms:GenerateRandom")))
     arn = f"arn:aws:iam::{ACCOUNT}:role/{role}"
-    made = shared.boto3("sts", credentials=credentials).assume_role(RoleArn=arn, RoleSessionName="s")["Credentials"]
+    made = shared.boto3("sts", credentials=credentials).assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
     kms = shared.boto3(credentials=(made["AccessKeyId"], shared.ledger.credential(made["SecretAccessKey"]), shared.ledger.credential(made["SessionToken"])))
     kms.generate_random(NumberOfBytes=1)
     iam.delete_role_policy(RoleName=role, PolicyName="p")
@@ -192,12 +192,12 @@ def test_role_chaining_ends_after_an_hour(shared, person):
         iam.put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=document(allow(["sts:AssumeRole", "kms:GenerateRandom"])))
 
     def assume(who, role, **more):
-        return shared.boto3("sts", credentials=who).assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}", RoleSessionName="s", **more)["Credentials"]
+        return shared.boto3("sts", credentials=who).assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}", RoleSessionName="session", **more)["Credentials"]
     made = assume(credentials, first, DurationSeconds=43200)
     session = made["AccessKeyId"], shared.ledger.credential(made["SecretAccessKey"]), shared.ledger.credential(made["SessionToken"])
     sts = shared.boto3("sts", credentials=session)
     with pytest.raises(botocore.exceptions.ClientError) as caught:
-        sts.assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{second}", RoleSessionName="s", DurationSeconds=3601)
+        sts.assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{second}", RoleSessionName="session", DurationSeconds=3601)
     assert caught.value.response["Error"] == caught.value.response["Error"] | {
         "Code": "ValidationError", "Message": "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"}
     chained = assume(session, second)

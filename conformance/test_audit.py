@@ -169,7 +169,7 @@ def test_failed(call, key):
     assert record["errorCode"] == "DryRunOperationException" and record["requestParameters"]["dryRun"] is True
     record = call("Encrypt", 400, KeyId=key["KeyId"])
     assert record["errorCode"] == "ValidationException"
-    record = call("CreateGrant", 400, KeyId=key["KeyId"])
+    record = call("GetPublicKey", 400, KeyId=key["KeyId"])
     assert record["errorCode"] == "UnsupportedOperationException"
 
 

@@ -124,7 +124,7 @@ def test_nobody_else_can_send_the_headers(people, shared, key, kms):
 
 def test_headers_must_be_signed(shared, service, people, key):
     client = shared.boto3(credentials=service)
-    client.meta.events.register("before-send.kms", lambda request, **_: request.headers.add_header(BEHALF, people["shopper"][0]))
+    client.meta.events.register("before-send.kms", lambda request, **_: request.headers.__setitem__(BEHALF, people["shopper"][0]))
     assert refused(client.describe_key, KeyId=key) == "The header x-keywright-on-behalf-of must be signed."
 
 

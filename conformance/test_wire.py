@@ -9,10 +9,10 @@ import pytest
 from harness.expect import expect_error
 from harness.wire import UUID4
 
-IMPLEMENTED = set("""CancelKeyDeletion CreateAlias CreateKey Decrypt DeleteAlias DescribeKey DisableKey DisableKeyRotation EnableKey
+IMPLEMENTED = set("""CancelKeyDeletion CreateAlias CreateGrant CreateKey Decrypt DeleteAlias DescribeKey DisableKey DisableKeyRotation EnableKey
 EnableKeyRotation Encrypt GenerateDataKey GenerateDataKeyWithoutPlaintext GenerateRandom GetKeyPolicy GetKeyRotationStatus ListAliases
-ListKeyPolicies ListKeys ListResourceTags PutKeyPolicy ReEncrypt ScheduleKeyDeletion TagResource UntagResource UpdateAlias
-UpdateKeyDescription""".split())
+ListGrants ListKeyPolicies ListKeys ListResourceTags ListRetirableGrants PutKeyPolicy ReEncrypt RetireGrant RevokeGrant
+ScheduleKeyDeletion TagResource UntagResource UpdateAlias UpdateKeyDescription""".split())
 
 # Bodies of Encrypt that cannot be read as its input.
 BROKEN = {
@@ -103,11 +103,11 @@ def test_unknown_operation(wire, shared, target):
 
 
 def test_other_services(wire, shared, tally):
-    """CloudTrail and IAM calls of later days get an honest answer and no success."""
+    """What there is not of other services gets an honest answer and no success."""
     headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.LookupEvents"}
     answer = wire.send(wire.alter(service="cloudtrail").signing.sign(shared.address, headers, b"{}"), b"{}")
     assert answer.status == 400 and "LookupEvents" in answer.message, answer.body
-    for service, version, action in [("iam", "2010-05-08", "ListUsers"), ("iam", "2010-05-08", "CreateUser"), ("sts", "2011-06-15", "AssumeRole"), ("sts", "2011-06-15", "Nothing")]:
+    for service, version, action in [("iam", "2010-05-08", "CreateSAMLProvider"), ("iam", "2010-05-08", "CreateVirtualMFADevice"), ("sts", "2011-06-15", "AssumeRoleWithSAML"), ("sts", "2011-06-15", "Nothing")]:
         headers, body = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}, f"Action={action}&Version={version}".encode()
         answer = wire.send(wire.alter(service=service).signing.sign(shared.address, headers, body), body)
         assert answer.status in (400, 403) and f"{action}".encode() in answer.body and b"<ErrorResponse" in answer.body, (action, answer.body)

@@ -38,8 +38,10 @@ def test_one_record_per_call(shared, afterwards, ledger, tally):
         assert request_id, f"an answer of {operation} had no request id"
     missing = [(i, o) for i, o in ledger.calls if not count[i]]
     assert not missing, f"{len(missing)} calls have no record, such as {missing[:5]}"
+    # A form that is too large is not read, so nobody knows the Action in it.
+    unread = {r["requestID"] for r in calls if r.get("errorCode") == "RequestEntityTooLargeException"}
     names = {r["requestID"]: r["eventName"] for r in calls}
-    wrong = [(o, names[i]) for i, o in ledger.calls if o and names[i] != o and o in names.values()]
+    wrong = [(o, names[i]) for i, o in ledger.calls if o and names[i] != o and o in names.values() and not (i in unread and names[i] == "")]
     assert not wrong, wrong[:5]
     # Two records with one request id: only where the key's owner has one as well.
     owners = {r["requestID"] for r in calls if "sharedEventID" in r}
