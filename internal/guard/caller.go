@@ -15,11 +15,14 @@ type Caller struct {
 	ARN         string      // as GetCallerIdentity shows it: arn:aws:iam::111122223333:root, …:user/x, arn:aws:sts::…:assumed-role/r/s
 	PrincipalID string      // as aws:userid: the account id, AIDA…, or AROA…:session
 	AccessKeyID string
-	UniqueID    string    // unique id of the user or role; the account id for a root user
-	Name        string    // the user's name, aws:username; empty for all others
-	RoleARN     string    // of a role's session: the role, with its path
-	Service     string    // of a service: its principal, such as objects.amazonaws.com
-	Tags        []key.Tag // aws:PrincipalTag: the principal's tags, and over them those of its session
+	UniqueID    string // unique id of the user or role; the account id for a root user
+	Name        string // the user's name, aws:username; empty for all others
+	RoleARN     string // of a role's session: the role, with its path
+	Service     string // of a service: its principal, such as objects.amazonaws.com
+	// Serves are the accounts, besides its own, whose keys a service may use if their policies name it. Accounts register
+	// services, so that two of them can have one of the same name: to others a name alone proves nothing.
+	Serves []arn.Account
+	Tags   []key.Tag // aws:PrincipalTag: the principal's tags, and over them those of its session
 
 	Rights  *Rights  // nil for a root user: it has no policies of its own
 	Session *Session // nil for long-term credentials

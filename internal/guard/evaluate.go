@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
@@ -46,7 +47,7 @@ type ruling struct {
 	policy   *Policy    // explicit: the policy with the Deny; nil if it is the resource's own
 	grant    *key.Grant // allowed: the grant that did it; nil if policies did
 	foreign  bool       // the resource is another account's: the reason is not for the caller
-	reach    reach      // allowed: how the resource's side did
+	barred   bool       // the resource is another account's, and no policy can change that
 }
 
 // voice is what the policies of one type say together. Where no such policy is attached, the type does not apply and
@@ -94,7 +95,7 @@ func (c *Call) decide(r *Resource) (ruling, error) {
 	if c.trace != nil {
 		c.trace.all = all
 	}
-	out, err := c.rule(&all, r, foreign)
+	out, err := c.rule(&all, r, foreign, who.barred(r, owner))
 	if err == nil {
 		err = c.circumstances.failed
 	}
@@ -109,6 +110,19 @@ func (c *Call) decide(r *Resource) (ruling, error) {
 // controls bind them, no identity policies can give them anything, and only their own names in a resource's policy count.
 func (who *Caller) belongs() bool {
 	return who.Type != policy.Service && who.Type != policy.WebIdentity
+}
+
+// barred reports whether the caller has no business with the resource, whatever its policy says: it is another account's, and
+// the operation is not for other accounts, or the service does not serve that account, or the provider of the web identity
+// is not that account's.
+func (who *Caller) barred(r *Resource, owner arn.Account) bool {
+	switch {
+	case owner == who.Account:
+		return false
+	case who.belongs():
+		return !r.Foreign || r.Policy == nil
+	}
+	return !slices.Contains(who.Serves, owner)
 }
 
 // prepare sets the question. It lives in the Call, so that a decision allocates nothing.
@@ -211,14 +225,14 @@ func (c *Call) ask(t PolicyType, from *Policy, doc *policy.Document) policy.Deci
 }
 
 // rule adds up what the policies say.
-func (c *Call) rule(all *voices, r *Resource, foreign bool) (ruling, error) {
+func (c *Call) rule(all *voices, r *Resource, foreign, barred bool) (ruling, error) {
 	for t := ServiceControl; t <= SessionBased; t++ {
 		if all.by[t].effect == policy.Deny {
 			return ruling{explicit: true, by: t, policy: all.by[t].denier}, nil
 		}
 	}
-	if foreign && (!r.Foreign || r.Policy == nil) {
-		return ruling{by: ResourceBased}, nil
+	if barred {
+		return ruling{by: ResourceBased, barred: true}, nil
 	}
 	if !all.by[ServiceControl].allows() {
 		return ruling{by: ServiceControl}, nil
@@ -254,7 +268,7 @@ func (all *voices) settle(far reach, grant *key.Grant) ruling {
 	case !all.by[SessionBased].allows():
 		return ruling{by: SessionBased}
 	}
-	return ruling{allowed: true, grant: grant, reach: far}
+	return ruling{allowed: true, grant: grant}
 }
 
 // reach says how far the allow of a resource's policy carries for the caller that it names in these ways.

@@ -38,6 +38,8 @@ type Explanation struct {
 	// Explicit, of the one that is missing.
 	Explicit bool   `json:"explicitDeny"`
 	By       string `json:"by,omitempty"`
+	// Barred says that the resource is another account's and the operation, or the service, is not for other accounts'.
+	Barred bool `json:"barred,omitempty"`
 	// Ways are those in which the caller is allowed; there can be several, one of which is enough.
 	Ways []Way `json:"ways,omitempty"`
 	// Unless, with Suppose, are the conditions under which a Deny would apply to all ways.
@@ -149,7 +151,7 @@ func (c *Call) explain(r *Resource) (*Explanation, error) {
 	}
 	t := c.trace
 	e := &Explanation{
-		Principal: c.Caller.displayed(), Action: r.Action.name, Resource: r.ARN, Allowed: out.allowed, Explicit: out.explicit, By: out.by.String(), by: out.by,
+		Principal: c.Caller.displayed(), Action: r.Action.name, Resource: r.ARN, Allowed: out.allowed, Explicit: out.explicit, By: out.by.String(), Barred: out.barred, by: out.by,
 		Policies: t.policies, Values: t.values,
 	}
 	for _, g := range t.grants {
@@ -421,6 +423,8 @@ func (e *Explanation) String() string {
 		say("allowed: ", e.Principal, " may ", e.Action, " on ", e.Resource)
 	case e.Explicit:
 		say("denied: ", e.Principal, " may not ", e.Action, " on ", e.Resource, " with an explicit deny in ", e.by.one())
+	case e.Barred:
+		say("denied: ", e.Principal, " may not ", e.Action, " on ", e.Resource, " because that is another account's")
 	default:
 		say("denied: ", e.Principal, " may not ", e.Action, " on ", e.Resource, " because no ", e.By, " allows it")
 	}

@@ -38,6 +38,8 @@ resource-based policy: none
   statement 1, allow: another action
   statement 2, allow: condition StringEquals kms:EncryptionContext:stage = prod does not hold: the request has test
 `,
+		"deny root kms:CreateAlias alias/their-x : short": `denied: arn:aws:iam::111122223333:root may not kms:CreateAlias on arn:aws:kms:us-east-1:444455556666:alias/their-x because that is another account's
+`,
 		"allow tables kms:Encrypt key/granted : grant g-tables": `allowed: tables.amazonaws.com may kms:Encrypt on arn:aws:kms:us-east-1:111122223333:key/granted
   because a grant g-tables
 resource-based policy: none

@@ -131,7 +131,10 @@ func (w *world) caller(kind, name string, a arn.Account, tagged []string) {
 		c.Type, c.RoleARN, c.UniqueID = policy.RoleSession, "arn:aws:iam::"+string(a)+":role/path/"+name, uniqueID("AROA", name)
 		c.ARN = c.RoleARN
 	case "service":
-		c.Type, c.Service, c.Rights = policy.Service, name+".amazonaws.com", nil
+		c.Type, c.Service, c.Rights, c.Tags = policy.Service, name+".amazonaws.com", nil, nil
+		for _, a := range tagged {
+			c.Serves = append(c.Serves, account(a))
+		}
 	case "bearer":
 		c.Type, c.Rights = policy.WebIdentity, nil
 		c.Session = &guard.Session{Provider: "arn:aws:iam::111122223333:oidc-provider/id.example.com"}
