@@ -28,6 +28,7 @@ type circumstances struct {
 func (c *circumstances) Lookup(k policy.Key) policy.Values {
 	if c.supposed != nil {
 		if v, ok := c.supposed.values[k]; ok {
+			c.call.trace.asked(k, v)
 			return v
 		}
 	}

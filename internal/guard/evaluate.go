@@ -131,8 +131,11 @@ func (c *Call) prepare(r *Resource) {
 	c.principal = policy.Principal{
 		Type: who.Type, Account: string(who.Account), ARN: who.ARN, RoleARN: who.RoleARN, ID: who.UniqueID, Service: who.Service,
 	}
-	if who.Type == policy.Service {
+	switch who.Type {
+	case policy.Service:
 		c.principal.Account = ""
+	case policy.FederatedUser: // known by its name; a unique id would be that of the user that sent it
+		c.principal.ID = ""
 	}
 	if who.Type == policy.WebIdentity && who.Session != nil {
 		c.principal.Federated = who.Session.Provider
@@ -169,6 +172,9 @@ func (c *Call) hear(all *voices, r *Resource, owner arn.Account) error {
 	if r.Policy != nil {
 		said := c.ask(ResourceBased, nil, r.Policy)
 		all.by[ResourceBased], all.match = voice{applies: true, effect: said.Effect}, said.Match
+		if who.Type == policy.FederatedUser && who.Session != nil && who.Session.IssuerType == "User" {
+			c.askAboutSender(&all.by[ResourceBased], &all.match, r.Policy)
+		}
 	}
 	var rights Rights
 	if who.Rights != nil {
@@ -219,9 +225,33 @@ func (c *Call) listen(t PolicyType, list []Policy, applies bool) voice {
 func (c *Call) ask(t PolicyType, from *Policy, doc *policy.Document) policy.Decision {
 	said := doc.Evaluate(&c.question)
 	if c.trace != nil {
-		c.trace.heard(t, from, &said)
+		c.trace.heard(t, from, &said, c.Caller)
 	}
 	return said
+}
+
+// askAboutSender asks the resource's policy about the user that sent a federated user. What it allows and denies to the user it
+// does to the federated one, within the session policies ("Session policies", IAM user guide), as it does to a role's sessions.
+func (c *Call) askAboutSender(v *voice, match *policy.Match, doc *policy.Document) {
+	sender := c.Caller.Session
+	federated := c.principal
+	c.principal = policy.Principal{Type: policy.User, Account: federated.Account, ARN: sender.IssuerARN, ID: sender.IssuerID}
+	said := doc.Evaluate(&c.question)
+	c.principal = federated
+	asRole := func(m policy.Match) policy.Match {
+		if m&policy.MatchExact != 0 {
+			return policy.MatchRole
+		}
+		return 0
+	}
+	for i := range said.Reasons {
+		said.Reasons[i].Match = asRole(said.Reasons[i].Match)
+	}
+	if c.trace != nil {
+		c.trace.heard(ResourceBased, nil, &said, c.Caller)
+	}
+	v.effect = max(v.effect, said.Effect)
+	*match |= asRole(said.Match)
 }
 
 // rule adds up what the policies say.

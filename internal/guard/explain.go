@@ -218,7 +218,7 @@ type tracedGrant struct {
 	reach reach
 }
 
-func (t *trace) heard(kind PolicyType, from *Policy, said *policy.Decision) {
+func (t *trace) heard(kind PolicyType, from *Policy, said *policy.Decision, who *Caller) {
 	e := Explained{Type: kind.String(), Effect: said.Effect.String(), kind: kind}
 	if from != nil {
 		e.ARN, e.Name, e.Holder = from.ARN, from.Name, from.Holder
@@ -230,7 +230,7 @@ func (t *trace) heard(kind PolicyType, from *Policy, said *policy.Decision) {
 			Condition: r.Condition, Want: r.Want, Have: r.Have, Given: r.Given, match: r.Match,
 		}
 		if kind == ResourceBased {
-			s.Names = named(r.Match)
+			s.Names = named(r.Match, who)
 		}
 		e.Statements = append(e.Statements, s)
 	}
@@ -238,7 +238,10 @@ func (t *trace) heard(kind PolicyType, from *Policy, said *policy.Decision) {
 }
 
 // named says in words how a statement names the caller.
-func named(m policy.Match) string {
+func named(m policy.Match, who *Caller) string {
+	if m == policy.MatchRole && who.Type == policy.FederatedUser {
+		return "the user that sent it"
+	}
 	var list []string
 	for bit, text := range map[policy.Match]string{policy.MatchExact: "the principal", policy.MatchRole: "the role", policy.MatchAccount: "the account", policy.MatchAnyone: "everybody"} {
 		if m&bit != 0 {

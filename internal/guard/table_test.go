@@ -101,7 +101,7 @@ func (q *question) explainedBy(e *guard.Explanation, permit guard.Permit) bool {
 		return false
 	}
 	want := map[string]string{
-		"principal": "the principal", "role": "the role", "account": "the account", "everybody": "everybody",
+		"principal": "the principal", "role": "the role", "sender": "the user that sent it", "account": "the account", "everybody": "everybody",
 		"identity": "the identity-based policies allow", "root": "root user's",
 	}[q.reason]
 	if len(e.Ways) == 0 || permit.Grant() != nil || want == "" {

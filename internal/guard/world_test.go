@@ -153,6 +153,7 @@ func (w *world) session(kind, name string, options []string) {
 		if c.Type == policy.AccountRoot {
 			c.Session.IssuerType = "Root"
 		}
+		c.Session.IssuerID = c.UniqueID
 		c.Type, c.ARN, c.UniqueID = policy.FederatedUser, "arn:aws:sts::"+string(c.Account)+":federated-user/"+short, ""
 		c.PrincipalID, c.Name = string(c.Account)+":"+short, ""
 	case c.Type == policy.RoleSession:
