@@ -23,6 +23,7 @@ import (
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
 	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
 )
@@ -52,8 +53,40 @@ func newPipeline(t *testing.T) (*pipeline.Pipeline, *audit.Memory) {
 	must(directory.EnsureAccount(ctx, "111122223333", root.AccessKeyID, root.Secret))
 	return pipeline.New(pipeline.Config{
 		Guard: guard.New(guard.Config{Recorder: records, Now: time.Now}), Directory: directory, Now: time.Now,
-		Services: []pipeline.Service{{Model: &kmsapi.Service}, {Model: &stsapi.Service, Operations: directory.STS()}},
+		Services: []pipeline.Service{{Model: &kmsapi.Service, Operations: []guard.Operation{refusing}}, {Model: &stsapi.Service, Operations: directory.STS()}},
 	}), records
+}
+
+// refusing is an operation whose refusals have an explanation for those who may decode it.
+var refusing = guard.Operation{
+	Service: "kms", Name: "ListKeys", New: func() wire.Input { return new(kmsapi.ListKeysRequest) },
+	Do: func(context.Context, *guard.Call, wire.Input) (wire.Output, error) {
+		return nil, &wire.Error{Code: wire.CodeAccessDenied, Message: "no", Authorization: "token"}
+	},
+}
+
+// The explanation of a refusal is in a header of its own, and in no other answer.
+func TestExplanationOfARefusal(t *testing.T) {
+	p, _ := newPipeline(t)
+	addr := serve(t, httpapi.Config{Pipeline: p})
+	r := sigv4.Request{Method: "POST", Path: "/", Host: addr, Body: []byte("{}"), Header: []sigv4.Field{
+		{Name: "Content-Type", Value: "application/x-amz-json-1.1"}, {Name: "X-Amz-Target", Value: "TrentService.ListKeys"}, {Name: "Content-Length", Value: "2"},
+	}}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "POST / HTTP/1.1\r\nHost: %s\r\n", addr)
+	for _, f := range append(r.Header, sigv4.Sign(&r, root, "us-east-1", "kms", time.Now())...) {
+		fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
+	}
+	c, answers := dial(t, addr)
+	for request, want := range map[string]string{b.String() + "\r\n{}": "token", string(whoami(addr, 0)): ""} {
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		resp, body := read(t, answers)
+		if got := resp.header.Get("x-keywright-authorization-message"); got != want || strings.Contains(body, "token") {
+			t.Errorf("%d: header %q, want %q; body %s", resp.status, got, want, body)
+		}
+	}
 }
 
 // serve runs a door and returns its address.
