@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -113,6 +114,42 @@ func TestIdentitiesInRecords(t *testing.T) {
 		}
 		if r.Source != c.source || (r.TLS == nil) != (c.source != meta.SourceIP) || r.Recipient != string(owner) {
 			t.Errorf("%s: source %s, TLS %v, recipient %s", what, r.Source, r.TLS, r.Recipient)
+		}
+	}
+}
+
+// An allowed call over accounts has a record in both; a service has no account, so that its calls are recorded where the key is.
+func TestWhoseRecords(t *testing.T) {
+	w := readWorld(t)
+	for line, want := range map[string][]string{
+		"allow olga kms:Encrypt key/shared : account":       {"444455556666 IAMUser", "111122223333 AWSAccount"},
+		"deny oleg kms:Encrypt key/shared : short":          {"444455556666 IAMUser"},
+		"allow bob kms:Encrypt key/account : account":       {"111122223333 IAMUser"},
+		"allow archive kms:Decrypt key/service : principal": {"111122223333 AWSService"},
+		"allow objects kms:Decrypt key/service : principal": {"111122223333 AWSService"},
+		"deny vault kms:Decrypt key/service : short":        {"444455556666 AWSService"},
+		"allow olga sts:AssumeRole role:ops : everybody":    {"444455556666 IAMUser", "111122223333 AWSAccount"},
+	} {
+		q := w.read(line)
+		memory := audit.NewMemory(4)
+		_, _ = guard.New(guard.Config{Recorder: memory, Now: now}).Answer(q.meta, func(c *guard.Call) (wire.Output, error) {
+			c.Identify(q.caller, q.region)
+			_, err := c.Authorize(q.resource)
+			return nil, err
+		})
+		var got []string
+		for _, record := range memory.Records() {
+			var r struct {
+				Identity  struct{ Type string } `json:"userIdentity"`
+				Recipient string                `json:"recipientAccountId"`
+			}
+			if err := json.Unmarshal(record, &r); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, r.Recipient+" "+r.Identity.Type)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: records of %q, want %q", line, got, want)
 		}
 	}
 }
