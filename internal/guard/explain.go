@@ -105,16 +105,12 @@ type AskedValue struct {
 
 // Explain decides a question just as Authorize does and says why.
 func (g *Guard) Explain(q Question) (*Explanation, error) {
-	return (&Call{Meta: Meta{Time: q.Time}, Caller: q.Caller, Forward: q.Forward, Region: q.Region, guard: g}).suppose(&q)
-}
-
-// suppose puts a question to a call that is none.
-func (c *Call) suppose(q *Question) (*Explanation, error) {
+	c := &Call{Meta: Meta{Time: q.Time}, Caller: q.Caller, Forward: q.Forward, Region: q.Region, guard: g}
 	c.circumstances.supposed = &supposed{values: map[policy.Key]policy.Values{}, open: q.Suppose}
 	for name, values := range q.Values {
 		c.circumstances.supposed.values[policy.ParseKey(name)] = policy.Many(values)
 	}
-	c.settleContext(q)
+	c.settleContext(&q)
 	return c.explain(&q.Resource)
 }
 
@@ -133,12 +129,16 @@ func (c *Call) settleContext(q *Question) {
 		}
 	}
 	keys := slices.Sorted(maps.Keys(q.Resource.EncryptionContext))
+	var facts Facts // as an operation gives them: names that differ in letter case only are one key
 	for _, k := range keys {
-		values[policy.ParseKey(prefix+k)] = policy.One(q.Resource.EncryptionContext[k])
+		facts.String(prefix+k, q.Resource.EncryptionContext[k])
 	}
-	all := policy.ParseKey("kms:EncryptionContextKeys")
-	if _, said := values[all]; !said && q.Resource.EncryptionContext != nil {
-		values[all] = policy.Many(keys)
+	for _, f := range facts.list {
+		values[f.key] = f.values
+	}
+	every := policy.ParseKey("kms:EncryptionContextKeys")
+	if _, said := values[every]; !said && q.Resource.EncryptionContext != nil {
+		values[every] = policy.Many(keys)
 	}
 }
 

@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"cmp"
 	"testing"
 
 	"github.com/keywright/keywright/internal/audit"
@@ -8,10 +9,12 @@ import (
 	"github.com/keywright/keywright/internal/policy"
 )
 
-func TestSimulate(t *testing.T) {
+// Policies that are not in force are asked like all others: simulations give them to a caller.
+func TestExplainWhatIsNotInForce(t *testing.T) {
 	w := readWorld(t)
 	const keyARN = "arn:aws:kms:us-east-1:111122223333:key/account"
 	alice := w.complete("alice")
+	nobody := &guard.Caller{Type: policy.User, Account: own}
 	for _, c := range []struct {
 		about                        string
 		who                          *guard.Caller
@@ -38,22 +41,20 @@ func TestSimulate(t *testing.T) {
 		{about: "a control policy", who: alice, identity: "Allow kms:* on *", action: "kms:Decrypt", want: "explicitDeny"},
 		{about: "nobody's control policy", identity: "Allow kms:* on *", action: "kms:Decrypt", want: "allowed"},
 	} {
-		s := guard.Simulation{Caller: c.who, Account: own, Action: c.action, ARN: c.arn, Values: c.values}
-		if s.Action == "" {
-			s.Action = "kms:Encrypt"
-		}
-		if s.ARN == "" {
-			s.ARN = keyARN
-		}
-		s.Identity = w.listed(policy.IdentityPolicy, []string{c.identity}, false)
+		who := *cmp.Or(c.who, nobody)
+		who.Rights = &guard.Rights{Identity: w.listed(policy.IdentityPolicy, []string{c.identity}, false)}
 		if c.boundary != "" {
-			s.Boundary = &w.listed(policy.BoundaryPolicy, []string{c.boundary}, false)[0]
+			who.Rights.Boundary = &w.listed(policy.BoundaryPolicy, []string{c.boundary}, false)[0]
 		}
+		r := guard.Resource{Action: guard.NewAction(cmp.Or(c.action, "kms:Encrypt")), ARN: cmp.Or(c.arn, keyARN), Owner: own, Foreign: true}
 		if c.resource != "" {
-			s.Resource = w.compile(policy.KeyPolicy, c.resource)
+			r.Policy = w.compile(policy.KeyPolicy, c.resource)
 		}
-		controlled := &controls{service: w.listed(policy.ServiceControlPolicy, []string{"Allow * on * ; Deny kms:Decrypt on *"}, false)}
-		e, err := guard.New(guard.Config{Recorder: audit.NewMemory(1), Now: now, Directory: controlled}).Simulate(s)
+		var controlled guard.Directory
+		if c.who != nil {
+			controlled = &controls{service: w.listed(policy.ServiceControlPolicy, []string{"Allow * on * ; Deny kms:Decrypt on *"}, false)}
+		}
+		e, err := guard.New(guard.Config{Recorder: audit.NewMemory(1), Now: now, Directory: controlled}).Explain(guard.Question{Caller: &who, Resource: r, Values: c.values})
 		if err != nil {
 			t.Fatal(err)
 		}
