@@ -107,7 +107,7 @@ func (c *Call) Authorize(r Resource) (Permit, error) {
 // WouldAllow reports whether a key policy that is not yet in force would let the caller do something to the key, all other
 // policies being as they are. It makes no Permit; the lockout safety check uses it.
 func (c *Call) WouldAllow(doc *policy.Document, r Resource) bool {
-	r.Policy, r.Grants = doc, nil // a grant can be gone tomorrow
+	r.Policy = doc
 	out, err := c.decide(&r)
 	if err != nil {
 		slog.Error("no decision about a new key policy", "requestId", c.RequestID, "err", err)

@@ -272,7 +272,7 @@ func (c *Call) rule(all *voices, r *Resource, foreign, barred bool) (ruling, err
 	}
 	best := c.reach(all.match, foreign)
 	if r.Retiring != nil {
-		best = c.retires(r.Retiring)
+		best = c.retires(r)
 	}
 	out := all.settle(best, nil)
 	if r.Retiring != nil || out.allowed && c.trace == nil {

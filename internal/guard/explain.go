@@ -286,7 +286,7 @@ func (c *Call) ways(r *Resource, foreign bool) []Way {
 		return list
 	}
 	if r.Retiring != nil {
-		add("the grant lets the principal retire it", r.Retiring.ID, c.retires(r.Retiring), nil)
+		add("the grant lets the principal retire it", r.Retiring.ID, c.retires(r), nil)
 		return list
 	}
 	for _, p := range t.policies {

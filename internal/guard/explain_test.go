@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/wire"
 )
@@ -118,13 +119,13 @@ func TestSealedExplanations(t *testing.T) {
 		"deny alice kms:Encrypt key/if if(StringEquals aws:username = bob) : no": `{"accounts":["111122223333"],"message":{"allowed":false,"explicitDeny":false,"matchedStatements":{"items":[]},` +
 			`"failures":{"items":[{"missing":"resource-based policy"}]},"context":{"principal":{"id":"AIDAALICE00000000","name":"alice","arn":"arn:aws:iam::111122223333:user/alice"},` +
 			`"action":"kms:Encrypt","resource":"arn:aws:kms:us-east-1:111122223333:key/if","conditions":{"items":[{"key":"aws:username","values":{"items":[{"value":"alice"}]}}]}}}}`,
-		"deny carol kms:Encrypt key/their-account : short": `{"accounts":["444455556666"],"message":{"allowed":false,"explicitDeny":false,"matchedStatements":{"items":[` +
-			`{"statementId":"","effect":"ALLOW","policyType":"resource-based policy"}]},"failures":{"items":[]},"context":{"principal":{"id":"AIDACAROL00000000","name":"carol",` +
-			`"arn":"arn:aws:iam::111122223333:user/carol"},"action":"kms:Encrypt","resource":"arn:aws:kms:us-east-1:444455556666:key/their-account","conditions":{"items":[]}}}}`,
+		"deny frank kms:Decrypt key/their-account : short": `{"accounts":["444455556666"],"message":{"allowed":false,"explicitDeny":false,"matchedStatements":{"items":[` +
+			`{"statementId":"","effect":"ALLOW","policyType":"resource-based policy"}]},"failures":{"items":[]},"context":{"principal":{"id":"AIDAFRANK00000000","name":"frank",` +
+			`"arn":"arn:aws:iam::111122223333:user/frank"},"action":"kms:Decrypt","resource":"arn:aws:kms:us-east-1:444455556666:key/their-account","conditions":{"items":[]}}}}`,
 	} {
 		q := w.read(line)
 		if strings.Contains(line, "their-account") {
-			q.resource.Policy = w.compile(policy.KeyPolicy, "Allow to root kms:Encrypt")
+			q.resource.Policy = w.compile(policy.KeyPolicy, "Allow to root kms:Encrypt,kms:Decrypt")
 		}
 		e, plain := refuse(q, func([]byte) (string, error) { return "token", nil })
 		if e.Authorization != "token" || string(plain) != want {
@@ -162,7 +163,7 @@ func refuse(q *question, seal func([]byte) (string, error)) (failure *wire.Error
 	return failure, plain
 }
 
-// The lockout check hears all that Authorize hears, but for grants.
+// The lockout check hears all that Authorize hears.
 func TestWouldAllow(t *testing.T) {
 	w := readWorld(t)
 	for _, c := range []struct {
@@ -214,4 +215,36 @@ func TestNobodyIsRefused(t *testing.T) {
 	if _, refusal := q.put(); strings.Contains(refusal, "because") || refusal == "" {
 		t.Errorf("another's resource: %q", refusal)
 	}
+}
+
+// Somebody who is called like a principal, but has another unique id, is somebody else.
+func TestNamesakesAreStrangers(t *testing.T) {
+	w := readWorld(t)
+	for _, line := range []string{
+		"allow alice kms:Encrypt key/alice : principal", "allow idle/plain kms:Encrypt key/idle : role", "allow dev/plain kms:Encrypt key/plain : principal",
+		"allow alice kms:Encrypt key/granted : grant", "allow idle/plain kms:Encrypt key/granted : grant", "allow idle/plain kms:Decrypt key/granted : grant",
+		"allow dev/plain sts:AssumeRole role:idle : role", "allow dave kms:RetireGrant key/granted retire(g-subset) : grant",
+	} {
+		q := w.read(line)
+		if _, refusal := q.put(); refusal != "" {
+			t.Errorf("%s: %s", line, refusal)
+		}
+		namesake := *q.caller
+		namesake.UniqueID, namesake.Rights = "AIDANAMESAKE00000", &guard.Rights{}
+		q.caller = &namesake
+		q.resource.Grants = anybody{w.grants} // whatever index there is
+		if _, refusal := q.put(); refusal == "" {
+			t.Errorf("%s: a namesake may, too", line)
+		}
+	}
+}
+
+// anybody finds the grants of all for anybody.
+type anybody struct{ grants }
+
+func (a anybody) Of(string) (list []*key.Grant, err error) {
+	for _, some := range a.grants {
+		list = append(list, some...)
+	}
+	return list, nil
 }

@@ -113,8 +113,11 @@ func (c *Call) fits(g *key.Grant, r *Resource, operation key.GrantOperations) bo
 
 // retires says how far the right to retire a grant carries: for its retiring principal and a grantee with RetireGrant all the
 // way, for principals of the issuing account as far as their identity policies do.
-func (c *Call) retires(g *key.Grant) reach {
-	who := c.Caller
+func (c *Call) retires(r *Resource) reach {
+	who, g := c.Caller, r.Retiring
+	if r.Key == nil || g.Key != r.Key.Name {
+		return reachNone
+	}
 	best := who.named(&g.Retiring)
 	if g.Operations.Has(key.GrantOperation("RetireGrant")) {
 		best = max(best, who.named(&g.Grantee))

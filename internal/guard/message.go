@@ -97,11 +97,11 @@ func (c *Call) sealMessage(r *Resource) (string, error) {
 // refusal over accounts the resource's account may know, and only of policies that are its own.
 func (e *Explanation) message(who *Caller, r *Resource) ([]byte, error) {
 	owner := r.owner(who)
-	d := decodedMessage{ExplicitDeny: e.Explicit, Context: decodedContext{
+	foreign := owner != who.Account
+	d := decodedMessage{ExplicitDeny: e.Explicit && (!foreign || e.by == ResourceBased || e.by == ResourceControl), Context: decodedContext{
 		Principal: decodedPrincipal{ID: who.PrincipalID, Name: who.Name, ARN: who.displayed()}, Action: e.Action, Resource: e.Resource,
 	}}
 	d.MatchedStatements.Items, d.Failures.Items, d.Context.Conditions.Items = []matchedStatement{}, []failure{}, []decodedKey{}
-	foreign := owner != who.Account
 	for _, p := range e.Policies {
 		for _, s := range p.Statements {
 			if s.Applies && (!foreign || p.kind == ResourceBased || p.kind == ResourceControl) {

@@ -154,7 +154,7 @@ func (w *world) session(kind, name string, options []string) {
 			c.Session.IssuerType = "Root"
 		}
 		c.Session.IssuerID = c.UniqueID
-		c.Type, c.ARN, c.UniqueID = policy.FederatedUser, "arn:aws:sts::"+string(c.Account)+":federated-user/"+short, ""
+		c.Type, c.ARN = policy.FederatedUser, "arn:aws:sts::"+string(c.Account)+":federated-user/"+short
 		c.PrincipalID, c.Name = string(c.Account)+":"+short, ""
 	case c.Type == policy.RoleSession:
 		c.Session.IssuerType = "Role"
@@ -211,6 +211,9 @@ func (w *world) grantPrincipal(name string) key.GrantPrincipal {
 	c := w.callers[name]
 	if c.Type == policy.Service {
 		return key.GrantPrincipal{Service: c.Service}
+	}
+	if c.Type == policy.FederatedUser {
+		return key.GrantPrincipal{ARN: c.ARN}
 	}
 	return key.GrantPrincipal{ARN: c.ARN, ID: c.UniqueID}
 }
@@ -279,7 +282,10 @@ func (w *world) compile(kind policy.Kind, statements string) *policy.Document {
 	}
 	return doc.Bind(func(arn string) (string, bool) {
 		for _, c := range w.callers {
-			if c.ARN == arn || c.RoleARN == arn {
+			switch {
+			case c.ARN == arn && c.Type == policy.FederatedUser:
+				return "", true // known by its name alone
+			case c.ARN == arn || c.RoleARN == arn:
 				return c.UniqueID, c.UniqueID != ""
 			}
 		}
