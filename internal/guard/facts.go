@@ -29,8 +29,10 @@ type FactSource func(*Facts, wire.Input)
 // String adds a key with a single value. Names are those of documents, such as kms:EncryptionContext:stage. Names that
 // differ in letter case only are one key to a policy: it then has all of their values, so that a caller cannot hide one
 // behind another.
-func (f *Facts) String(name, value string) {
-	k := policy.ParseKey(name)
+func (f *Facts) String(name, value string) { f.Add(policy.ParseKey(name), value) }
+
+// Add is String for a key that was parsed before, which is what takes the time.
+func (f *Facts) Add(k policy.Key, value string) {
 	for i := range f.list {
 		if f.list[i].key == k {
 			f.list[i].values = policy.Many(append(all(f.list[i].values), value))
@@ -49,8 +51,11 @@ func all(v policy.Values) []string {
 }
 
 // Strings adds a key with several values. No values is the same as no key.
-func (f *Facts) Strings(name string, values []string) {
-	f.list = append(f.list, fact{policy.ParseKey(name), policy.Many(values)})
+func (f *Facts) Strings(name string, values []string) { f.AddMany(policy.ParseKey(name), values) }
+
+// AddMany is Strings for a key that was parsed before.
+func (f *Facts) AddMany(k policy.Key, values []string) {
+	f.list = append(f.list, fact{k, policy.Many(values)})
 }
 
 // Int adds a whole number.

@@ -2,9 +2,11 @@ package kms
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -29,21 +31,32 @@ func (op *operation) model() *wire.Operation {
 	return m
 }
 
+// The condition keys of every call that encrypts or decrypts.
+var (
+	encryptionAlgorithmKey = policy.ParseKey("kms:EncryptionAlgorithm")
+	contextKeysKey         = policy.ParseKey("kms:EncryptionContextKeys")
+	contextKey             = policy.ParseKey("kms:EncryptionContext:x").Name
+)
+
 func contextFacts(f *guard.Facts, algorithm wire.Opt[string], context map[string]string) {
-	f.String("kms:EncryptionAlgorithm", algorithm.Or(string(key.SymmetricDefault)))
+	f.Add(encryptionAlgorithmKey, algorithm.Or(string(key.SymmetricDefault)))
 	pairFacts(f, context)
 }
 
 // pairFacts adds what conditions may ask about an encryption context.
 func pairFacts(f *guard.Facts, context map[string]string) {
-	names := make([]string, 0, len(context))
+	var names []string
 	for k, v := range context {
-		f.String("kms:EncryptionContext:"+k, v)
+		f.Add(policy.Key{Name: contextKey, Sub: strings.ToLower(k)}, v)
+		if len(context) == 1 { // as most have it
+			f.Add(contextKeysKey, k)
+			return
+		}
 		names = append(names, k)
 	}
 	if len(names) > 0 {
 		slices.Sort(names)
-		f.Strings("kms:EncryptionContextKeys", names)
+		f.AddMany(contextKeysKey, names)
 	}
 }
 

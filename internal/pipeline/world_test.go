@@ -40,6 +40,8 @@ type world struct {
 	pipeline *pipeline.Pipeline
 	audit    recorder
 	clock    atomic.Int64 // Unix milliseconds
+
+	directory *iam.Directory
 }
 
 // recorder is a log whose disk can be full.
@@ -80,6 +82,7 @@ func newWorld(t testing.TB) *world {
 	g := guard.New(guard.Config{Recorder: &w.audit, Now: w.now})
 	directory := iam.New(iam.Config{Store: s, Barrier: barrier, Now: w.now})
 	w.must(directory.EnsureAccount(ctx, alice, aliceRoot.AccessKeyID, aliceRoot.Secret))
+	w.directory = directory
 	service := kms.New(kms.Config{Store: s, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: g, Now: w.now, Principals: directory})
 	w.pipeline = pipeline.New(pipeline.Config{Guard: g, Directory: directory, Now: w.now, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: service.Operations()},
