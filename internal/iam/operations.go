@@ -2,12 +2,14 @@ package iam
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/identity"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 )
@@ -38,7 +40,8 @@ const (
 	onGroups
 	onRoles
 	onPolicies
-	onSource // PolicySourceArn
+	onSource    // PolicySourceArn
+	onKeyHolder // the user whose access key it is
 )
 
 // operations is the table of everything that IAM does here. What is not in it is answered by an error that says so.
@@ -97,7 +100,7 @@ var operations = []operation{
 	{Name: "DetachUserPolicy", On: onUser, do: quiet(func(r *request, in *iamapi.DetachUserPolicyRequest) error {
 		return detach(r, users, in.UserName.V, in.PolicyARN.V)
 	})},
-	{Name: "GetAccessKeyLastUsed", ReadOnly: true, do: on(getAccessKeyLastUsed)},
+	{Name: "GetAccessKeyLastUsed", On: onKeyHolder, ReadOnly: true, do: on(getAccessKeyLastUsed)},
 	{Name: "GetAccountSummary", ReadOnly: true, do: on(getAccountSummary)},
 	{Name: "GetContextKeysForCustomPolicy", ReadOnly: true, do: on(getContextKeysForCustomPolicy)},
 	{Name: "GetContextKeysForPrincipalPolicy", On: onSource, ReadOnly: true, do: on(getContextKeysForPrincipalPolicy)},
@@ -334,6 +337,8 @@ func (r *request) find() (target, error) {
 		return t, nil
 	case onSource:
 		return target{arn: name("PolicySourceARN")}, nil
+	case onKeyHolder:
+		return r.keyHolder(name("AccessKeyID"))
 	case onNewPolicy:
 		return target{arn: r.iamARN("policy" + path + name("PolicyName"))}, nil
 	case onProvider:
@@ -355,6 +360,20 @@ func (r *request) user(name, path string) target {
 		return target{u.noun.ARN(r.part), u.noun.Tags, u.noun.Boundary}
 	}
 	return target{arn: r.iamARN("user" + path + name)}
+}
+
+// keyHolder returns the user of an access key; all users, if it is none of the account.
+func (r *request) keyHolder(id string) (target, error) {
+	k, err := r.store.GetAccessKey(r.ctx, id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return target{}, err
+	}
+	if err == nil && k.Account == r.account {
+		if u := r.view.users.ids[k.Principal]; u != nil {
+			return r.user(u.noun.Name, "/"), nil
+		}
+	}
+	return target{arn: r.iamARN("user/*")}, nil
 }
 
 func (r *request) provider(given, url string) target {

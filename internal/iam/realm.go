@@ -53,6 +53,9 @@ func (d *Directory) view(ctx context.Context, a arn.Account) (*view, error) {
 	if v := d.realm.get(a); v != nil {
 		return v, nil
 	}
+	if _, err := d.store.GetAccount(ctx, a); err != nil {
+		return nil, err // before the lock: who asks for accounts that are not there holds nobody up
+	}
 	d.changing.Lock() // so that nothing that is read here is older than a change that was put
 	defer d.changing.Unlock()
 	return d.load(ctx, a)
