@@ -38,7 +38,7 @@ func (c *Call) touches(owner arn.Account) {
 	if c.Caller.Type == policy.Service && c.served == "" {
 		c.served = owner
 	}
-	if owner == c.Caller.Account && c.Caller.belongs() || owner == c.served || slices.Contains(c.owners, owner) {
+	if owner == c.Caller.Account && c.Caller.Type != policy.Service || owner == c.served || slices.Contains(c.owners, owner) {
 		return
 	}
 	if c.owners == nil {
