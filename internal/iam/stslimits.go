@@ -21,7 +21,7 @@ const (
 	maxSessionTags     = 50
 )
 
-// invalidParameter is an error of STS that its model does not know.
+// codeInvalidParameter is an error of STS that its model does not know.
 const codeInvalidParameter wire.Code = "InvalidParameterValue"
 
 // sessionLimits reads what the maker of a session hands over with it: everything that can be checked without looking
@@ -91,22 +91,23 @@ func (l *limits) readTags(tags []stsapi.Tag) error {
 	return nil
 }
 
-// inherit adds the transitive tags of the session that a chained one is made with.
-func (l *limits) inherit(from *guard.Session) error {
+// inherit returns the limits with the transitive tags of the session that a chained one is made with.
+func (l limits) inherit(from *guard.Session) (limits, error) {
 	if from == nil {
-		return nil
+		return l, nil
 	}
+	l.Tags, l.Transitive = slices.Clone(l.Tags), slices.Clone(l.Transitive)
 	for _, k := range from.Transitive {
 		t, there := findTag(from.Tags, k)
 		if !there {
 			continue
 		}
 		if _, twice := findTag(l.Tags, k); twice {
-			return wire.Errorf(codeInvalidParameter, "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session.")
+			return l, wire.Errorf(codeInvalidParameter, "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session.")
 		}
 		l.Tags, l.Transitive = append(l.Tags, t), append(l.Transitive, k)
 	}
-	return nil
+	return l, nil
 }
 
 // fit measures the limits. It returns the percentage of the space that they take, absent if there are none.

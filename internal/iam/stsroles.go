@@ -33,7 +33,8 @@ type assumption struct {
 	role   *entry[*identity.Role]
 	view   *view // of the role's account
 	name   string
-	limits limits
+	asked  limits // what the request hands over
+	limits limits // what the session gets: with inherited tags
 	source string
 	wish   wire.Opt[int32] // DurationSeconds
 	facts  func(*guard.Facts)
@@ -91,7 +92,7 @@ func (a *assumption) conditions(f *guard.Facts, _ wire.Input) {
 		f.String("sts:SourceIdentity", a.source)
 	}
 	f.Int("sts:DurationSeconds", int64(a.wish.Or(int32(defaultRoleSession/time.Second))))
-	a.limits.facts(f)
+	a.asked.facts(f) // inherited tags are the caller's: aws:PrincipalTag has them
 	if a.facts != nil {
 		a.facts(f)
 	}
@@ -157,11 +158,12 @@ func (d *Directory) assumeRole(ctx context.Context, call *guard.Call, in *stsapi
 	case len(in.ProvidedContexts) > 0:
 		return nil, wire.Errorf(wire.CodeValidation, "This server knows no context providers.")
 	}
-	l, err := sessionLimits(in.Policy, in.PolicyARNs, in.Tags, in.TransitiveTagKeys)
+	asked, err := sessionLimits(in.Policy, in.PolicyARNs, in.Tags, in.TransitiveTagKeys)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.inherit(who.Session); err != nil {
+	l, err := asked.inherit(who.Session)
+	if err != nil {
 		return nil, err
 	}
 	v, role, err := d.findRole(ctx, in.RoleARN.V, partitionOf(call))
@@ -172,7 +174,7 @@ func (d *Directory) assumeRole(ctx context.Context, call *guard.Call, in *stsapi
 		return nil, call.Deny(actionAssumeRole, in.RoleARN.V)
 	}
 	a := &assumption{
-		action: actionAssumeRole, role: role, view: v, name: in.RoleSessionName.V, limits: l, source: in.SourceIdentity.V, wish: in.DurationSeconds, input: in,
+		action: actionAssumeRole, role: role, view: v, name: in.RoleSessionName.V, asked: asked, limits: l, source: in.SourceIdentity.V, wish: in.DurationSeconds, input: in,
 		facts: func(f *guard.Facts) {
 			if in.ExternalID.Set {
 				f.String("sts:ExternalId", in.ExternalID.V)

@@ -132,6 +132,9 @@ func TestSessionPoliciesLimitChains(t *testing.T) {
 	in.Tags, in.TransitiveTagKeys = []stsapi.Tag{{Key: wire.Some("a"), Value: wire.Some("b")}}, []string{"a"}
 	tagged, _ := w.assume(ann, in)
 	w.fails("AccessDeniedException", tagged, into(strict, "s2"))
+	// Inherited tags are the caller's, not the request's.
+	byCaller := w.newRole("by-caller", trustOf(string(alice), `"sts:*"`, `{"StringEquals":{"aws:PrincipalTag/a":"b"},"Null":{"aws:RequestTag/a":"true","aws:TagKeys":"true"}}`), nil)
+	w.assume(tagged, into(byCaller, "s2"))
 	in = into(first, "s1")
 	in.SourceIdentity = wire.Some("ann")
 	sourced, _ := w.assume(ann, in)

@@ -51,7 +51,7 @@ func (d *Directory) assumeRoleWithWebIdentity(
 		return nil, wire.Errorf(wire.CodeAccessDenied, "Not authorized to perform %s", actionAssumeWebIdentity.Name())
 	}
 	a := &assumption{
-		action: actionAssumeWebIdentity, role: role, view: v, name: in.RoleSessionName.V, limits: l, source: claims.SourceIdentity, wish: in.DurationSeconds,
+		action: actionAssumeWebIdentity, role: role, view: v, name: in.RoleSessionName.V, asked: l, limits: l, source: claims.SourceIdentity, wish: in.DurationSeconds,
 		input: in, facts: func(f *guard.Facts) { claimFacts(f, provider, named, claims) },
 	}
 	if err := a.authorize(call); err != nil {
