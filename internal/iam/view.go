@@ -323,5 +323,5 @@ func (v *view) roleCaller(r *entry[*identity.Role], session string) (*guard.Call
 
 // serviceCaller returns a registered service.
 func serviceCaller(s *identity.Service) *guard.Caller {
-	return &guard.Caller{Type: policy.Service, Account: s.Account, ARN: s.Name, PrincipalID: s.ID, UniqueID: s.ID, Service: s.Name, Tags: s.Tags}
+	return &guard.Caller{Type: policy.Service, Account: s.Account, ARN: s.Name, PrincipalID: s.ID, UniqueID: s.ID, Service: s.Name, Serves: s.Accounts, Tags: s.Tags}
 }
