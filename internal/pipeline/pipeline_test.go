@@ -234,8 +234,8 @@ func TestSTS(t *testing.T) {
 	if a := w.serve(w.sign(jsonRequest("ListKeys", "{}"), session, "kms")); a.body != `{"__type":"ExpiredTokenException","message":"The security token included in the request is expired"}` {
 		t.Error(a.body)
 	}
-	a = w.serve(w.sign(formRequest("Action=ListUsers&Version=2010-05-08"), aliceRoot, "iam"))
-	if a.Status != 400 || element(a.body, "Message") != "The operation ListUsers is not supported by this server." {
+	a = w.serve(w.sign(targetRequest("com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.LookupEvents", "{}"), aliceRoot, "cloudtrail"))
+	if a.Status != 400 || !strings.Contains(a.body, "The operation LookupEvents is not supported by this server.") {
 		t.Errorf("%d %s", a.Status, a.body)
 	}
 }

@@ -87,7 +87,7 @@ func newWorld(t testing.TB) *world {
 	w.pipeline = pipeline.New(pipeline.Config{Guard: g, Directory: directory, Now: w.now, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: service.Operations()},
 		{Model: &stsapi.Service, Operations: directory.STS()},
-		{Model: &iamapi.Service},
+		{Model: &iamapi.Service, Operations: directory.IAM()},
 		{Model: &trailapi.Service},
 	}})
 	return w
