@@ -100,21 +100,21 @@ type credential struct {
 
 // resolved is who a credential was in a view.
 type resolved struct {
-	in     *view
+	in     uint64 // the view's generation: the view itself would stay in memory with it
 	caller *guard.Caller
 }
 
 // caller returns who the credential is. A change in the account is seen by the very next request, because it makes another
 // view.
 func (c *credential) caller(v *view) (*guard.Caller, error) {
-	if r := c.last.Load(); r != nil && r.in == v {
+	if r := c.last.Load(); r != nil && r.in == v.generation {
 		return r.caller, nil
 	}
 	who, err := c.resolve(v)
 	if err != nil {
 		return nil, err
 	}
-	c.last.Store(&resolved{v, who})
+	c.last.Store(&resolved{v.generation, who})
 	return who, nil
 }
 

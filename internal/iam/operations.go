@@ -9,6 +9,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/identity"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/iamapi"
@@ -392,14 +393,13 @@ var errNotUser = wire.Errorf(wire.CodeValidation, "Must specify userName when ca
 
 // self returns the caller, who must be a user or a root user.
 func (r *request) self() (target, error) {
-	who := r.call.Caller
-	if who.Name != "" {
+	switch who := r.call.Caller; who.Type {
+	case policy.User:
 		return r.user(who.Name, "/"), nil
+	case policy.AccountRoot:
+		return target{arn: r.account.Root(r.part)}, nil
 	}
-	if who.Rights != nil {
-		return target{}, errNotUser
-	}
-	return target{arn: r.account.Root(r.part)}, nil
+	return target{}, errNotUser
 }
 
 // selfName returns the name of the user that a request without one means; empty for the root user.

@@ -19,6 +19,7 @@ type realm struct {
 
 	mu    sync.RWMutex
 	views map[arn.Account]*view
+	count uint64 // of views that ever were
 }
 
 func (r *realm) get(a arn.Account) *view {
@@ -27,12 +28,15 @@ func (r *realm) get(a arn.Account) *view {
 	return r.views[a]
 }
 
+// put shows a view, which nobody else has yet, to everybody.
 func (r *realm) put(v *view) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.views == nil {
 		r.views = map[arn.Account]*view{}
 	}
+	r.count++
+	v.generation = r.count
 	for other := range r.views { // any: whichever goes is read again when it is asked for
 		if len(r.views) < r.limit {
 			break

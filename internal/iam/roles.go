@@ -64,7 +64,7 @@ func (r *request) showRoleFully(n *identity.Role) (*iamapi.Role, error) {
 // showTrust returns a trust policy with the principals that it means now: one that was renamed has its new ARN, and one that
 // was deleted its unique id, as AWS shows them.
 func (r *request) showTrust(n *identity.Role) (string, error) {
-	text := n.Trust
+	var pairs []string // all at once: one may have come into the name that another had
 	for was, id := range n.Principals {
 		now, ok, err := r.ARNOf(r.ctx, id)
 		if err != nil {
@@ -80,10 +80,10 @@ func (r *request) showTrust(n *identity.Role) (string, error) {
 			now = inPartition(now, r.part)
 		}
 		if now != was {
-			text = strings.ReplaceAll(text, `"`+was+`"`, `"`+now+`"`)
+			pairs = append(pairs, `"`+was+`"`, `"`+now+`"`)
 		}
 	}
-	return text, nil
+	return strings.NewReplacer(pairs...).Replace(n.Trust), nil
 }
 
 // checkTrust checks a trust policy and finds the unique ids of whom it names.

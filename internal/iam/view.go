@@ -17,8 +17,10 @@ import (
 )
 
 // view is an account with everything in it, at one moment. Once others can see it, it is immutable: a change makes another
-// view. Whoever remembers what he learned from a view compares the pointer with that of the view now.
+// view. Whoever remembers what he learned from a view compares its generation with that of the view now.
 type view struct {
+	generation uint64 // no two views in a process have the same
+
 	account   *store.Account
 	users     shelf[*identity.User]
 	groups    shelf[*identity.Group]
