@@ -16,3 +16,17 @@ func CompileManaged() map[string]error {
 
 // StatementPlaces returns where the statements of a document start and end, in octets.
 func StatementPlaces(text string) [][2]int { return statementSpans(text) }
+
+// Subjects returns for every operation the members of its input that name what it works on, any of which is enough.
+func Subjects() map[string][]string {
+	members := map[subject][]string{
+		onUser: {"UserName"}, onSelf: {"UserName"}, onGroup: {"GroupName"}, onRole: {"RoleName"}, onPolicy: {"PolicyARN"}, onNewPolicy: {"PolicyName"},
+		onProvider: {"OpenIDConnectProviderARN", "URL"}, onUsers: {"PathPrefix"}, onGroups: {"PathPrefix"}, onRoles: {"PathPrefix"},
+		onPolicies: {"PathPrefix"}, onSource: {"PolicySourceARN"}, onKeyHolder: {"AccessKeyID"},
+	}
+	all := map[string][]string{}
+	for _, op := range operations {
+		all[op.Name] = members[op.On]
+	}
+	return all
+}

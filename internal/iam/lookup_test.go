@@ -3,9 +3,11 @@ package iam_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/identity"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
@@ -88,4 +90,55 @@ func TestAWSManagedPoliciesCompile(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A stored policy that cannot be read ends the call: to leave it out could leave out a Deny.
+func TestUnreadablePolicy(t *testing.T) {
+	w := newWorld(t)
+	w.root(alice)
+	u := w.user(alice, "bobby")
+	c := sigv4.Credential{AccessKeyID: "AKIAUSER", Secret: secret.FromString("s")}
+	k := &store.AccessKey{ID: c.AccessKeyID, Account: alice, Principal: u.ID, Status: store.AccessKeyActive, CreatedAt: w.now, Secret: c.Secret}
+	w.must(w.store.Update(context.Background(), func(tx *store.Tx) error { return tx.PutAccessKey(k) }))
+	for what, spoil := range map[string]func(*identity.User){
+		"an inline policy that is none": func(u *identity.User) { u.Inline[0].Document = "{" },
+		"an attached one that is gone":  func(u *identity.User) { u.Attached[0] = "arn:aws:iam::111122223333:policy/gone" },
+		"a boundary that is gone":       func(u *identity.User) { u.Boundary = "arn:aws:iam::111122223333:policy/gone" },
+		"a group that is gone":          func(u *identity.User) { u.Groups = []string{"AGPAGONE"} },
+	} {
+		n := u.Clone()
+		spoil(n)
+		w.identity(identity.KindUser, n.Meta, ok(identity.Encode(n)))
+		var refusal *sigv4.Error
+		if who, err := w.as(c, "us-east-1"); err == nil || errors.As(err, &refusal) {
+			t.Errorf("%s: %v, %v", what, who, err)
+		}
+		if _, err := w.directory.Caller(context.Background(), u.ARN("aws")); err == nil {
+			t.Errorf("%s: there is a caller", what)
+		}
+	}
+	// A body that is none makes the whole account unusable rather than smaller.
+	w.identity(identity.KindUser, u.Meta, []byte{9, '{', '}'})
+	if who, err := w.as(c, "us-east-1"); err == nil {
+		t.Errorf("an unreadable user is %v", who)
+	}
+}
+
+func FuzzLookup(f *testing.F) {
+	w := newWorld(f)
+	w.root(alice)
+	u, r := w.user(alice, "Bobby"), w.role(alice, "ci")
+	for _, s := range []string{"111122223333", "arn:aws:iam::111122223333:user/team/Bobby", "arn:aws:sts::111122223333:assumed-role/ci/s", "arn:aws:iam::111122223333:role//ci", "arn:::::"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, principal string) {
+		id, ok, err := w.directory.Lookup(context.Background(), principal)
+		if err != nil || !ok && id != "" {
+			t.Errorf("%q: %q %v %v", principal, id, ok, err)
+		}
+		if id == u.ID && !strings.HasSuffix(principal, ":iam::111122223333:user/team/Bobby") ||
+			id == r.ID && !strings.HasSuffix(principal, ":iam::111122223333:role/x/ci") && !strings.Contains(principal, ":sts::111122223333:assumed-role/ci/") {
+			t.Errorf("%q is %s", principal, id)
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/sigv4"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/iamapi"
@@ -98,6 +99,22 @@ func TestEveryOperationIsBuilt(t *testing.T) {
 			t.Errorf("%s is not built", op.Name)
 		}
 	}
+	for name, members := range iam.Subjects() {
+		op, ok := iamapi.Service.Operation(name)
+		if !ok {
+			t.Errorf("%s is no operation", name)
+			continue
+		}
+		in := reflect.TypeOf(op.New()).Elem()
+		has := len(members) == 0
+		for _, m := range members {
+			f, ok := in.FieldByName(m)
+			has = has || ok && f.Type == reflect.TypeOf(wire.Opt[string]{})
+		}
+		if !has {
+			t.Errorf("the input of %s has none of %v", name, members)
+		}
+	}
 }
 
 func TestUsers(t *testing.T) {
@@ -123,6 +140,15 @@ func TestUsers(t *testing.T) {
 	c.refuses("NoSuchEntityException: Policy arn:aws:iam::111122223333:policy/none does not exist or is not attachable.", &iamapi.CreateUserRequest{
 		UserName: str("x"), PermissionsBoundary: str("arn:aws:iam::111122223333:policy/none"),
 	})
+	for _, want := range []string{
+		`"eventSource":"iam.amazonaws.com","eventName":"CreateUser"`,
+		`"requestParameters":{"path":"/team/","userName":"Bobby","permissionsBoundary":"arn:aws:iam::aws:policy/IAMFullAccess","tags":[{"key":"team","value":"red"}]}`,
+		`"responseElements":{"user":{"path":"/team/","userName":"Bobby","userId":"` + out.UserID.V + `","arn":"` + out.ARN.V + `","createDate":"Jan 1, 2026, 12:00:00 PM",`,
+	} {
+		if text := w.everyRecord(); !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
 	// A new name, and the old one is free; a restart finds the same.
 	c.do(&iamapi.UpdateUserRequest{UserName: str("Bobby"), NewUserName: str("Robert"), NewPath: str("/")})
 	w.directory = w.newDirectory(0)
