@@ -30,3 +30,6 @@ func Subjects() map[string][]string {
 	}
 	return all
 }
+
+// SamePassword compares a password with what was kept of one.
+var SamePassword = samePassword

@@ -1,9 +1,12 @@
 package iam_test
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"strings"
 	"testing"
 
+	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
 	"github.com/keywright/keywright/internal/wire"
@@ -125,4 +128,25 @@ func TestTags(t *testing.T) {
 		c.do(&iamapi.TagUserRequest{UserName: str("u"), Tags: []iamapi.Tag{tag("k"+strings.Repeat("x", i), "")}})
 	}
 	c.refuses("LimitExceededException", &iamapi.TagUserRequest{UserName: str("u"), Tags: []iamapi.Tag{tag("one more", "")}})
+}
+
+// What FIPS 140-3 mode keeps is read in every mode. The numbers are the common ones for PBKDF2 with SHA-256: "password", "salt",
+// 4096 iterations, 32 octets.
+func TestKeptPasswords(t *testing.T) {
+	hash, err := hex.DecodeString("c5e478d59288c841aa530db6845c4c8d962893a001ce4e11a4963873aa98134a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	salt := base64.RawStdEncoding.EncodeToString([]byte("salt"))
+	kept := "$pbkdf2-sha256$i=4096$" + salt + "$" + base64.RawStdEncoding.EncodeToString(hash)
+	for password, want := range map[string]bool{"password": true, "passwore": false, "": false} {
+		if got, err := iam.SamePassword(secret.FromString(password), secret.FromString(kept)); got != want || err != nil {
+			t.Errorf("%q: %v, %v", password, got, err)
+		}
+	}
+	for _, bad := range []string{"", "x", "$", "$$", "$pbkdf2-sha256$i=1$" + salt + "$" + salt, "$md5$" + salt + "$" + salt, strings.Replace(kept, salt, "!", 1)} {
+		if same, _ := iam.SamePassword(secret.FromString("password"), secret.FromString(bad)); same {
+			t.Errorf("%q is the password", bad)
+		}
+	}
 }
