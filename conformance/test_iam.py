@@ -154,7 +154,7 @@ def test_login_providers_and_the_account(iam, refused, ledger):
     assert iam.list_account_aliases()["AccountAliases"] == ["the-conformance"]
     iam.delete_account_alias(AccountAlias="the-conformance")
     summary = iam.get_account_summary()["SummaryMap"]
-    assert summary["Users"] == 0 and summary["UsersQuota"] == 5000 and summary["AccountMFAEnabled"] == 0
+    assert summary["Users"] == sum(len(p["Users"]) for p in iam.get_paginator("list_users").paginate()) and summary["UsersQuota"] == 5000 and summary["AccountMFAEnabled"] == 0
 
 
 def test_the_command_line(shared, request, ledger):
