@@ -197,7 +197,10 @@ func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (gu
 		Action: q.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: q.facts, Input: q.in,
 		Grants: &r.finder, GrantFits: q.fits, EncryptionContext: q.context, Aliases: snap.aliases,
 	})
-	var denied *wire.Error
+	if err == nil {
+		return permit, nil
+	}
+	var denied *wire.Error // which costs memory, so only here
 	if errors.As(err, &denied) && alias != "" && snap.Account != r.call.Caller.Account {
 		// Which key another account's alias points at, and whether there is such an alias, stays untold.
 		return guard.Permit{}, r.call.Deny(q.action, alias.ARN(snap.Region, snap.Account))
