@@ -137,9 +137,9 @@ func (d *Directory) RemoveService(ctx context.Context, a arn.Account, principal 
 }
 
 // OnBehalf returns the principal for whom a registered service calls: a user, a root user or a role's session, of an account
-// that the service was registered for. Every other principal is refused with the same AccessDeniedException, whether it
+// that the service was registered for, as it is called in partition p. Every other principal is refused with the same AccessDeniedException, whether it
 // exists or not.
-func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, principal string) (*guard.Caller, error) {
+func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, principal string, p arn.Partition) (*guard.Caller, error) {
 	refused := wire.Errorf(wire.CodeAccessDenied, "The service %s may not call on behalf of %s.", service.Service, principal)
 	ref := parsePrincipal(principal)
 	if ref.form != rootForm && ref.form != userForm && ref.form != sessionForm || !strings.HasPrefix(principal, "arn:") {
@@ -156,6 +156,9 @@ func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, princip
 	who, err := d.Caller(ctx, principal)
 	if errors.Is(err, ErrNoPrincipal) {
 		return nil, refused
+	}
+	if err == nil && p != home {
+		who = elsewhere(who, p)
 	}
 	return who, err
 }

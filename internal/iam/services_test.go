@@ -30,7 +30,7 @@ func TestServices(t *testing.T) {
 		"444455556666": false, "objects.example.com": false, "*": false, "": false, "arn:aws:iam::444455556666:user/shopper": false,
 		"arn:aws:sts::444455556666:federated-user/x": false, "arn:aws:iam::999999999999:root": false,
 	} {
-		who, err := w.directory.OnBehalf(ctx, service, principal)
+		who, err := w.directory.OnBehalf(ctx, service, principal, "aws")
 		var refused *wire.Error
 		switch {
 		case good && (err != nil || who.ARN != principal || who.AccessKeyID != ""):
@@ -49,7 +49,7 @@ func TestServices(t *testing.T) {
 	}
 	w.must(w.directory.RemoveService(ctx, alice, "objects.example.com"))
 	w.refused(sigv4.ErrUnknownCredential(), key)
-	if _, err := w.directory.OnBehalf(ctx, service, shopper); err == nil {
+	if _, err := w.directory.OnBehalf(ctx, service, shopper, "aws"); err == nil {
 		t.Error("a service that is gone speaks for somebody")
 	}
 	if err := w.directory.RemoveService(ctx, alice, "objects.example.com"); !errors.Is(err, iam.ErrNoService) {

@@ -22,58 +22,63 @@ const (
 // maxForward bounds what a header may add to records, in octets.
 const maxForward = 2048
 
-// forward reads those headers and returns who the call is to be decided for, and what a service says of it. From anybody but a registered service they
-// are refused rather than ignored: whoever sends them expects something of them.
+// forward reads those headers and returns who the call is to be decided for, and what a service says of it. From anybody but
+// a registered service they are refused rather than ignored: whoever sends them expects something of them.
 func (x *exchange) forward(ctx context.Context, caller *guard.Caller) (*guard.Caller, *guard.Forward, error) {
-	var f guard.Forward
-	var behalf string
+	if caller.Service != "" {
+		return x.forwardOf(ctx, caller)
+	}
 	for _, h := range x.req.Header {
-		if len(h.Name) < len(forwardPrefix) || !strings.EqualFold(h.Name[:len(forwardPrefix)], forwardPrefix) {
+		if isForward(h.Name) {
+			return nil, nil, refusedForward("Only a registered service may send the header " + strings.ToLower(h.Name) + ".")
+		}
+	}
+	return caller, nil, nil
+}
+
+func isForward(header string) bool {
+	return len(header) >= len(forwardPrefix) && strings.EqualFold(header[:len(forwardPrefix)], forwardPrefix)
+}
+
+// forwardOf reads the headers of a service.
+func (x *exchange) forwardOf(ctx context.Context, service *guard.Caller) (*guard.Caller, *guard.Forward, error) {
+	if a := &x.address; a.service.SigningName != "kms" && a.name != "GetCallerIdentity" {
+		return nil, nil, refusedForward("A registered service may call KMS only.")
+	}
+	f := guard.Forward{Service: service.Service}
+	var behalf, account string
+	signed := strings.Split(x.auth.SignedHeaders, ";")
+	for _, h := range x.req.Header {
+		if !isForward(h.Name) {
 			continue
 		}
 		name := strings.ToLower(h.Name)
-		if caller.Service == "" {
-			return nil, nil, refusedForward("Only a registered service may send the header " + name + ".")
-		}
-		if !slices.Contains(strings.Split(x.auth.SignedHeaders, ";"), name) {
+		into, known := map[string]*string{onBehalfOfHeader: &behalf, sourceARNHeader: &f.SourceARN, sourceAccountHeader: &account}[name]
+		switch {
+		case !slices.Contains(signed, name):
 			return nil, nil, refusedForward("The header " + name + " must be signed.")
-		}
-		var into *string
-		switch name {
-		case onBehalfOfHeader:
-			into = &behalf
-		case sourceARNHeader:
-			into = &f.SourceARN
-		case sourceAccountHeader:
-			into = (*string)(&f.SourceAccount)
-		default:
+		case !known:
 			return nil, nil, refusedForward("There is no header " + name + ".")
-		}
-		if *into != "" || h.Value == "" || len(h.Value) > maxForward {
+		case *into != "" || h.Value == "" || len(h.Value) > maxForward:
 			return nil, nil, refusedForward("The header " + name + " is not well-formed.")
 		}
 		*into = h.Value
 	}
-	if caller.Service == "" {
-		return caller, nil, nil
-	}
-	if a := &x.address; a.service.SigningName != "kms" && a.name != "GetCallerIdentity" {
-		return nil, nil, refusedForward("A registered service may call KMS only.")
-	}
-	if f.SourceAccount != "" {
-		if _, err := arn.ParseAccount(string(f.SourceAccount)); err != nil {
+	if account != "" {
+		var err error
+		if f.SourceAccount, err = arn.ParseAccount(account); err != nil {
 			return nil, nil, refusedForward("The header " + sourceAccountHeader + " is not well-formed.")
 		}
 	}
-	f.Service = caller.Service
 	if behalf == "" {
-		return caller, &f, nil
+		return service, &f, nil
 	}
-	user, err := x.pipeline.directory.OnBehalf(ctx, caller, behalf)
+	region := arn.Region(x.auth.Scope.Region)
+	user, err := x.pipeline.directory.OnBehalf(ctx, service, behalf, region.Partition())
 	if err != nil {
 		return nil, nil, err
 	}
-	f.ViaService = viaService(caller.Service, x.auth.Scope.Region)
+	f.ViaService = viaService(service.Service, string(region))
 	return user, &f, nil
 }
 
