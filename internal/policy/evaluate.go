@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // Context gives the values of condition keys and policy variables for one request.
 type Context interface {
 	// Lookup returns the values of a key, whose Name and Sub are in lower case. A key that this request does not have is
@@ -125,7 +127,7 @@ func (d *Document) Evaluate(req *Request) Decision {
 		return d.explain(req)
 	}
 	var out Decision
-	for i := range d.statements {
+	for _, i := range d.order {
 		s := &d.statements[i]
 		match := s.names(req.Principal)
 		if match == 0 || !s.deny && out.Match&match == match {
@@ -141,6 +143,26 @@ func (d *Document) Evaluate(req *Request) Decision {
 		out.Match |= match
 	}
 	return out
+}
+
+// evaluationOrder puts first what allows without conditions: where such a statement applies, others that allow and name the
+// caller in no other way need not have their conditions asked.
+func evaluationOrder(list []statement) []int {
+	order := make([]int, len(list))
+	for i := range order {
+		order[i] = i
+	}
+	plain := func(i int) bool { return !list[i].deny && len(list[i].conditions) == 0 }
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case plain(a) == plain(b):
+			return 0
+		case plain(a):
+			return -1
+		}
+		return 1
+	})
+	return order
 }
 
 // names returns how the statement names the caller.

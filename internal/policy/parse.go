@@ -53,7 +53,7 @@ func parse(kind Kind, doc []byte) (*Document, *Error) {
 	if err != nil {
 		return nil, err
 	}
-	d.statements = c.out
+	d.statements, d.order = c.out, evaluationOrder(c.out)
 	return d, nil
 }
 

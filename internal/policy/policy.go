@@ -79,6 +79,7 @@ type Document struct {
 	root       node
 	chars      int
 	statements []statement
+	order      []int // in which Evaluate looks at the statements
 }
 
 // statement is one compiled statement. All of its parts have to match.
