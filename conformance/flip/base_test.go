@@ -20,6 +20,7 @@ type installation struct {
 
 	open, closed, lent, disabled, pending knownKey // closed denies its own account to decrypt, lent lets the other account in
 	policies                              map[string]string
+	people                                []person
 }
 
 // knownKey is a key with a ciphertext under it.
@@ -69,6 +70,7 @@ func install(t *testing.T) *installation {
 		check(t, err)
 		in.policies[k.id] = *out.Policy
 	}
+	in.populate(t, s)
 	s.Stop()
 	in.database, err = os.ReadFile(filepath.Join(dir, "keywright.db"))
 	check(t, err)

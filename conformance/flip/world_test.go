@@ -34,6 +34,7 @@ type world struct {
 	store      *store.Store
 	service    *kms.Service
 	guard      *guard.Guard
+	directory  *iam.Directory
 	operations map[string]guard.Operation
 }
 
@@ -64,11 +65,11 @@ func openWorld(dir string, log *slog.Logger) (_ *world, err error) {
 	if w.store, err = w.db.Unseal(ctx, barrier); err != nil {
 		return nil, err
 	}
-	directory := iam.New(iam.Config{Store: w.store, Barrier: barrier, Now: time.Now})
-	w.guard = guard.New(guard.Config{Recorder: audit.NewMemory(100), Directory: directory, Now: time.Now})
+	w.directory = iam.New(iam.Config{Store: w.store, Barrier: barrier, Now: time.Now})
+	w.guard = guard.New(guard.Config{Recorder: audit.NewMemory(100), Directory: w.directory, Now: time.Now})
 	w.service = kms.New(kms.Config{
 		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: time.Now, CachedKeys: 100,
-		Principals: directory,
+		Principals: w.directory,
 	})
 	for _, op := range w.service.Operations() {
 		w.operations[op.Name] = op
@@ -78,6 +79,13 @@ func openWorld(dir string, log *slog.Logger) (_ *world, err error) {
 
 // call makes a call as the root user of an account. The error is what the client gets.
 func (w *world) call(account arn.Account, name string, in map[string]any) (wire.Output, error) {
+	return w.callAs(&guard.Caller{
+		Type: policy.AccountRoot, Account: account, ARN: account.Root("aws"), PrincipalID: string(account), UniqueID: string(account), AccessKeyID: "AKIA",
+	}, name, in)
+}
+
+// callAs is call for another caller.
+func (w *world) callAs(who *guard.Caller, name string, in map[string]any) (wire.Output, error) {
 	op := w.operations[name]
 	input := op.New()
 	text, err := json.Marshal(in)
@@ -90,7 +98,7 @@ func (w *world) call(account arn.Account, name string, in map[string]any) (wire.
 	ctx := context.Background()
 	out, failure := w.guard.Answer(guard.Meta{RequestID: arn.NewUUID(), Time: time.Now()}, func(c *guard.Call) (wire.Output, error) {
 		c.Service, c.Name, c.Operation, c.Input = op.Service, op.Name, &op, input
-		c.Identify(&guard.Caller{Type: policy.AccountRoot, Account: account, ARN: account.Root("aws"), PrincipalID: string(account), AccessKeyID: "AKIA"}, server.Region)
+		c.Identify(who, server.Region)
 		return op.Do(ctx, c, input)
 	})
 	if failure != nil {
@@ -163,6 +171,7 @@ func (w *world) examine(in *installation) (wrong []error, asBefore int) {
 		}
 	}
 	wrong = append(wrong, w.credentials(&asBefore)...)
+	asBefore += w.asPeople(in, say)
 	return wrong, asBefore
 }
 

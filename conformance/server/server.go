@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
@@ -168,6 +169,9 @@ func (s *Server) KMSWith(keyID, secret, token string) *kms.Client {
 
 // STS returns an STS client of the first account's root user.
 func (s *Server) STS() *sts.Client { return sts.NewFromConfig(s.config(KeyID, Secret, "")) }
+
+// IAM returns an IAM client of the first account's root user.
+func (s *Server) IAM() *iam.Client { return iam.NewFromConfig(s.config(KeyID, Secret, "")) }
 
 // AuditLines returns the records in the audit log of dir, one JSON text each.
 func AuditLines(t testing.TB, dir string) []string {
