@@ -45,8 +45,8 @@ type run struct {
 	workers []*worker
 	audit   auditReader
 	// What was looked at so far.
-	keys, aliases, policies, deletions, plaintexts, records int
-	slowest                                                 time.Duration
+	keys, aliases, policies, deletions, grants, plaintexts, records int
+	slowest                                                         time.Duration
 }
 
 func TestKill(t *testing.T) {
@@ -67,9 +67,9 @@ func TestKill(t *testing.T) {
 	r.bringBack(s.KMS())
 	r.check(s.KMS(), make([]int, workers))
 	s.Stop()
-	t.Logf("%d kills: %d keys, %d aliases, %d policies, %d deletions, %d ciphertexts and %d audit records were looked at; slowest start %v",
-		n, r.keys, r.aliases, r.policies, r.deletions, r.plaintexts, r.records, r.slowest.Round(time.Millisecond))
-	if r.keys < 10*n || r.aliases < n || r.policies < n || r.deletions < n || r.plaintexts < n {
+	t.Logf("%d kills: %d keys, %d aliases, %d policies, %d deletions, %d grants, %d ciphertexts and %d audit records were looked at; slowest start %v",
+		n, r.keys, r.aliases, r.policies, r.deletions, r.grants, r.plaintexts, r.records, r.slowest.Round(time.Millisecond))
+	if r.keys < 10*n || r.aliases < n || r.policies < n || r.deletions < n || r.grants < n || r.plaintexts < n {
 		t.Error("the load was too small to show anything")
 	}
 }
@@ -134,7 +134,7 @@ func (r *run) check(c *kms.Client, from []int) {
 			defer mu.Unlock()
 			errs = append(errs, err)
 			r.keys, r.aliases, r.policies = r.keys+v.keys, r.aliases+v.aliases, r.policies+v.policies
-			r.deletions, r.plaintexts = r.deletions+v.deletions, r.plaintexts+v.plaintexts
+			r.deletions, r.grants, r.plaintexts = r.deletions+v.deletions, r.grants+v.grants, r.plaintexts+v.plaintexts
 		})
 	}
 	wg.Wait()
@@ -164,8 +164,8 @@ func (r *run) bringBack(c *kms.Client) {
 
 // view compares and counts.
 type view struct {
-	c                                              *kms.Client
-	keys, aliases, policies, deletions, plaintexts int
+	c                                                      *kms.Client
+	keys, aliases, policies, deletions, grants, plaintexts int
 }
 
 func (v *view) worker(w *worker, from int) error {
@@ -202,6 +202,9 @@ func (v *view) key(k *ownKey) error {
 	if err := v.policy(k); err != nil {
 		return err
 	}
+	if err := v.grantsOf(k); err != nil {
+		return err
+	}
 	for _, s := range k.blobs {
 		out, err := v.c.Decrypt(background, &kms.DecryptInput{CiphertextBlob: s.blob})
 		var state *types.KMSInvalidStateException
@@ -235,6 +238,31 @@ func (v *view) policy(k *ownKey) error {
 		return fmt.Errorf("its policy is not the acknowledged one with %s but %s", k.policy, *out.Policy)
 	}
 	k.policyTried = ""
+	return nil
+}
+
+// grantsOf compares a key's grants. One whose making was not acknowledged may be there, and nobody knows its id.
+func (v *view) grantsOf(k *ownKey) error {
+	if len(k.grants) == 0 {
+		return nil
+	}
+	there := map[string]bool{}
+	for p := kms.NewListGrantsPaginator(v.c, &kms.ListGrantsInput{KeyId: &k.id}); p.HasMorePages(); {
+		page, err := p.NextPage(background)
+		if err != nil {
+			return err
+		}
+		for _, g := range page.Grants {
+			there[*g.GrantId] = true
+		}
+	}
+	for _, g := range k.grants {
+		if there[g.id] == g.revoked && !g.tried {
+			return fmt.Errorf("the grant %s: there %v, its revocation acknowledged %v", g.id, there[g.id], g.revoked)
+		}
+		g.revoked, g.tried = !there[g.id], false
+		v.grants++
+	}
 	return nil
 }
 

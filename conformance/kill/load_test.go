@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 
@@ -22,6 +23,13 @@ type ownKey struct {
 	policy, policyTried    string // Sid that the policy has
 	deletes, deletionTried bool
 	blobs                  []sealed
+	grants                 []*ownGrant
+}
+
+// ownGrant is a grant: known from its answer on, until it is revoked.
+type ownGrant struct {
+	id             string
+	revoked, tried bool
 }
 
 type sealed struct{ blob, plaintext []byte }
@@ -68,12 +76,14 @@ func (w *worker) step() error {
 		return w.createKey()
 	}
 	switch n := w.rng.IntN(100); {
-	case n < 30:
+	case n < 25:
 		return w.pointAlias(k)
-	case n < 60:
+	case n < 50:
 		return w.putPolicy(k)
-	case n < 75:
+	case n < 62:
 		return w.schedule(k)
+	case n < 82:
+		return w.grant(k)
 	}
 	return w.encrypt(k)
 }
@@ -152,6 +162,33 @@ func (w *worker) schedule(k *ownKey) error {
 	}
 	w.ack(out.ResultMetadata)
 	k.deletes, k.deletionTried = true, false
+	return nil
+}
+
+// grant makes a grant, or revokes one in three.
+func (w *worker) grant(k *ownKey) error {
+	if n := len(k.grants); n > 0 && w.rng.IntN(3) == 0 {
+		g := k.grants[w.rng.IntN(n)]
+		if g.revoked || g.tried {
+			return nil
+		}
+		g.tried = true
+		out, err := w.client.RevokeGrant(background, &kms.RevokeGrantInput{KeyId: &k.id, GrantId: &g.id})
+		if err != nil {
+			return err
+		}
+		w.ack(out.ResultMetadata)
+		g.revoked, g.tried = true, false
+		return nil
+	}
+	out, err := w.client.CreateGrant(background, &kms.CreateGrantInput{
+		KeyId: &k.id, GranteePrincipal: aws.String("arn:aws:iam::" + server.OtherAccount + ":root"), Operations: []types.GrantOperation{types.GrantOperationDecrypt},
+	})
+	if err != nil {
+		return err
+	}
+	w.ack(out.ResultMetadata)
+	k.grants = append(k.grants, &ownGrant{id: *out.GrantId})
 	return nil
 }
 
