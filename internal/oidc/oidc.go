@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -61,11 +62,30 @@ func New(c Config) *Verifier {
 
 // source is one provider's keys.
 type source struct {
+	known atomic.Pointer[keySet] // nil if keys never came
+
 	turn    chan struct{} // holds one element while nobody looks at the fields below
+	tried   time.Time     // of the last fetch, whatever became of it
+	failure error         // of the last fetch
+}
+
+// keySet are keys and when they came. It is immutable.
+type keySet struct {
 	keys    []jose.JSONWebKey
-	fetched time.Time // when keys came; zero if they never did
-	tried   time.Time // of the last fetch, whatever became of it
-	failure error     // of the last fetch
+	fetched time.Time
+}
+
+// withID returns the keys with an id, unless they are too old.
+func (k *keySet) withID(id string, now time.Time) (found []jose.JSONWebKey, fresh bool) {
+	if k == nil || now.Sub(k.fetched) >= keysLive {
+		return nil, false
+	}
+	for _, key := range k.keys {
+		if key.KeyID == id {
+			found = append(found, key)
+		}
+	}
+	return found, true
 }
 
 // source returns the remembered keys of a provider. Registrations that pin other certificates do not share them: what one
@@ -94,6 +114,9 @@ func (v *Verifier) source(p *Provider) *source {
 // fetched again, because providers change their keys, but not more often than fetchPause allows.
 func (v *Verifier) keys(ctx context.Context, p *Provider, id string) ([]jose.JSONWebKey, error) {
 	s := v.source(p)
+	if found, _ := s.known.Load().withID(id, v.now()); len(found) > 0 {
+		return found, nil // without waiting for a fetch that somebody else's token has caused
+	}
 	select {
 	case <-s.turn: // callers wait for one fetch instead of each making its own
 	case <-ctx.Done():
@@ -101,37 +124,26 @@ func (v *Verifier) keys(ctx context.Context, p *Provider, id string) ([]jose.JSO
 	}
 	defer func() { s.turn <- struct{}{} }()
 	now := v.now()
-	fresh := !s.fetched.IsZero() && now.Sub(s.fetched) < keysLive
-	if fresh {
-		if found := withID(s.keys, id); len(found) > 0 {
-			return found, nil
-		}
+	found, fresh := s.known.Load().withID(id, now)
+	if len(found) > 0 {
+		return found, nil
 	}
 	if s.tried.IsZero() || now.Sub(s.tried) >= fetchPause {
 		// Not ctx: who hangs up must not spoil the fetch for those who wait.
 		keys, err := v.fetch(context.WithoutCancel(ctx), p)
 		s.tried, s.failure = now, err
 		if err == nil {
-			s.keys, s.fetched, fresh = keys, now, true
+			s.known.Store(&keySet{keys, now})
+			found, fresh = s.known.Load().withID(id, now)
 		}
 	}
 	if s.failure != nil && !fresh {
 		return nil, s.failure
 	}
-	found := withID(s.keys, id)
 	if len(found) == 0 {
 		return nil, &Error{Fault: NoKey, Detail: "the provider has no key with the token's id"}
 	}
 	return found, nil
-}
-
-func withID(keys []jose.JSONWebKey, id string) (found []jose.JSONWebKey) {
-	for _, k := range keys {
-		if k.KeyID == id {
-			found = append(found, k)
-		}
-	}
-	return found
 }
 
 // suits reports whether the key may have made signatures of the algorithm. Only public keys get this far, so that no text
