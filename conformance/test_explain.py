@@ -121,3 +121,29 @@ def test_what_a_new_policy_would_change(ask, server, key, grant, tmp_path):
 def test_only_the_owner_reaches_the_socket(server):
     socket = server.data / "admin.sock"
     assert socket.stat().st_mode & 0o777 == 0o600 and server.data.stat().st_mode & 0o077 == 0
+
+
+def test_administrators_may_open_what_comes_with_a_refusal(server, key):
+    """The refusal carries its explanation, sealed. Whoever was refused cannot open it, even with the permission; an administrator can."""
+    iam = server.boto3("iam")
+    decode = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:DecodeAuthorizationMessage", "Resource": "*"}]}
+    clients = {}
+    for name in ("eve", "adam"):
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName="decode", PolicyDocument=json.dumps(decode))
+        made = iam.create_access_key(UserName=name)["AccessKey"]
+        clients[name] = made["AccessKeyId"], made["SecretAccessKey"]
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        server.boto3(credentials=clients["eve"]).describe_key(KeyId=key)
+    message = caught.value.response["ResponseMetadata"]["HTTPHeaders"]["x-keywright-authorization-message"]
+    assert "statement" not in message
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        server.boto3("sts", credentials=clients["eve"]).decode_authorization_message(EncodedMessage=message)
+    assert caught.value.response["Error"]["Code"] == "InvalidAuthorizationMessageException"
+    said = json.loads(server.boto3("sts", credentials=clients["adam"]).decode_authorization_message(EncodedMessage=message)["DecodedMessage"])
+    assert said["allowed"] is False and said["failures"]["items"] == [{"missing": "identity-based policy"}]
+    assert said["context"]["principal"]["arn"] == USER + "eve" and said["context"]["action"] == "kms:DescribeKey"
+    # A stranger's refusal has none: its length would tell whether the key exists.
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        server.boto3(credentials=(OTHER_KEY_ID, "another secret of the tests")).describe_key(KeyId=key)
+    assert "x-keywright-authorization-message" not in caught.value.response["ResponseMetadata"]["HTTPHeaders"]

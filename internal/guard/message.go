@@ -14,9 +14,10 @@ import (
 const maxAuthorizationMessage = 7000
 
 // AuthorizationMessage is what the token of a refusal holds. It has no secrets, but the names of policies, so that only
-// principals of its Accounts may read it.
+// principals of its Accounts may read it, and not the one who was refused.
 type AuthorizationMessage struct {
 	Accounts []arn.Account   `json:"accounts"`
+	Refused  string          `json:"refused"` // unique id of the principal
 	Message  json.RawMessage `json:"message"` // what DecodeAuthorizationMessage answers
 }
 
@@ -78,7 +79,9 @@ func (c *Call) sealed(r *Resource) string {
 
 func (c *Call) sealMessage(r *Resource) (string, error) {
 	again := &Call{Meta: c.Meta, Caller: c.Caller, Forward: c.Forward, Region: c.Region, guard: c.guard}
-	e, err := again.explain(r)
+	policies := *r
+	policies.Grants = nil // a message does not tell of them, and there can be many
+	e, err := again.explain(&policies)
 	if err != nil {
 		return "", err
 	}
@@ -93,25 +96,23 @@ func (c *Call) sealMessage(r *Resource) (string, error) {
 	return token, nil
 }
 
-// message writes the explanation of a denial in at most maxAuthorizationMessage octets; what does not fit is left out. Of a
-// refusal over accounts the resource's account may know, and only of policies that are its own.
+// message writes the explanation of a denial within an account in at most maxAuthorizationMessage octets; what does not fit
+// is left out.
 func (e *Explanation) message(who *Caller, r *Resource) ([]byte, error) {
-	owner := r.owner(who)
-	foreign := owner != who.Account
-	d := decodedMessage{ExplicitDeny: e.Explicit && (!foreign || e.by == ResourceBased || e.by == ResourceControl), Context: decodedContext{
+	d := decodedMessage{ExplicitDeny: e.Explicit, Context: decodedContext{
 		Principal: decodedPrincipal{ID: who.PrincipalID, Name: who.Name, ARN: who.displayed()}, Action: e.Action, Resource: e.Resource,
 	}}
 	d.MatchedStatements.Items, d.Failures.Items, d.Context.Conditions.Items = []matchedStatement{}, []failure{}, []decodedKey{}
 	for _, p := range e.Policies {
 		for _, s := range p.Statements {
-			if s.Applies && (!foreign || p.kind == ResourceBased || p.kind == ResourceControl) {
+			if s.Applies {
 				d.MatchedStatements.Items = append(d.MatchedStatements.Items, matchedStatement{
 					ID: s.Sid, Effect: strings.ToUpper(s.Effect), Type: p.Type, ARN: p.ARN, Name: p.Name,
 				})
 			}
 		}
 	}
-	if !e.Explicit && !foreign {
+	if !e.Explicit {
 		d.Failures.Items = append(d.Failures.Items, failure{e.By})
 	}
 	for _, v := range e.Values {
@@ -126,7 +127,7 @@ func (e *Explanation) message(who *Caller, r *Resource) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		text, err = json.Marshal(AuthorizationMessage{Accounts: []arn.Account{owner}, Message: text})
+		text, err = json.Marshal(AuthorizationMessage{Accounts: []arn.Account{r.owner(who)}, Refused: who.UniqueID, Message: text})
 		if err != nil || len(text) <= maxAuthorizationMessage {
 			return text, err
 		}

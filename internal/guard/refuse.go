@@ -23,7 +23,9 @@ func (c *Call) refuse(r *Resource, out *ruling) error {
 		reason = " because no " + out.by.String() + " allows the " + r.Action.name + " action"
 	}
 	e := c.deny(r.Action, r.ARN, reason)
-	e.Authorization = c.sealed(r)
+	if !out.foreign && !r.Terse { // else a token, or its length, would tell what the text does not
+		e.Authorization = c.sealed(r)
+	}
 	return e
 }
 

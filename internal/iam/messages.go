@@ -7,7 +7,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
@@ -22,17 +21,10 @@ const maxMessage = 7500
 // messageData is the associated data of authorization messages.
 func messageData() []byte { return seal.Associate("keywright authorization message v1") }
 
-// authorizationMessage is what a message says, in the form in which the guard hands it over: whose principals may read it, and
-// what they read.
-type authorizationMessage struct {
-	Accounts []arn.Account   `json:"accounts"`
-	Message  json.RawMessage `json:"message"`
-}
-
 // SealMessage seals the guard's explanation of a refusal, a JSON object that names the accounts whose principals may read it.
 // It is what guard.Config.Seal wants. A text of more than 7,500 octets, or one that is not of that form, is refused.
 func (d *Directory) SealMessage(text []byte) (string, error) {
-	var m authorizationMessage
+	var m guard.AuthorizationMessage
 	if len(text) > maxMessage || json.Unmarshal(text, &m) != nil || len(m.Accounts) == 0 || len(m.Message) == 0 {
 		return "", errors.New("sealing an authorization message: it is too long or malformed")
 	}
@@ -49,8 +41,8 @@ func errMessage() error {
 
 var actionDecodeMessage = guard.NewAction("sts:DecodeAuthorizationMessage")
 
-// decodeAuthorizationMessage opens a message for a principal of an account that it names. To all others it looks like one that
-// is not genuine.
+// decodeAuthorizationMessage opens a message for a principal of an account that it names, but not for the one who was refused:
+// explanations are for administrators. To all others it looks like one that is not genuine.
 func (d *Directory) decodeAuthorizationMessage(_ context.Context, call *guard.Call, in *stsapi.DecodeAuthorizationMessageRequest) (*stsapi.DecodeAuthorizationMessageResponse, error) {
 	if _, err := call.Authorize(guard.Resource{Action: actionDecodeMessage, ARN: "*", Owner: call.Caller.Account, Input: in}); err != nil {
 		return nil, err
@@ -63,8 +55,8 @@ func (d *Directory) decodeAuthorizationMessage(_ context.Context, call *guard.Ca
 	if err != nil {
 		return nil, errMessage()
 	}
-	var m authorizationMessage
-	if json.Unmarshal(text.Expose(), &m) != nil || !slices.Contains(m.Accounts, call.Caller.Account) {
+	var m guard.AuthorizationMessage
+	if json.Unmarshal(text.Expose(), &m) != nil || !slices.Contains(m.Accounts, call.Caller.Account) || m.Refused == call.Caller.UniqueID {
 		return nil, errMessage()
 	}
 	return &stsapi.DecodeAuthorizationMessageResponse{DecodedMessage: wire.Some(string(m.Message))}, nil

@@ -527,7 +527,7 @@ func TestAuthorizationMessages(t *testing.T) {
 	w := newWorld(t)
 	root, other := w.root(alice), w.root(bob)
 	const text = `{"allowed":false,"context":{"principal":{"arn":"arn:aws:iam::111122223333:user/ann"},"action":"kms:Encrypt"}}`
-	sealed, err := w.directory.SealMessage([]byte(`{"accounts":["111122223333"],"message":` + text + `}`))
+	sealed, err := w.directory.SealMessage([]byte(`{"accounts":["111122223333"],"refused":"AIDASOMEBODY","message":` + text + `}`))
 	w.must(err)
 	if strings.Contains(sealed, "ann") || len(sealed) > 10240 {
 		t.Error(sealed)
