@@ -26,6 +26,9 @@ type Question struct {
 	// Suppose asks what could be: what nobody has said anything about, such as the encryption context of some call to come,
 	// may be whatever lets the caller in. The Explanation then lists what that is.
 	Suppose bool
+	// Keys are the names of the condition keys of the service that a call of the action can have, and whether a call can tag;
+	// nil if that is not known. Others are absent, also in what is only supposed.
+	Keys []policy.Key
 }
 
 // Explanation says why a call is allowed or denied. It is for administrators: never for the caller that was refused.
@@ -57,6 +60,7 @@ type Explanation struct {
 type Way struct {
 	Path    string   `json:"path"`              // in words: "the key policy names the role"
 	GrantID string   `json:"grantId,omitempty"` // if a grant allows
+	Shared  bool     `json:"shared,omitempty"`  // the identity policies have to allow besides
 	Given   []string `json:"given,omitempty"`   // with Suppose: what it depends on; all of it has to be
 }
 
@@ -106,7 +110,7 @@ type AskedValue struct {
 // Explain decides a question just as Authorize does and says why.
 func (g *Guard) Explain(q Question) (*Explanation, error) {
 	c := &Call{Meta: Meta{Time: q.Time}, Caller: q.Caller, Forward: q.Forward, Region: q.Region, guard: g}
-	c.circumstances.supposed = &supposed{values: map[policy.Key]policy.Values{}, open: q.Suppose}
+	c.circumstances.supposed = &supposed{values: map[policy.Key]policy.Values{}, open: q.Suppose, keys: q.Keys}
 	for name, values := range q.Values {
 		c.circumstances.supposed.values[policy.ParseKey(name)] = policy.Many(values)
 	}
@@ -174,13 +178,20 @@ func (c *Call) explain(r *Resource) (*Explanation, error) {
 // supposed is set in the circumstances of a question.
 type supposed struct {
 	values map[policy.Key]policy.Values
-	open   bool // what is not there may be anything, but for what Absent knows
+	open   bool         // what is not there may be anything, but for what Absent knows
+	keys   []policy.Key // of the service, that a call can have; nil for any
+}
+
+// ofInput reports whether a key comes with the input of a call, and with no other.
+func ofInput(k policy.Key) bool {
+	return strings.HasPrefix(k.Name, "kms:") || k.Name == "aws:requesttag" || k.Name == "aws:tagkeys"
 }
 
 // never are condition keys that no request here ever has.
 var never = []string{
 	"aws:principalorgid", "aws:principalorgpaths", "aws:resourceorgid", "aws:resourceorgpaths", "aws:sourceorgid", "aws:sourceorgpaths",
-	"aws:sourcevpc", "aws:sourcevpce", "aws:vpcsourceip", "aws:multifactorauthage", "aws:assumedroot",
+	"aws:sourcevpc", "aws:sourcevpce", "aws:vpcsourceip", "aws:multifactorauthage", "aws:assumedroot", "aws:referer",
+	"kms:trailingdayswithoutkeyusage", "kms:recipientattestation",
 }
 
 // Absent implements policy.Settled: it knows of what is certain not to be there, as things are, in a call that is only
@@ -201,6 +212,10 @@ func (c *circumstances) Absent(k policy.Key) bool {
 		return who.Type != policy.RoleSession
 	case "aws:multifactorauthpresent", "aws:tokenissuetime": // a user has long-term credentials, or sessions of them
 		return false
+	}
+	possible := c.supposed.keys
+	if possible != nil && ofInput(k) && !slices.ContainsFunc(possible, func(p policy.Key) bool { return p.Name == k.Name }) {
+		return true
 	}
 	return slices.Contains(never, k.Name)
 }
@@ -272,7 +287,7 @@ func (c *Call) ways(r *Resource, foreign bool) []Way {
 	t := c.trace
 	add := func(path, grant string, far reach, given []string) {
 		if out := t.all.settle(far, nil); out.allowed {
-			list = append(list, Way{Path: path + c.besides(far), GrantID: grant, Given: append(slices.Clone(given), t.needs(far, c.Caller)...)})
+			list = append(list, Way{Path: path + c.besides(far), GrantID: grant, Shared: c.besides(far) != "", Given: append(slices.Clone(given), t.needs(far, c.Caller)...)})
 		}
 	}
 	if r.Policy == nil {

@@ -66,7 +66,7 @@ func TestSuppositions(t *testing.T) {
 			`"given":["StringEquals kms:EncryptionContext:stage = prod","StringEquals kms:ViaService = objects.us-east-1.amazonaws.com"]}] null`,
 		"allow alice kms:Encrypt key/alice unless(StringNotEquals kms:ViaService = objects.us-east-1.amazonaws.com) : principal": `[{"path":"the resource's policy, statement 1, names the principal"}] ` +
 			`["StringNotEquals kms:ViaService = objects.us-east-1.amazonaws.com (resource-based policy, statement 2)"]`,
-		"allow grace kms:Decrypt key/account : account":                                                `[{"path":"the resource's policy, statement 1, names the account, and the identity-based policies allow","given":["StringEquals kms:RequestAlias = alias/grace"]}] null`,
+		"allow grace kms:Decrypt key/account : account":                                                `[{"path":"the resource's policy, statement 1, names the account, and the identity-based policies allow","shared":true,"given":["StringEquals kms:RequestAlias = alias/grace"]}] null`,
 		"deny grace kms:Encrypt key/account aliases(alias/x) : no identity-based policy":               `null null`,
 		"deny alice kms:Encrypt key/if if(StringEquals aws:PrincipalTag/team = blue) : no":             `null null`,
 		"deny carol kms:Encrypt key/if if(StringEquals aws:PrincipalTag/team = blue) : no":             `null null`,

@@ -135,9 +135,9 @@ func conditionRequest(w *world, action, conditionKey string) (operation string, 
 }
 
 // Every condition key that the service authorization reference gives an action has its effective value here, too, if the
-// action is here. The list of them is in testdata.
+// action is here. The list of them is condition-keys.json.
 func TestConditionKeys(t *testing.T) {
-	text, err := os.ReadFile("testdata/condition-keys.json")
+	text, err := os.ReadFile("condition-keys.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func (k *Subject) Explain(action string, q guard.Question) (*guard.Explanation, 
 	foreign := action == actionReEncryptTo.Name() || slices.ContainsFunc(operations, func(op operation) bool {
 		return op.Permission == action && op.Foreign
 	})
-	q.Region = k.key.Region
+	q.Region, q.Keys = k.key.Region, conditionKeys()[action]
 	q.Resource = guard.Resource{
 		Action: guard.NewAction(action), ARN: k.key.arn, Key: k.key.Key, Policy: k.key.policy, Foreign: foreign, Alias: k.alias,
 		Grants: grantsInForce{k.s, k.ctx, k.key.Name}, Aliases: k.key.aliases,
