@@ -108,13 +108,22 @@ def test_what_a_new_policy_would_change(ask, server, key, grant, tmp_path):
     policy = tmp_path / "policy.json"
     policy.write_text(json.dumps({"Version": "2012-10-17", "Statement": [
         {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"},
-        {"Effect": "Allow", "Principal": {"AWS": USER + "cid"}, "Action": ["kms:Encrypt", "kms:DescribeKey"], "Resource": "*"}]}))
+        {"Effect": "Allow", "Principal": {"AWS": USER + "cid"}, "Action": "kms:DescribeKey", "Resource": "*"},
+        {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:sts::{ACCOUNT}:assumed-role/nightly/job"}, "Action": "kms:Decrypt", "Resource": "*"},
+        {"Effect": "Allow", "Principal": {"AWS": USER + "cid"}, "Action": ["kms:Encrypt", "kms:CreateGrant", "kms:PutKeyPolicy", "kms:DisableKey"], "Resource": "*",
+         "Condition": {"StringEquals": {"kms:EncryptionContext:stage": "prod"}}}]}))
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}]}
+    server.boto3("iam").create_role(RoleName="nightly", AssumeRolePolicyDocument=json.dumps(trust))
     before = server.boto3().get_key_policy(KeyId=key)["Policy"]
     lines = ask("put-key-policy", "--dry-run", "--key", key, "--policy-file", str(policy)).splitlines()
-    rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
-    assert rows[USER + "cid"] == ["kms:DescribeKey", "kms:Encrypt", "-", "-"]
-    assert rows[f"arn:aws:iam::{OTHER_ACCOUNT}:root"] == ["-", "kms:Decrypt", "-"]
-    assert USER + "bob" not in rows, "what comes from a grant stays"
+    assert lines[0].split() == ["PRINCIPAL", "CHANGE", "PERMISSION", "CONDITIONS"]
+    rows = {tuple(line.split(maxsplit=3)) for line in lines[1:]}
+    assert rows == {
+        (USER + "cid", "gains", "kms:DescribeKey", "always"),
+        # Not PutKeyPolicy and the like: no call of theirs has an encryption context.
+        *((USER + "cid", "gains", f"kms:{a}", "StringEquals kms:EncryptionContext:stage = prod") for a in ("CreateGrant", "Encrypt")),
+        (f"arn:aws:iam::{OTHER_ACCOUNT}:root", "loses", "kms:Decrypt", "always"),
+        (f"arn:aws:sts::{ACCOUNT}:assumed-role/nightly/job", "gains", "kms:Decrypt", "always")}
     assert server.boto3().get_key_policy(KeyId=key)["Policy"] == before
 
 

@@ -11,10 +11,10 @@ import (
 	"github.com/keywright/keywright/internal/admin"
 )
 
-// keyFlags are the flags that name a key.
-func keyFlags(c *cobra.Command, k *admin.Key) {
+// keyFlags are the flags that name a key. whose says whose an id or alias name is if the account is not given.
+func keyFlags(c *cobra.Command, k *admin.Key, whose string) {
 	c.Flags().StringVar(&k.ID, "key", "", "key ARN or alias ARN; or key id or alias name, together with --account and --region")
-	c.Flags().StringVar((*string)(&k.Account), "account", "", "account of a key id or alias name (default: the principal's)")
+	c.Flags().StringVar((*string)(&k.Account), "account", "", "account of a key id or alias name ("+whose+")")
 	c.Flags().StringVar((*string)(&k.Region), "region", devRegion, "Region of a key id or alias name")
 	required(c, "key")
 }
@@ -27,7 +27,7 @@ func whyCommand() *cobra.Command {
 		Use: "why", Short: "Explain why a principal may or may not do something with a key", Args: cobra.NoArgs,
 		Long: `Explain why a principal may or may not do something with a key: by which statement or grant, or what is missing. The decision is the one
 that a call would get now. --context gives it what a call would bring: condition keys (aws:SourceIp=192.0.2.1, kms:ViaService=…), and
-everything else as pairs of the encryption context (stage=prod).`,
+everything else as pairs of the encryption context (stage=prod). The exit status is 0 for either answer.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
 			if q.Context, err = pairs(context); err != nil {
@@ -41,7 +41,7 @@ everything else as pairs of the encryption context (stage=prod).`,
 		},
 	}
 	a.flags(c)
-	keyFlags(c, &q.Key)
+	keyFlags(c, &q.Key, "default: the principal's")
 	c.Flags().StringVar(&q.Principal, "principal", "", "ARN of the user, role, role's session or root user, or a registered service's principal")
 	c.Flags().StringVar(&q.Action, "action", "", "permission, such as kms:Decrypt")
 	c.Flags().StringArrayVar(&context, "context", nil, "NAME=VALUE of a condition key or of the encryption context, repeatable")
@@ -67,7 +67,8 @@ func whoCanCommand() *cobra.Command {
 	var q admin.WhoCan
 	c := &cobra.Command{
 		Use: "who-can", Short: "List everybody who may do something with a key, how, and under which conditions", Args: cobra.NoArgs,
-		Long: `List every principal of the installation that may do something with a key, through which statement or grant, and under which conditions.
+		Long: `List every principal of the installation that may do something with a key, through which statement or grant, and under which conditions:
+root users, users, roles, registered services, and the sessions of roles and federated users that the key's policy or its grants name.
 What a call would bring is not known here: conditions on it are listed rather than decided.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var list []admin.Way
@@ -85,7 +86,7 @@ What a call would bring is not known here: conditions on it are listed rather th
 		},
 	}
 	a.flags(c)
-	keyFlags(c, &q.Key)
+	keyFlags(c, &q.Key, "required for these")
 	c.Flags().StringVar(&q.Action, "action", "", "permission, such as kms:Decrypt")
 	required(c, "action")
 	return c
@@ -109,31 +110,31 @@ checked: aws kms put-key-policy.`,
 				return fmt.Errorf("reading the policy: %w", err)
 			}
 			q.Policy = string(text)
-			var changes []admin.Change
-			if err := a.ask(c, admin.MethodComparePolicy, q, &changes); err != nil {
+			var answer admin.Comparison
+			if err := a.ask(c, admin.MethodComparePolicy, q, &answer); err != nil {
 				return err
 			}
-			if len(changes) == 0 {
-				return printAll(c.OutOrStdout(), "Nobody gains or loses anything.")
-			}
-			lines := []string{"PRINCIPAL	GAINS	LOSES	OTHERWISE"}
-			for _, x := range changes {
-				lines = append(lines, x.Principal+"	"+orDash(x.Gains)+"	"+orDash(x.Loses)+"	"+orDash(x.Otherwise))
-			}
-			return table(c, lines)
+			return printComparison(c, answer)
 		},
 	}
 	a.flags(c)
-	keyFlags(c, &q.Key)
+	keyFlags(c, &q.Key, "required for these")
 	c.Flags().StringVar(&file, "policy-file", "", "file with the new policy")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show the changes; required")
 	required(c, "policy-file")
 	return c
 }
 
-func orDash(actions []string) string {
-	if len(actions) == 0 {
-		return "-"
+func printComparison(c *cobra.Command, answer admin.Comparison) error {
+	lines := []string{"PRINCIPAL	CHANGE	PERMISSION	CONDITIONS"}
+	for _, x := range answer.Changes {
+		lines = append(lines, x.Principal+"	"+x.Kind+"	"+x.Action+"	"+strings.Join(x.Conditions, "; or "))
 	}
-	return strings.Join(actions, " ")
+	if len(answer.Changes) == 0 {
+		lines = []string{"Nobody gains or loses anything."}
+	}
+	if err := table(c, lines); err != nil || !answer.Locked {
+		return err
+	}
+	return printAll(c.OutOrStdout(), "Nobody could put another key policy then.")
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/kms"
 )
 
@@ -109,11 +110,22 @@ func (a *Admin) whoCan(ctx context.Context, q *WhoCan) ([]Way, error) {
 	if err != nil {
 		return nil, err
 	}
+	sessions, err := subject.Sessions()
+	if err != nil {
+		return nil, err
+	}
 	list := []Way{}
-	err = a.everybody(ctx, func(who *guard.Caller, name string) error {
+	err = a.everybody(ctx, sessions, func(who *guard.Caller, name string) error {
 		e, err := subject.Explain(q.Action, guard.Question{Caller: who, Time: a.now(), Suppose: true})
-		if err != nil || !e.Allowed {
+		if errors.Is(err, kms.ErrNoAction) {
 			return err
+		}
+		if err != nil { // nobody else's answer depends on it
+			list = append(list, Way{Principal: name, Through: "could not be decided: " + err.Error()})
+			return nil
+		}
+		if !e.Allowed {
+			return nil
 		}
 		for _, w := range e.Ways {
 			way := Way{Principal: name, Through: w.Path, Conditions: w.Given}
@@ -130,45 +142,60 @@ func (a *Admin) whoCan(ctx context.Context, q *WhoCan) ([]Way, error) {
 	return list, err
 }
 
-// everybody calls f for every principal of the installation, with the name to show.
-func (a *Admin) everybody(ctx context.Context, f func(who *guard.Caller, name string) error) error {
+// everybody calls f for every principal of the installation, and for the sessions given, with the name to show.
+func (a *Admin) everybody(ctx context.Context, sessions []string, f func(who *guard.Caller, name string) error) error {
 	accounts, err := a.directory.ListAccounts(ctx)
 	if err != nil {
 		return err
 	}
+	var names []string
 	for _, account := range accounts {
-		names, err := a.directory.Principals(ctx, account.ID)
+		list, err := a.directory.Principals(ctx, account.ID)
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			who, err := a.directory.Caller(ctx, name)
-			if err == nil {
-				err = f(who, name)
-			}
-			if err != nil {
-				return err
-			}
+		names = append(names, list...)
+	}
+	slices.Sort(sessions)
+	for _, name := range append(names, slices.Compact(sessions)...) {
+		who, err := a.directory.Caller(ctx, name)
+		if errors.Is(err, iam.ErrNoPrincipal) {
+			continue // it went in between, or is named and not there
+		}
+		if err == nil {
+			err = f(who, name)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// ComparePolicy asks what a new key policy would change. The answer is a list of Change.
+// ComparePolicy asks what a new key policy would change. The answer is a Comparison.
 type ComparePolicy struct {
 	Key
 	Policy string `json:"policy"`
 }
 
-// Change says what a principal would gain and lose: permissions by their names.
-type Change struct {
-	Principal string   `json:"principal"`
-	Gains     []string `json:"gains,omitempty"`
-	Loses     []string `json:"loses,omitempty"`
-	Otherwise []string `json:"otherwise,omitempty"` // kept, in other ways or under other conditions
+// Comparison says what a new key policy would change.
+type Comparison struct {
+	Changes []Change `json:"changes"`
+	// Locked says that nobody could put another key policy then.
+	Locked bool `json:"locked"`
 }
 
-func (a *Admin) comparePolicy(ctx context.Context, q *ComparePolicy) ([]Change, error) {
+// Change is what a principal would gain, lose, or keep under other conditions.
+type Change struct {
+	Principal string `json:"principal"`
+	Kind      string `json:"kind"`   // gains, loses or otherwise
+	Action    string `json:"action"` // kms:Decrypt
+	// Conditions are those of what is gained or kept, and of what is lost; each is one way, which is enough. One without any is
+	// "always".
+	Conditions []string `json:"conditions"`
+}
+
+func (a *Admin) comparePolicy(ctx context.Context, q *ComparePolicy) (*Comparison, error) {
 	before, err := a.subject(ctx, q.Key, "")
 	if err != nil {
 		return nil, err
@@ -177,9 +204,16 @@ func (a *Admin) comparePolicy(ctx context.Context, q *ComparePolicy) ([]Change, 
 	if err != nil {
 		return nil, err
 	}
-	list := []Change{}
-	err = a.everybody(ctx, func(who *guard.Caller, name string) error {
-		change := Change{Principal: name}
+	sessions, err := before.Sessions()
+	if err != nil {
+		return nil, err
+	}
+	more, err := after.Sessions()
+	if err != nil {
+		return nil, err
+	}
+	out := &Comparison{Changes: []Change{}, Locked: true}
+	err = a.everybody(ctx, append(sessions, more...), func(who *guard.Caller, name string) error {
 		for _, action := range kms.Actions() {
 			was, err := before.Explain(action, guard.Question{Caller: who, Time: a.now(), Suppose: true})
 			if err != nil {
@@ -189,32 +223,53 @@ func (a *Admin) comparePolicy(ctx context.Context, q *ComparePolicy) ([]Change, 
 			if err != nil {
 				return err
 			}
-			switch {
-			case will.Allowed && !was.Allowed:
-				change.Gains = append(change.Gains, action)
-			case was.Allowed && !will.Allowed:
-				change.Loses = append(change.Loses, action)
-			case was.Allowed && !slices.Equal(waysOf(was), waysOf(will)):
-				change.Otherwise = append(change.Otherwise, action)
+			if action == "kms:PutKeyPolicy" && will.Allowed {
+				out.Locked = false
 			}
-		}
-		if len(change.Gains)+len(change.Loses)+len(change.Otherwise) > 0 {
-			list = append(list, change)
+			switch had, has := conditionsOf(was), conditionsOf(will); {
+			case will.Allowed && !was.Allowed:
+				out.Changes = append(out.Changes, Change{name, "gains", action, has})
+			case was.Allowed && !will.Allowed:
+				out.Changes = append(out.Changes, Change{name, "loses", action, had})
+			case !slices.Equal(had, has):
+				out.Changes = append(out.Changes, Change{name, "otherwise", action, has})
+			}
 		}
 		return nil
 	})
-	return list, err
+	return out, err
 }
 
-// waysOf returns the ways and their conditions as texts that can be compared.
-func waysOf(e *guard.Explanation) []string {
+// conditionsOf returns the conditions of each way, sorted, so that what changes nothing, such as another Sid, makes no difference.
+func conditionsOf(e *guard.Explanation) []string {
+	if !e.Allowed {
+		return nil
+	}
+	var unless []string
+	for _, p := range e.Policies {
+		for _, s := range p.Statements {
+			if s.Effect == "deny" && len(s.Given) > 0 {
+				unless = append(unless, "unless "+strings.Join(s.Given, " and "))
+			}
+		}
+	}
+	slices.Sort(unless)
 	var list []string
 	for _, w := range e.Ways {
-		list = append(list, w.Path+" "+w.GrantID+" "+strings.Join(w.Given, "; "))
+		conditions := append(slices.Clone(w.Given), slices.Compact(unless)...)
+		if w.Shared {
+			conditions = append(conditions, "as identity-based policies allow")
+		}
+		if w.GrantID != "" {
+			conditions = append(conditions, "by grant "+w.GrantID)
+		}
+		if len(conditions) == 0 {
+			conditions = []string{"always"}
+		}
+		list = append(list, strings.Join(conditions, " and "))
 	}
-	list = append(list, e.Unless...)
 	slices.Sort(list)
-	return list
+	return slices.Compact(list)
 }
 
 var errNoKey = errors.New("name a key by its ARN, or by id or alias name with an account")
