@@ -51,7 +51,7 @@ the keys: do not use it for keys that matter. For those there are keywright init
 	f := c.Flags()
 	f.StringVar(&o.listen, "listen", server.DefaultListen, "loopback address and port to serve on; port 0 takes any free one")
 	f.StringVar(&o.data, "data", "", "directory to keep keys and audit records in (default: memory)")
-	f.StringVar(&o.socket, "admin-socket", "", "path of the administrators' socket (default: admin.sock in DIR, and none without --data)")
+	f.StringVar(&o.socket, "admin-socket", "", "path of the administrators' socket, which keywright why, service and the like ask (default: admin.sock in DIR, and none without --data)")
 	f.StringArrayVar(&o.accounts, "account", nil, "account id; or ID=ACCESSKEYID:SECRET for a further account, repeatable (default "+devAccount+")")
 	f.StringVar(&o.accessKeyID, "root-access-key-id", devAccessKeyID, "access key id of the account's root user")
 	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")

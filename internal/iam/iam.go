@@ -1,7 +1,9 @@
-// Package iam holds who may sign: accounts, the access keys of their root users, and temporary credentials. It answers
-// the operations of STS that Keywright has.
+// Package iam holds who there is and who may sign: accounts with their users, groups, roles, policies, identity providers, control
+// policies and registered services; access keys, passwords and temporary credentials. It answers the operations of IAM and
+// STS.
 //
-// It trusts the store for authenticated rows and decrypted secrets, and the barrier for session tokens. A guard.Caller
+// It trusts the store for authenticated rows and decrypted secrets, the barrier for session tokens, and package oidc for the
+// tokens of identity providers. Every operation asks the guard before it looks at what it is about. A guard.Caller
 // leaves this package only for a signature that was verified. The package must never show a secret access key but in the
 // answer that creates it, and never tell an unknown access key from a session token that is not genuine.
 package iam

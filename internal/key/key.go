@@ -1,4 +1,4 @@
-// Package key holds the nouns of the service, KMS keys, their material and aliases, and the rules of their states.
+// Package key holds the nouns of the service, KMS keys, their material, aliases and grants, and the rules of their states.
 //
 // It is pure: no clock, no store, no cryptography. A *Key is never changed once it is shared; whoever wants another
 // state makes a Clone and changes that. Material travels through here wrapped only: this package must never hold the

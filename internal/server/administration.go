@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/keywright/keywright/internal/admin"
@@ -45,14 +46,13 @@ func (s *Server) listenSocket() error {
 	if err := removeStale(path); err != nil {
 		return err
 	}
+	old := syscall.Umask(0o177) // nobody else may connect, not even between the making of the socket and a chmod
 	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
 	if err != nil {
 		return fmt.Errorf("listening for administrators: %w", err)
 	}
 	s.socket = l
-	if err := os.Chmod(path, 0o600); err != nil {
-		return fmt.Errorf("protecting the administrators' socket: %w", err)
-	}
 	return nil
 }
 
