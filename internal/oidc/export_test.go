@@ -1,5 +1,7 @@
 package oidc
 
+import "errors"
+
 // ReadKeySet shows the reader of key sets: how many keys it finds.
 func ReadKeySet(text []byte) (int, error) {
 	keys, err := readKeySet(text)
@@ -8,3 +10,12 @@ func ReadKeySet(text []byte) (int, error) {
 
 // ReadDiscovery shows the reader of discovery documents.
 var ReadDiscovery = readDiscovery
+
+// FaultOf returns the fault of an error of this package, 0 for any other.
+func FaultOf(err error) Fault {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Fault
+	}
+	return 0
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -275,13 +274,4 @@ func (m members) date(name string) (time.Time, error) {
 		return time.Time{}, missing(name)
 	}
 	return time.Unix(int64(whole), int64(part*1e9)).UTC(), nil
-}
-
-// FaultOf returns the fault of an error of this package, 0 for any other.
-func FaultOf(err error) Fault {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Fault
-	}
-	return 0
 }

@@ -185,8 +185,6 @@ func (d *Document) Principals() (list []Named) {
 // Bind returns a copy of the document in which users, roles and sessions are known by unique id: id gives that of an ARN (for
 // a session, that of its role), and reports false if it has none. A bound entry matches whoever has the id, under whatever
 // name, and nobody who has the same ARN but another id. A session has to have the name that the entry says, too.
-//
-// What to keep with the text of a policy, so that its principals stay the same, is Bound.
 func (d *Document) Bind(id func(arn string) (string, bool)) *Document {
 	c := *d
 	c.statements = append([]statement(nil), d.statements...)
@@ -204,19 +202,6 @@ func (d *Document) Bind(id func(arn string) (string, bool)) *Document {
 		}
 	}
 	return &c
-}
-
-// Bound returns the unique id of each ARN that Bind found one for. Kept beside the document's text, it binds it again.
-func (d *Document) Bound() map[string]string {
-	ids := map[string]string{}
-	for i := range d.statements {
-		for _, e := range d.statements[i].principals {
-			if e.id != "" {
-				ids[e.text] = e.id
-			}
-		}
-	}
-	return ids
 }
 
 // readPrincipals reads a Principal or NotPrincipal element: "*", or an object of types and their values.
