@@ -49,6 +49,21 @@ func (r *request) targetKey(a aliasName, given string, in wire.Input) (*snapshot
 	return snap, usableTarget(snap.Key)
 }
 
+// mayPoint asks the guard about a change of an alias: about the alias and all keys that it points at before or after.
+func (r *request) mayPoint(a aliasName, in wire.Input) func([]*snapshot) error {
+	return func(keys []*snapshot) error {
+		if err := r.authorizeAlias(a); err != nil {
+			return err
+		}
+		for _, snap := range keys {
+			if _, err := r.authorize(snap, "", question{action: r.action, in: in}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 func usableTarget(k *key.Key) error {
 	return stateRule{PendingDeletion: true}.blocks(k)
 }
@@ -81,7 +96,7 @@ func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
 	r.concerns(a, snap, true)
 	now := r.now().UTC().Truncate(time.Millisecond)
 	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: snap.ID, CreatedAt: now, UpdatedAt: now}
-	err = r.changeAlias(r.ctx, a, "", snap.ID, func(tx *store.Tx) error {
+	err = r.changeAlias(r.ctx, a, targets{next: snap.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
 		if err := r.stillThere(tx, snap.Name); err != nil {
 			return err
 		}
@@ -150,7 +165,7 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 			a.name, old.Usage, next.Usage)
 	}
 	now := r.now().UTC().Truncate(time.Millisecond)
-	err = r.changeAlias(r.ctx, a, old.ID, next.ID, func(tx *store.Tx) error {
+	err = r.changeAlias(r.ctx, a, targets{old.ID, next.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
 		if err := r.stillThere(tx, next.Name); err != nil {
 			return err
 		}
@@ -197,7 +212,7 @@ func removeAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
 	if _, err := r.authorize(snap, "", question{action: r.action, in: in}); err != nil {
 		return err
 	}
-	err = r.changeAlias(r.ctx, a, snap.ID, "", func(tx *store.Tx) error {
+	err = r.changeAlias(r.ctx, a, targets{last: snap.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
 		alias, err := tx.GetAlias(a.account, a.region, a.name)
 		if err != nil {
 			return err

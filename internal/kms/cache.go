@@ -101,9 +101,28 @@ func (c *cache[K, V]) drop(k K) {
 }
 
 // lock locks the key against others who load or change it, and returns how to unlock it. Whoever holds a lock must not
-// take another one of the same cache.
+// take another one of the same cache. Of several caches those of aliases come first, then keys, grants, and lists of aliases.
 func (c *cache[K, V]) lock(k K) (unlock func()) {
-	m := &c.locks[maphash.Comparable(c.seed, k)%uint64(len(c.locks))]
+	m := &c.locks[c.stripe(k)]
 	m.Lock()
 	return m.Unlock
+}
+
+// lockTwo locks two keys, which may be the same.
+func (c *cache[K, V]) lockTwo(a, b K) (unlock func()) {
+	i, j := c.stripe(a), c.stripe(b)
+	first, second := &c.locks[min(i, j)], &c.locks[max(i, j)] // all in one order, so that no two wait for each other
+	first.Lock()
+	if i == j {
+		return first.Unlock
+	}
+	second.Lock()
+	return func() {
+		second.Unlock()
+		first.Unlock()
+	}
+}
+
+func (c *cache[K, V]) stripe(k K) uint64 {
+	return maphash.Comparable(c.seed, k) % uint64(len(c.locks))
 }

@@ -134,30 +134,52 @@ func newGrantID() string {
 	return hex.EncodeToString(b[:])
 }
 
+// withGrants locks a key and its grants for a change of these, which gets them as they are. It has to ask the guard again:
+// the right to change them may come from a policy or grant that went while the call waited.
+func (r *request) withGrants(name key.Name, change func(*snapshot, *grantSet) error) error {
+	defer r.keys.lock(name)()
+	defer r.grants.lock(name)()
+	snap, err := r.loadLocked(r.ctx, name)
+	if err != nil {
+		return gone(name, err)
+	}
+	set, err := r.grantsLocked(r.ctx, name)
+	if err != nil {
+		return err
+	}
+	r.held = set
+	defer func() { r.held = nil }()
+	return change(snap, set)
+}
+
 // addGrant stores a grant, or returns the one of the same name and parameters that is there already.
 func (r *request) addGrant(g *key.Grant) (*key.Grant, error) {
-	defer r.grants.lock(g.Key)()
-	set, err := r.grantsLocked(r.ctx, g.Key)
+	err := r.withGrants(g.Key, func(snap *snapshot, set *grantSet) error {
+		if err := r.stillAllowed(snap); err != nil {
+			return err
+		}
+		if twin := set.twin(g); twin != nil {
+			g = twin
+			return nil
+		}
+		if set.size() >= maxGrants {
+			return wire.Errorf(kmsapi.CodeLimitExceededException, "Grants per key quota is %d, current usage is %d.", maxGrants, set.size())
+		}
+		return r.changeGrants(r.ctx, g.Key, func(tx *store.Tx) error {
+			k, err := tx.GetKey(g.Key)
+			if err != nil {
+				return gone(g.Key, err)
+			}
+			if err := r.op.States.blocks(k); err != nil {
+				return err
+			}
+			return tx.PutGrant(g)
+		}, func(set *grantSet) { set.add(g) })
+	})
 	if err != nil {
 		return nil, err
 	}
-	if twin := set.twin(g); twin != nil {
-		return twin, nil
-	}
-	if set.size() >= maxGrants {
-		return nil, wire.Errorf(kmsapi.CodeLimitExceededException, "Grants per key quota is %d, current usage is %d.", maxGrants, set.size())
-	}
-	err = r.changeGrants(r.ctx, g.Key, func(tx *store.Tx) error {
-		k, err := tx.GetKey(g.Key)
-		if err != nil {
-			return gone(g.Key, err)
-		}
-		if err := r.op.States.blocks(k); err != nil {
-			return err
-		}
-		return tx.PutGrant(g)
-	}, func(set *grantSet) { set.add(g) })
-	return g, err
+	return g, nil
 }
 
 // gone words that a key went while a request was under way.
@@ -168,9 +190,8 @@ func gone(name key.Name, err error) error {
 	return err
 }
 
-// removeGrant deletes a grant for good.
+// removeGrant deletes a grant for good. The caller has it locked, by withGrants.
 func (r *request) removeGrant(name key.Name, id string) error {
-	defer r.grants.lock(name)()
 	err := r.changeGrants(r.ctx, name, func(tx *store.Tx) error { return tx.DeleteGrant(name, id) },
 		func(set *grantSet) { set.remove(id) })
 	if errors.Is(err, store.ErrNotFound) {
@@ -205,7 +226,12 @@ func revokeGrant(r *request, in *kmsapi.RevokeGrantRequest) error {
 	if err := dry(in.DryRun); err != nil {
 		return err
 	}
-	return r.removeGrant(r.key.Name, in.GrantID.V)
+	return r.withGrants(r.key.Name, func(now *snapshot, _ *grantSet) error {
+		if err := r.stillAllowed(now); err != nil {
+			return err
+		}
+		return r.removeGrant(now.Name, in.GrantID.V)
+	})
 }
 
 // toRetire finds the grant that RetireGrant is about: by its token, or by key and id. If all are given they must agree.
@@ -243,14 +269,7 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 	if err != nil {
 		return err
 	}
-	g := set.get(id)
-	if g == nil && snap.Account != r.call.Caller.Account {
-		return r.call.Deny(r.action, snap.arn) // to other accounts it stays untold what there is
-	}
-	if g == nil {
-		return noGrant(id)
-	}
-	if err := r.mayRetire(snap, g, in); err != nil {
+	if err := r.mayRetire(snap, set, id, in); err != nil {
 		return err
 	}
 	r.call.Concerns(snap.Account, snap.arn)
@@ -258,13 +277,25 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 	if err := dry(in.DryRun); err != nil {
 		return err
 	}
-	return r.removeGrant(snap.Name, id)
+	return r.withGrants(snap.Name, func(now *snapshot, set *grantSet) error {
+		if err := r.mayRetire(now, set, id, in); err != nil {
+			return err
+		}
+		return r.removeGrant(now.Name, id)
+	})
 }
 
 // mayRetire asks the guard whether the caller may retire a grant. The right comes from the grant and not from policies,
 // which can only take it; the account that issued the grant passes it on by its identity policies ("Retiring and revoking
 // grants", KMS developer guide).
-func (r *request) mayRetire(snap *snapshot, g *key.Grant, in wire.Input) error {
+func (r *request) mayRetire(snap *snapshot, set *grantSet, id string, in wire.Input) error {
+	g := set.get(id)
+	if g == nil && snap.Account != r.call.Caller.Account {
+		return r.call.Deny(r.action, snap.arn) // to other accounts it stays untold what there is
+	}
+	if g == nil {
+		return noGrant(id)
+	}
 	_, err := r.call.Authorize(guard.Resource{
 		Action: r.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Aliases: snap.aliases, Retiring: g, Input: in,
 		Facts: func(f *guard.Facts, _ wire.Input) { constraintFacts(f, g.Constraints) },

@@ -244,9 +244,12 @@ type grantFinder struct {
 
 // Of implements guard.Grants.
 func (f *grantFinder) Of(grantee string) ([]*key.Grant, error) {
-	set, err := f.r.grantsOf(f.r.ctx, f.name)
-	if err != nil {
-		return nil, err
+	set := f.r.held
+	if set == nil {
+		var err error
+		if set, err = f.r.grantsOf(f.r.ctx, f.name); err != nil {
+			return nil, err
+		}
 	}
 	if f.bound {
 		return set.under(grantee, f.context), nil

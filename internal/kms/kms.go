@@ -86,8 +86,11 @@ type request struct {
 	action guard.Action // the row's permission
 	key    *snapshot    // the key that the operation works on, if its row says how to find one
 	permit guard.Permit
-	tokens []grantName // the grants that the client's grant tokens name
-	finder grantFinder // what the guard finds the grants of the key with
+	in     wire.Input
+	alias  arn.AliasName // the alias through which the client named the key, if it did
+	tokens []grantName   // the grants that the client's grant tokens name
+	finder grantFinder   // what the guard finds the grants of the key with
+	held   *grantSet     // the grants of the key, while the request has them locked
 }
 
 // requests is memory for requests, used again.
@@ -149,7 +152,7 @@ func (r *request) open(in wire.Input) error {
 	if err != nil {
 		return err
 	}
-	r.key = snap
+	r.key, r.alias, r.in = snap, alias, in
 	if r.permit, err = r.authorize(snap, alias, r.ask(in)); err != nil {
 		return err
 	}
@@ -189,8 +192,10 @@ func (r *request) ask(in wire.Input) question {
 
 // authorize asks the guard for an action on a key.
 func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (guard.Permit, error) {
-	if err := r.useTokens(snap.Name); err != nil {
-		return guard.Permit{}, err
+	if r.held == nil { // else they were used before
+		if err := r.useTokens(snap.Name); err != nil {
+			return guard.Permit{}, err
+		}
 	}
 	r.finder = grantFinder{r, snap.Name, q.bound, q.context} // in the request, so that it costs no memory of its own
 	permit, err := r.call.Authorize(guard.Resource{
@@ -208,18 +213,29 @@ func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (gu
 	return permit, err
 }
 
-// change changes the request's key, unless its state has come to forbid the operation since it was looked at.
+// stillAllowed asks the guard again, about the request's key as it is under the lock: somebody may have taken the right
+// while the call waited for it, and has been told since that it is taken.
+func (r *request) stillAllowed(now *snapshot) error {
+	_, err := r.authorize(now, r.alias, r.ask(r.in))
+	return err
+}
+
+// change changes the request's key, unless its policy or state has come to forbid the operation since it was looked at.
 func (r *request) change(edit func(*key.Key) error) error {
-	snap, err := r.Service.change(r.ctx, r.key.Name, func(k *key.Key) error {
-		if err := r.op.States.blocks(k); err != nil {
+	snap, err := r.Service.change(r.ctx, r.key.Name, func(now *snapshot, next *key.Key) error {
+		if err := r.stillAllowed(now); err != nil {
 			return err
 		}
-		return edit(k)
+		if err := r.op.States.blocks(next); err != nil {
+			return err
+		}
+		return edit(next)
 	})
-	if err == nil {
-		r.key = snap
+	if err != nil {
+		return gone(r.key.Name, err)
 	}
-	return err
+	r.key = snap
+	return nil
 }
 
 // logFailure logs what went wrong with a key outside of any request.

@@ -81,16 +81,16 @@ func (s *Service) loadLocked(ctx context.Context, name key.Name) (*snapshot, err
 	return snap, nil
 }
 
-// change replaces a key by what edit makes of it: edit gets a clone to change, or returns an error that ends it. When
-// change returns without an error the new state is on disk and every later request sees it.
-func (s *Service) change(ctx context.Context, name key.Name, edit func(*key.Key) error) (*snapshot, error) {
+// change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that
+// ends it. When change returns without an error the new state is on disk and every later request sees it.
+func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (*snapshot, error) {
 	defer s.keys.lock(name)()
 	current, err := s.loadLocked(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	next := current.Key.Clone()
-	if err := edit(next); err != nil {
+	if err := edit(current, next); err != nil {
 		return nil, err
 	}
 	return s.commit(ctx, next, nil)
@@ -147,19 +147,51 @@ func (s *Service) target(ctx context.Context, a aliasName) (arn.KeyID, error) {
 	return alias.Target, nil
 }
 
-// changeAlias runs a transaction that makes, moves or removes an alias, and shows its outcome: last is the old target and
-// next the new one, empty when the alias comes or goes.
-func (s *Service) changeAlias(ctx context.Context, a aliasName, last, next arn.KeyID, write func(*store.Tx) error) error {
-	defer s.aliases.lock(a)()
-	err := s.store.Update(ctx, write)
-	for _, id := range []arn.KeyID{last, next} {
-		s.forgetAliasList(key.Name{Account: a.account, Region: a.region, ID: id})
+// targets are the keys between which an alias is moved: last is empty when it comes, and next when it goes.
+type targets struct{ last, next arn.KeyID }
+
+// names returns the keys, the new target first.
+func (t targets) names(a aliasName) (list []key.Name) {
+	for _, id := range []arn.KeyID{t.next, t.last} {
+		if id != "" {
+			list = append(list, key.Name{Account: a.account, Region: a.region, ID: id})
+		}
 	}
-	if err != nil || next == "" {
+	return list
+}
+
+// changeAlias runs a transaction that makes, moves or removes an alias, and shows its outcome. Before that it asks whether
+// the change is allowed, of the keys as they are: they are locked, because what may be done to a key can depend on its
+// aliases, and stay so until the outcome is seen by all.
+func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allowed func([]*snapshot) error, write func(*store.Tx) error) error {
+	defer s.aliases.lock(a)()
+	names := t.names(a)
+	defer s.keys.lockTwo(names[0], names[len(names)-1])()
+	keys := make([]*snapshot, len(names))
+	for i, name := range names {
+		var err error
+		keys[i], err = s.loadLocked(ctx, name)
+		switch {
+		case errors.Is(err, store.ErrNotFound) && name.ID == t.next:
+			return gone(name, err)
+		case errors.Is(err, store.ErrNotFound):
+			return errMoved
+		case err != nil:
+			return err
+		}
+	}
+	if err := allowed(keys); err != nil {
+		return err
+	}
+	err := s.store.Update(ctx, write)
+	for _, name := range names {
+		s.forgetAliasList(name)
+	}
+	if err != nil || t.next == "" {
 		s.aliases.drop(a)
 		return err
 	}
-	s.aliases.put(a, next)
+	s.aliases.put(a, t.next)
 	return nil
 }
 
