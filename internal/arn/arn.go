@@ -45,18 +45,46 @@ func ParseRegion(s string) (Region, error) {
 	return Region(s), nil
 }
 
-// Partition is the second part of an ARN.
+// Partition is the second part of an ARN: a group of Regions with principals of its own.
 type Partition string
+
+// The partitions that Region names lead to ("Amazon Resource Names", AWS general reference).
+const (
+	Commercial Partition = "aws"
+	China      Partition = "aws-cn"
+	Government Partition = "aws-us-gov"
+)
+
+// ParsePartition checks that s is a partition.
+func ParsePartition(s string) (Partition, error) {
+	switch p := Partition(s); p {
+	case Commercial, China, Government:
+		return p, nil
+	}
+	return "", errors.New("a partition is one of aws, aws-cn and aws-us-gov")
+}
+
+// GlobalRegion returns the Region in which a partition keeps what belongs to no Region, such as IAM ("IAM endpoints and quotas",
+// AWS general reference).
+func (p Partition) GlobalRegion() Region {
+	switch p {
+	case China:
+		return "cn-north-1"
+	case Government:
+		return "us-gov-west-1"
+	}
+	return "us-east-1"
+}
 
 // Partition returns the partition of the Region by its prefix: aws-cn for cn-, aws-us-gov for us-gov-, else aws.
 func (r Region) Partition() Partition {
 	switch {
 	case strings.HasPrefix(string(r), "cn-"):
-		return "aws-cn"
+		return China
 	case strings.HasPrefix(string(r), "us-gov-"):
-		return "aws-us-gov"
+		return Government
 	}
-	return "aws"
+	return Commercial
 }
 
 // KeyID is the id of a KMS key: a UUID in lower or upper case with dashes, or "mrk-" and 32 hexadecimal digits for a

@@ -105,3 +105,16 @@ func FuzzParseRef(f *testing.F) {
 		}
 	})
 }
+
+func TestPartitions(t *testing.T) {
+	for _, p := range []arn.Partition{arn.Commercial, arn.China, arn.Government} {
+		if got, err := arn.ParsePartition(string(p)); got != p || err != nil || p.GlobalRegion().Partition() != p {
+			t.Errorf("%s: %s, %v, in %s", p, got, err, p.GlobalRegion())
+		}
+	}
+	for _, s := range []string{"", "AWS", "aws-", "aws-iso", "aws "} {
+		if p, err := arn.ParsePartition(s); err == nil {
+			t.Errorf("%q is the partition %q", s, p)
+		}
+	}
+}

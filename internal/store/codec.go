@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"time"
@@ -20,7 +21,7 @@ import (
 const (
 	keyBodyVersion       = 2
 	aliasBodyVersion     = 1
-	accountBodyVersion   = 1
+	accountBodyVersion   = 2 // 1 had no partition: everything was in aws
 	accessKeyBodyVersion = 2 // 1 had no last use
 )
 
@@ -249,13 +250,17 @@ func encodeAccount(a *Account) []byte {
 	w.octet(accountBodyVersion)
 	w.str(a.Name)
 	w.time(a.CreatedAt)
+	w.str(string(cmp.Or(a.Partition, arn.Commercial)))
 	return w
 }
 
 func decodeAccount(a Account, body []byte) (*Account, error) {
 	r := bodyReader{rest: body}
-	r.version(accountBodyVersion)
-	a.Name, a.CreatedAt = r.str(), r.time()
+	version := r.versionUpTo(accountBodyVersion)
+	a.Name, a.CreatedAt, a.Partition = r.str(), r.time(), arn.Commercial
+	if version >= 2 {
+		a.Partition = arn.Partition(r.str())
+	}
 	return &a, r.end()
 }
 

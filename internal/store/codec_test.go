@@ -110,6 +110,18 @@ func TestCutBodies(t *testing.T) {
 	}
 }
 
+// What was written before accounts had a partition is in partition aws.
+func TestAccountsWithoutPartition(t *testing.T) {
+	old := []byte{1, 4, 'n', 'a', 'm', 'e', 0}
+	a, err := store.DecodeAccount(store.Account{ID: "111122223333"}, old)
+	if err != nil || *a != (store.Account{ID: "111122223333", Name: "name", Partition: "aws"}) {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a, err = store.DecodeAccount(store.Account{}, store.EncodeAccount(&store.Account{})); err != nil || a.Partition != "aws" {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
 func FuzzBody(f *testing.F) {
 	f.Add(store.EncodeKey(golden()))
 	f.Add(store.EncodeKey(storetest.Key()))

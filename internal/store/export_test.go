@@ -21,6 +21,7 @@ var (
 	DecodeAlias     = decodeAlias
 	EncodeGrant     = encodeGrant
 	DecodeGrant     = decodeGrant
+	EncodeAccount   = encodeAccount
 	DecodeAccount   = decodeAccount
 	DecodeAccessKey = decodeAccessKey
 )

@@ -68,6 +68,7 @@ type Account struct {
 	ID        arn.Account
 	Name      string // what the operator calls it; may be empty
 	CreatedAt time.Time
+	Partition arn.Partition // in which it is, for good; what is written as empty is read as aws
 }
 
 // AccessKeyStatus is the StatusType of the IAM API. The zero value is invalid.

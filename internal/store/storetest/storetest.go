@@ -121,7 +121,9 @@ func alias(k *key.Key, name string) *key.Alias {
 	}
 }
 
-func anAccount() *store.Account { return &store.Account{ID: account, Name: "first", CreatedAt: moment} }
+func anAccount() *store.Account {
+	return &store.Account{ID: account, Name: "first", CreatedAt: moment, Partition: arn.Government}
+}
 
 func anAccessKey(id string) *store.AccessKey {
 	return &store.AccessKey{
