@@ -17,25 +17,39 @@ var ErrForeignKey = errors.New("the access key id belongs to another account")
 // ErrAccountExists says that the installation has the account already.
 var ErrAccountExists = errors.New("the account exists already")
 
-// CreateAccount makes an account with an access key of its root user. The secret is shown nowhere again.
+// ErrOtherPartition says that the installation has the account, in another partition. An account stays where it was made.
+var ErrOtherPartition = errors.New("the account is in another partition")
+
+// CreateAccount is CreateAccountIn partition aws.
 func (d *Directory) CreateAccount(ctx context.Context, id arn.Account, name string) (accessKeyID string, s secret.Bytes, err error) {
+	return d.CreateAccountIn(ctx, arn.Commercial, id, name)
+}
+
+// CreateAccountIn makes an account of a partition, with an access key of its root user. The secret is shown nowhere again. What
+// an account has can be used in the Regions of its partition only. The error is ErrAccountExists, wrapped, or the store's.
+func (d *Directory) CreateAccountIn(ctx context.Context, p arn.Partition, id arn.Account, name string) (accessKeyID string, s secret.Bytes, err error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	if err := d.NoAccount(ctx, id); err != nil {
 		return "", secret.Bytes{}, err
 	}
 	accessKeyID, s = newAccessKeyID(longTermPrefix), newSecret()
-	if err := d.write(ctx, &store.Account{ID: id, Name: name, CreatedAt: d.now()}, d.rootKey(id, accessKeyID, s)); err != nil {
+	if err := d.write(ctx, &store.Account{ID: id, Name: name, CreatedAt: d.now(), Partition: p}, d.rootKey(id, accessKeyID, s)); err != nil {
 		return "", secret.Bytes{}, fmt.Errorf("making an account: %w", err)
 	}
 	return accessKeyID, s, nil
 }
 
-// EnsureAccount makes sure that there is the account, and that its root user has the access key with that secret and no
+// EnsureAccount is EnsureAccountIn partition aws.
+func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKeyID string, s secret.Bytes) error {
+	return d.EnsureAccountIn(ctx, arn.Commercial, id, accessKeyID, s)
+}
+
+// EnsureAccountIn makes sure that there is the account in the partition, and that its root user has the access key with that secret and no
 // other that is active: what is missing is made, another secret is replaced, and the root user's other access keys are
 // deactivated in the same step. An access key id that belongs to another account, or that could not stand in a signature,
-// is refused.
-func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKeyID string, s secret.Bytes) error {
+// is refused, and so is an account of another partition, with ErrOtherPartition.
+func (d *Directory) EnsureAccountIn(ctx context.Context, p arn.Partition, id arn.Account, accessKeyID string, s secret.Bytes) error {
 	if !validAccessKeyID(accessKeyID) {
 		return errors.New("an access key id has 1 to 128 printable ASCII characters, without spaces and / , = : ; \"")
 	}
@@ -53,6 +67,9 @@ func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKey
 	}
 	if err != nil {
 		return fmt.Errorf("looking the account %s up: %w", id, err)
+	}
+	if account != nil && account.Partition != p {
+		return fmt.Errorf("%w, %s", ErrOtherPartition, account.Partition)
 	}
 	var changed []*store.AccessKey
 	key, err := d.store.GetAccessKey(ctx, accessKeyID)
@@ -77,7 +94,7 @@ func (d *Directory) EnsureAccount(ctx context.Context, id arn.Account, accessKey
 		return nil
 	}
 	if account == nil {
-		account = &store.Account{ID: id, CreatedAt: d.now()}
+		account = &store.Account{ID: id, CreatedAt: d.now(), Partition: p}
 	}
 	if err := d.write(ctx, account, changed...); err != nil {
 		return fmt.Errorf("making the account %s: %w", id, err)
@@ -92,13 +109,13 @@ func (d *Directory) otherRootKeys(ctx context.Context, id arn.Account, accessKey
 		return nil, fmt.Errorf("looking the access keys of account %s up: %w", id, err)
 	}
 	return slices.DeleteFunc(keys, func(k *store.AccessKey) bool {
-		return k.ID == accessKeyID || k.Status != store.AccessKeyActive || k.Principal != id.Root("aws")
+		return k.ID == accessKeyID || k.Status != store.AccessKeyActive || k.Principal != id.Root(home)
 	}), nil
 }
 
 func (d *Directory) rootKey(id arn.Account, accessKeyID string, s secret.Bytes) *store.AccessKey {
 	return &store.AccessKey{
-		ID: accessKeyID, Account: id, Principal: id.Root("aws"), Status: store.AccessKeyActive, CreatedAt: d.now(), Secret: s,
+		ID: accessKeyID, Account: id, Principal: id.Root(home), Status: store.AccessKeyActive, CreatedAt: d.now(), Secret: s,
 	}
 }
 

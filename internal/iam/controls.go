@@ -69,7 +69,7 @@ func (d *Directory) ServiceControls(a arn.Account) ([]guard.Policy, error) {
 	if s == nil || err != nil {
 		return nil, err
 	}
-	list, err := v.held(nil, a.Root(home), s.documents, nil)
+	list, err := v.held(nil, a.Root(v.part()), s.documents, nil)
 	switch {
 	case err != nil || len(list) == 0 && !s.noun.AllowList:
 		return nil, err
@@ -91,7 +91,7 @@ func (d *Directory) ResourceControls(a arn.Account) ([]guard.Policy, error) {
 	if s == nil || err != nil || len(s.others) == 0 {
 		return nil, err
 	}
-	list, err := v.held(nil, a.Root(home), s.others, nil)
+	list, err := v.held(nil, a.Root(v.part()), s.others, nil)
 	return append(list, fullResourceAccess), err
 }
 

@@ -144,35 +144,15 @@ func (d *Directory) Authenticate(ctx context.Context, auth *sigv4.Auth, req *sig
 	if err != nil {
 		return nil, fmt.Errorf("looking an account up: %w", err)
 	}
+	if arn.Region(auth.Scope.Region).Partition() != v.part() {
+		return nil, sigv4.ErrRegion() // as if it were another world, which does not know the access key at all
+	}
 	who, err := c.caller(v)
 	if err != nil {
 		return nil, err
 	}
 	d.uses.note(c, auth.Scope, d.now())
-	if p := arn.Region(auth.Scope.Region).Partition(); p != home {
-		return elsewhere(who, p), nil
-	}
 	return who, nil
-}
-
-// elsewhere returns the caller as he is called in another partition.
-func elsewhere(c *guard.Caller, p arn.Partition) *guard.Caller {
-	here := *c
-	here.ARN, here.RoleARN = inPartition(c.ARN, p), inPartition(c.RoleARN, p)
-	if c.Session != nil {
-		session := *c.Session
-		session.Provider, session.IssuerARN = inPartition(session.Provider, p), inPartition(session.IssuerARN, p)
-		here.Session = &session
-	}
-	return &here
-}
-
-// inPartition returns a stored ARN as it is in another partition. What is no ARN stays what it is.
-func inPartition(s string, p arn.Partition) string {
-	if rest, ok := strings.CutPrefix(s, "arn:"+string(home)+":"); ok {
-		return "arn:" + string(p) + ":" + rest
-	}
-	return s
 }
 
 // find returns the credential of an access key id. Temporary ones come with a token, long-term ones without.
@@ -212,7 +192,7 @@ func (v *view) holder(principal, accessKeyID string) (*guard.Caller, error) {
 	var err error
 	switch u, s := v.users.ids[principal], v.services.ids[principal]; {
 	case principal == v.account.ID.Root(home):
-		who = rootCaller(v.account.ID)
+		who = v.rootCaller()
 	case u != nil:
 		who, err = v.userCaller(u)
 	case s != nil:

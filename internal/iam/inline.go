@@ -210,7 +210,7 @@ func listAttached[N holding[N]](r *request, s *shelf[N], name string, prefix, ma
 		return p == nil || !strings.HasPrefix(p.noun.Path, prefix.V)
 	})
 	return listed(r, attached, itself, marker, limit, func(a string) iamapi.AttachedPolicy {
-		return iamapi.AttachedPolicy{PolicyName: wire.Some(r.view.managed(a).noun.Name), PolicyARN: wire.Some(inPartition(a, r.part))}
+		return iamapi.AttachedPolicy{PolicyName: wire.Some(r.view.managed(a).noun.Name), PolicyARN: wire.Some(r.view.shown(a))}
 	})
 }
 

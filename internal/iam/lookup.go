@@ -9,7 +9,6 @@ import (
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/identity"
-	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/store"
 )
 
@@ -28,6 +27,7 @@ const (
 // principalRef is a principal's ARN taken apart.
 type principalRef struct {
 	form    principalForm
+	part    arn.Partition // empty for an account id
 	account arn.Account
 	path    string // of a user or role
 	name    string
@@ -50,10 +50,10 @@ func parsePrincipal(s string) principalRef {
 	}
 	kind, rest, _ := strings.Cut(p[5], "/")
 	slash := strings.LastIndexByte(rest, '/')
-	ref := principalRef{account: a, path: "/" + rest[:slash+1], name: rest[slash+1:]}
+	ref := principalRef{part: arn.Partition(p[1]), account: a, path: "/" + rest[:slash+1], name: rest[slash+1:]}
 	switch {
 	case p[2] == "iam" && p[5] == "root":
-		return principalRef{form: rootForm, account: a}
+		return principalRef{form: rootForm, part: ref.part, account: a}
 	case ref.name == "":
 		return principalRef{}
 	case p[2] == "iam" && kind == "user":
@@ -70,15 +70,15 @@ func parsePrincipal(s string) principalRef {
 
 // Lookup returns the unique id behind a principal that a policy or grant names: of an account (by its id or the ARN of its
 // root) the account id, of a user or role its AIDA… or AROA… id, of a session of a role the role's id, and of a federated user
-// the empty id, because its name is all there is. Any account of the installation counts, in any partition. Not ok means
-// that there is no such principal now.
+// the empty id, because its name is all there is. Any account of the installation counts. Not ok means that there is no such
+// principal now; none is in another partition than its account.
 func (d *Directory) Lookup(ctx context.Context, principal string) (id string, ok bool, err error) {
 	ref := parsePrincipal(principal)
 	if ref.form == noPrincipal {
 		return "", false, nil
 	}
 	v, ok, err := d.exists(ctx, ref.account)
-	if !ok || err != nil {
+	if !ok || err != nil || ref.part != "" && ref.part != v.part() {
 		return "", false, err
 	}
 	switch ref.form {
@@ -111,7 +111,7 @@ func exact[N identity.Noun](s *shelf[N], name, path string) *entry[N] {
 	return e
 }
 
-// ARNOf returns the ARN of the user or role with a unique id as it is now, in partition aws. Not ok means that it was deleted
+// ARNOf returns the ARN of the user or role with a unique id as it is now. Not ok means that it was deleted
 // or never was.
 func (d *Directory) ARNOf(ctx context.Context, id string) (principal string, ok bool, err error) {
 	kind, _ := identity.KindOfID(id)
@@ -130,10 +130,10 @@ func (d *Directory) ARNOf(ctx context.Context, id string) (principal string, ok 
 		return "", false, err
 	}
 	if u := v.users.ids[id]; u != nil {
-		return u.noun.ARN(home), true, nil
+		return u.noun.ARN(v.part()), true, nil
 	}
 	if r := v.roles.ids[id]; r != nil {
-		return r.noun.ARN(home), true, nil
+		return r.noun.ARN(v.part()), true, nil
 	}
 	return "", false, nil
 }
@@ -164,7 +164,7 @@ func (d *Directory) Caller(ctx context.Context, principal string) (*guard.Caller
 	}
 	switch {
 	case ref.form == rootForm:
-		return rootCaller(ref.account), nil
+		return v.rootCaller(), nil
 	case ref.form == userForm && v.users.ids[id] != nil:
 		return v.userCaller(v.users.ids[id])
 	case ref.form == roleForm && v.roles.ids[id] != nil:
@@ -172,10 +172,7 @@ func (d *Directory) Caller(ctx context.Context, principal string) (*guard.Caller
 	case ref.form == sessionForm && v.roles.ids[id] != nil:
 		return v.roleCaller(v.roles.ids[id], ref.session)
 	case ref.form == federatedForm:
-		return &guard.Caller{
-			Type: policy.FederatedUser, Account: ref.account, ARN: principal, PrincipalID: string(ref.account) + ":" + ref.name,
-			Rights: &guard.Rights{},
-		}, nil
+		return v.federatedCaller(ref.name, &guard.Rights{}), nil
 	}
 	return nil, fmt.Errorf("%w: %s", ErrNoPrincipal, principal) // it went between the two looks
 }
@@ -187,12 +184,12 @@ func (d *Directory) Principals(ctx context.Context, a arn.Account) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	list := []string{a.Root(home)}
+	list := []string{a.Root(v.part())}
 	for _, u := range v.users.sorted() {
-		list = append(list, u.noun.ARN(home))
+		list = append(list, u.noun.ARN(v.part()))
 	}
 	for _, r := range v.roles.sorted() {
-		list = append(list, r.noun.ARN(home))
+		list = append(list, r.noun.ARN(v.part()))
 	}
 	for _, s := range v.services.sorted() {
 		list = append(list, s.noun.Name)

@@ -37,7 +37,7 @@ var awsManaged = func() map[string]*entry[*identity.Policy] {
 		},
 		{
 			"ANPAKWIAMUSERCHANGEPA", "IAMUserChangePassword", "Lets a user change its own password.",
-			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:ChangePassword","Resource":"arn:aws:iam::*:user/${aws:username}"}]}`,
+			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:ChangePassword","Resource":"arn:*:iam::*:user/${aws:username}"}]}`,
 		},
 		{
 			"ANPAKWKMSPOWERUSERAAA", "AWSKeyManagementServicePowerUser", "Provides access to KMS, but not to the use or deletion of keys.",

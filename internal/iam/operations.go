@@ -194,8 +194,8 @@ type request struct {
 	op      *operation
 	in      wire.Input
 	account arn.Account
-	part    arn.Partition
-	view    *view // the caller's account as it was when the call was authorized
+	part    arn.Partition // of the account
+	view    *view         // the caller's account as it was when the call was authorized
 	target  target
 }
 
@@ -227,11 +227,12 @@ func (d *Directory) bind(op *operation) guard.Operation {
 			if err := mayAdminister(call.Caller); err != nil {
 				return nil, err
 			}
-			r := &request{Directory: d, ctx: ctx, call: call, op: op, in: in, account: call.Caller.Account, part: call.Region.Partition()}
+			r := &request{Directory: d, ctx: ctx, call: call, op: op, in: in, account: call.Caller.Account}
 			v, err := d.view(ctx, r.account)
 			if err != nil {
 				return nil, err
 			}
+			r.part = v.part()
 			if err := r.authorize(v); err != nil {
 				return nil, err
 			}
@@ -282,7 +283,7 @@ func (r *request) facts(f *guard.Facts, in wire.Input) {
 	if b, ok := member(in, "PermissionsBoundary"); ok {
 		f.String("iam:PermissionsBoundary", b)
 	} else if r.target.boundary != "" {
-		f.String("iam:PermissionsBoundary", inPartition(r.target.boundary, r.part))
+		f.String("iam:PermissionsBoundary", r.view.shown(r.target.boundary))
 	}
 	tags, keys := requestTags(in)
 	for _, t := range tags {
@@ -293,7 +294,7 @@ func (r *request) facts(f *guard.Facts, in wire.Input) {
 	}
 }
 
-// iamARN returns the ARN of something in the caller's account, as it is called in the caller's partition.
+// iamARN returns the ARN of something in the caller's account, as it is called in the account's partition.
 func (r *request) iamARN(resource string) string {
 	return "arn:" + string(r.part) + ":iam::" + string(r.account) + ":" + resource
 }

@@ -76,8 +76,6 @@ func (r *request) showTrust(n *identity.Role) (string, error) {
 			now = id
 		case ref.form == sessionForm:
 			now = was // the session's name is not the role's
-		default:
-			now = inPartition(now, r.part)
 		}
 		if now != was {
 			pairs = append(pairs, `"`+was+`"`, `"`+now+`"`)

@@ -137,12 +137,12 @@ func (d *Directory) RemoveService(ctx context.Context, a arn.Account, principal 
 }
 
 // OnBehalf returns the principal for whom a registered service calls: a user, a root user or a role's session, of an account
-// that the service was registered for, as it is called in partition p. Every other principal is refused with the same AccessDeniedException, whether it
-// exists or not.
+// that the service was registered for and that is in partition p. Every other principal is refused with the same
+// AccessDeniedException, whether it exists or not.
 func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, principal string, p arn.Partition) (*guard.Caller, error) {
 	refused := wire.Errorf(wire.CodeAccessDenied, "The service %s may not call on behalf of %s.", service.Service, principal)
 	ref := parsePrincipal(principal)
-	if ref.form != rootForm && ref.form != userForm && ref.form != sessionForm || !strings.HasPrefix(principal, "arn:") {
+	if ref.form != rootForm && ref.form != userForm && ref.form != sessionForm || ref.part != p {
 		return nil, refused
 	}
 	v, err := d.view(ctx, service.Account)
@@ -156,9 +156,6 @@ func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, princip
 	who, err := d.Caller(ctx, principal)
 	if errors.Is(err, ErrNoPrincipal) {
 		return nil, refused
-	}
-	if err == nil && p != home {
-		who = elsewhere(who, p)
 	}
 	return who, err
 }

@@ -271,7 +271,7 @@ func (r *request) exclude(rights *guard.Rights, list []iamapi.PolicyIdentifier) 
 // excluded reports whether a simulation is to go without a policy.
 func (r *request) excluded(list []iamapi.PolicyIdentifier, p guard.Policy) bool {
 	for _, x := range list {
-		if p.ARN != "" && atHome(x.PolicyARN.V) == p.ARN {
+		if p.ARN != "" && x.PolicyARN.V == p.ARN {
 			return true
 		}
 		inline := x.InlinePolicyIdentifier
@@ -296,8 +296,8 @@ func (r *request) remember(s *simulation, rights guard.Rights) {
 	}
 	for _, p := range all {
 		at := source{p.Holder, p.ARN, p.Name}
-		if p.ARN != "" {
-			m := r.view.managed(p.ARN).noun
+		if stored, ok := r.view.stored(p.ARN); ok {
+			m := r.view.managed(stored).noun
 			kind := "user-managed"
 			if m.AWS {
 				kind = "aws-managed"

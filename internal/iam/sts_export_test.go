@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/identity"
 	"github.com/keywright/keywright/internal/secret"
 )
@@ -42,11 +43,17 @@ func Remove[N identity.Noun](d *Directory, n N) error {
 	})
 }
 
+// Forget has an account read from the store again.
+func Forget(d *Directory, a arn.Account) { d.realm.drop(a) }
+
 // ParseSession shows the reader of a session token's plaintext: what it says again when it is written again.
 func ParseSession(plain []byte) (account string, ok bool) {
 	s, ok := parseSession(plain)
 	return string(s.terms.Account), ok
 }
+
+// Encoded is how answers show a policy document.
+func Encoded(document string) string { return encoded(document).V }
 
 // OpenedTokens is how many opened tokens a directory remembers.
 func OpenedTokens(d *Directory) int {

@@ -44,14 +44,15 @@ type assumption struct {
 // errRoleARN answers what can be no role's ARN.
 func errRoleARN(given string) error { return wire.Errorf(wire.CodeValidation, "%s is invalid", given) }
 
-// findRole finds a role by its ARN, in any account of the installation. The role is nil if there is none.
+// findRole finds a role by its ARN, in any account of the installation that is in partition p. The role is nil if there is
+// none, and the view if there is no such account.
 func (d *Directory) findRole(ctx context.Context, given string, p arn.Partition) (*view, *entry[*identity.Role], error) {
 	ref := parsePrincipal(given)
 	if ref.form != roleForm {
 		return nil, nil, errRoleARN(given)
 	}
 	v, ok, err := d.exists(ctx, ref.account)
-	if !ok || err != nil {
+	if !ok || err != nil || v.part() != p {
 		return nil, nil, err
 	}
 	if role := exact(&v.roles, ref.name, ref.path); role != nil && role.noun.ARN(p) == given {

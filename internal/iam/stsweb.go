@@ -74,13 +74,7 @@ func (d *Directory) assumeRoleWithWebIdentity(
 // unsignedRegion returns the Region of a request that has no signature to say it: the one in which each partition keeps its
 // global services, because of the role that the request names.
 func unsignedRegion(roleARN string) arn.Region {
-	switch {
-	case strings.HasPrefix(roleARN, "arn:aws-cn:"):
-		return "cn-north-1"
-	case strings.HasPrefix(roleARN, "arn:aws-us-gov:"):
-		return "us-gov-west-1"
-	}
-	return "us-east-1"
+	return parsePrincipal(roleARN).part.GlobalRegion()
 }
 
 // verifyToken finds the provider of a token in the role's account and has the token verified. v is nil if there is no such

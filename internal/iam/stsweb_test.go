@@ -1,6 +1,7 @@
 package iam_test
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/identity"
 	"github.com/keywright/keywright/internal/oidc"
@@ -16,6 +18,7 @@ import (
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/stsapi"
 )
@@ -150,7 +153,14 @@ func TestRefusedWebIdentities(t *testing.T) {
 func TestUnsignedRegions(t *testing.T) {
 	w := newWebWorld(t)
 	in := w.request(w.provider.Token(nil))
+	// The account is in partition aws, and so are its roles and providers, whatever the request says.
 	in.RoleARN = wire.Some(w.role.ARN("aws-cn"))
+	w.fails("InvalidIdentityTokenException: No OpenIDConnect provider found in your account for "+w.provider.URL, sigv4.Credential{}, in)
+	account, err := w.store.GetAccount(context.Background(), alice)
+	w.must(err)
+	account.Partition = arn.China
+	w.must(w.store.Update(context.Background(), func(tx *store.Tx) error { return tx.PutAccount(account) }))
+	iam.Forget(w.directory, alice)
 	w.must(iam.PutRole(w.directory, func() *identity.Role {
 		r := w.role.Clone()
 		r.Trust = strings.ReplaceAll(r.Trust, "arn:aws:", "arn:aws-cn:")
@@ -162,4 +172,6 @@ func TestUnsignedRegions(t *testing.T) {
 	if call.Region != "cn-north-1" || out.AssumedRoleUser.ARN.V != "arn:aws-cn:sts::111122223333:assumed-role/web/job-1" || out.Provider.V != w.registered.ARN("aws-cn") {
 		t.Errorf("%s %+v", call.Region, out)
 	}
+	in.RoleARN = wire.Some(w.role.ARN("aws"))
+	w.fails("InvalidIdentityTokenException: No OpenIDConnect provider found in your account for "+w.provider.URL, sigv4.Credential{}, in)
 }

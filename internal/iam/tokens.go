@@ -80,14 +80,14 @@ func (t *terms) resolver(accessKeyID string, inline *policy.Document) func(*view
 // bearer returns the caller with all but the session policies.
 func (t *terms) bearer(v *view) (*guard.Caller, error) {
 	s := &guard.Session{
-		IssuedAt: time.Unix(t.IssuedAt, 0).UTC(), Tags: t.Tags, Transitive: t.Transitive, SourceIdentity: t.Source, Provider: t.Provider, Chained: t.Chained,
+		IssuedAt: time.Unix(t.IssuedAt, 0).UTC(), Tags: t.Tags, Transitive: t.Transitive, SourceIdentity: t.Source, Provider: v.shown(t.Provider), Chained: t.Chained,
 	}
 	user, role := v.users.ids[t.ID], v.roles.ids[t.ID]
 	var who *guard.Caller
 	var err error
 	switch {
 	case t.Kind == rootSession && t.ID == string(v.account.ID):
-		who = rootCaller(v.account.ID)
+		who = v.rootCaller()
 	case t.Kind == userSession && user != nil:
 		who, err = v.userCaller(user)
 	case t.Kind == roleSession && role != nil:
@@ -95,12 +95,12 @@ func (t *terms) bearer(v *view) (*guard.Caller, error) {
 			s.IssuerType, s.IssuerARN, s.IssuerID, s.IssuerName = "Role", who.RoleARN, who.UniqueID, role.noun.Name
 		}
 	case t.Kind == federatedSession && t.ID == string(v.account.ID):
-		who = federatedCaller(v.account.ID, t.Name, &guard.Rights{})
-		s.IssuerType, s.IssuerARN, s.IssuerID = "Root", v.account.ID.Root(home), t.ID
+		who = v.federatedCaller(t.Name, &guard.Rights{})
+		s.IssuerType, s.IssuerARN, s.IssuerID = "Root", v.account.ID.Root(v.part()), t.ID
 	case t.Kind == federatedSession && user != nil:
 		var sender *guard.Caller
 		if sender, err = v.userCaller(user); err == nil {
-			who = federatedCaller(v.account.ID, t.Name, sender.Rights)
+			who = v.federatedCaller(t.Name, sender.Rights)
 			s.IssuerType, s.IssuerARN, s.IssuerID, s.IssuerName = "User", sender.ARN, sender.UniqueID, sender.Name
 		}
 	default: // the user or role is gone; a namesake has another id
@@ -115,9 +115,10 @@ func (t *terms) bearer(v *view) (*guard.Caller, error) {
 
 // federatedCaller returns a federated user. It has what its sender has, within session policies. That a root user gives
 // everything within them the guard knows from the issuer.
-func federatedCaller(a arn.Account, name string, rights *guard.Rights) *guard.Caller {
+func (v *view) federatedCaller(name string, rights *guard.Rights) *guard.Caller {
+	a := v.account.ID
 	return &guard.Caller{
-		Type: policy.FederatedUser, Account: a, ARN: federatedARN(a, name, home), PrincipalID: federatedID(a, name), Rights: rights,
+		Type: policy.FederatedUser, Account: a, ARN: federatedARN(a, name, v.part()), PrincipalID: federatedID(a, name), Rights: rights,
 	}
 }
 

@@ -91,7 +91,7 @@ func (r *request) showBoundary(policyARN string) *iamapi.AttachedPermissionsBoun
 		return nil
 	}
 	return &iamapi.AttachedPermissionsBoundary{
-		PermissionsBoundaryType: wire.Some("Policy"), PermissionsBoundaryARN: wire.Some(inPartition(policyARN, r.part)),
+		PermissionsBoundaryType: wire.Some("Policy"), PermissionsBoundaryARN: wire.Some(r.view.shown(policyARN)),
 	}
 }
 

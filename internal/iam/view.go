@@ -204,7 +204,7 @@ func (s *shelf[N]) sorted() []*entry[N] {
 	})
 }
 
-// managed finds a managed policy that the account can attach, by its ARN in partition aws: its own, or one of AWS's.
+// managed finds a managed policy that the account can attach, by its ARN as it is stored: its own, or one of AWS's.
 func (v *view) managed(policyARN string) *entry[*identity.Policy] {
 	if e := awsManaged[policyARN]; e != nil {
 		return e
@@ -216,20 +216,42 @@ func (v *view) managed(policyARN string) *entry[*identity.Policy] {
 	return e
 }
 
-// home is the partition in which ARNs are stored. Callers of other partitions see theirs.
-const home arn.Partition = "aws"
+// home is the partition in which ARNs of what an account has are stored, whatever partition the account is in: within an
+// account they are no more than names. Everybody else sees the account's own partition.
+const home = arn.Commercial
+
+// part is the partition of the account.
+func (v *view) part() arn.Partition { return v.account.Partition }
+
+// shown returns a stored ARN as everybody sees it. What is no ARN stays what it is.
+func (v *view) shown(stored string) string {
+	if rest, ok := strings.CutPrefix(stored, "arn:"+string(home)+":"); ok && v.part() != home {
+		return "arn:" + string(v.part()) + ":" + rest
+	}
+	return stored
+}
+
+// stored returns an ARN that somebody gave as it is stored. Not ok means that it is not one of the account's partition, and so
+// names nothing that the account could have.
+func (v *view) stored(given string) (string, bool) {
+	rest, ok := strings.CutPrefix(given, "arn:"+string(v.part())+":")
+	if !ok || v.part() == home {
+		return given, ok
+	}
+	return "arn:" + string(home) + ":" + rest, true
+}
 
 // errNoPolicy says that something refers to a managed policy that is not there, which no operation lets happen.
 var errNoPolicy = errors.New("a managed policy that is in use is missing")
 
-// managedPolicy returns a managed policy as the guard takes it.
+// managedPolicy returns a managed policy, by its ARN as it is stored, as the guard takes it.
 func (v *view) managedPolicy(policyARN, holder string) (guard.Policy, error) {
 	e := v.managed(policyARN)
 	if e == nil {
 		return guard.Policy{}, fmt.Errorf("%w: %s", errNoPolicy, policyARN)
 	}
 	d, err := e.documents[0].compile()
-	return guard.Policy{ARN: policyARN, Name: e.noun.Name, Holder: holder, Document: d}, err
+	return guard.Policy{ARN: v.shown(policyARN), Name: e.noun.Name, Holder: holder, Document: d}, err
 }
 
 // held appends the policies of one holder.
@@ -262,7 +284,7 @@ func (v *view) boundary(policyARN, holder string) (*guard.Policy, error) {
 
 // userRights gathers the policies of a user and of its groups. It fails rather than leave out one, which could deny.
 func (v *view) userRights(u *entry[*identity.User]) (*guard.Rights, error) {
-	holder := u.noun.ARN(home)
+	holder := u.noun.ARN(v.part())
 	list, err := v.held(nil, holder, u.documents, u.noun.Attached)
 	for _, id := range u.noun.Groups {
 		g := v.groups.ids[id]
@@ -270,7 +292,7 @@ func (v *view) userRights(u *entry[*identity.User]) (*guard.Rights, error) {
 			return nil, fmt.Errorf("the group %s of %s is missing", id, holder)
 		}
 		if err == nil {
-			list, err = v.held(list, g.noun.ARN(home), g.documents, g.noun.Attached)
+			list, err = v.held(list, g.noun.ARN(v.part()), g.documents, g.noun.Attached)
 		}
 	}
 	if err != nil {
@@ -282,7 +304,7 @@ func (v *view) userRights(u *entry[*identity.User]) (*guard.Rights, error) {
 
 // roleRights gathers the policies of a role.
 func (v *view) roleRights(r *entry[*identity.Role]) (*guard.Rights, error) {
-	holder := r.noun.ARN(home)
+	holder := r.noun.ARN(v.part())
 	list, err := v.held(nil, holder, r.documents, r.noun.Attached)
 	if err != nil {
 		return nil, err
@@ -291,9 +313,10 @@ func (v *view) roleRights(r *entry[*identity.Role]) (*guard.Rights, error) {
 	return &guard.Rights{Identity: list, Boundary: b}, err
 }
 
-// rootCaller returns the root user of an account.
-func rootCaller(a arn.Account) *guard.Caller {
-	return &guard.Caller{Type: policy.AccountRoot, Account: a, ARN: a.Root(home), PrincipalID: string(a), UniqueID: string(a)}
+// rootCaller returns the root user of the account.
+func (v *view) rootCaller() *guard.Caller {
+	a := v.account.ID
+	return &guard.Caller{Type: policy.AccountRoot, Account: a, ARN: a.Root(v.part()), PrincipalID: string(a), UniqueID: string(a)}
 }
 
 // userCaller returns a user as it is now, without credentials.
@@ -304,7 +327,7 @@ func (v *view) userCaller(u *entry[*identity.User]) (*guard.Caller, error) {
 	}
 	n := u.noun
 	return &guard.Caller{
-		Type: policy.User, Account: n.Account, ARN: n.ARN(home), PrincipalID: n.ID, UniqueID: n.ID, Name: n.Name,
+		Type: policy.User, Account: n.Account, ARN: n.ARN(v.part()), PrincipalID: n.ID, UniqueID: n.ID, Name: n.Name,
 		Tags: n.Tags, Rights: rights,
 	}, nil
 }
@@ -318,7 +341,7 @@ func (v *view) roleCaller(r *entry[*identity.Role], session string) (*guard.Call
 	}
 	n := r.noun
 	return &guard.Caller{
-		Type: policy.RoleSession, Account: n.Account, ARN: n.SessionARN(home, session), RoleARN: n.ARN(home),
+		Type: policy.RoleSession, Account: n.Account, ARN: n.SessionARN(v.part(), session), RoleARN: n.ARN(v.part()),
 		PrincipalID: n.ID + ":" + session, UniqueID: n.ID, Tags: n.Tags, Rights: rights,
 	}, nil
 }

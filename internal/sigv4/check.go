@@ -26,11 +26,17 @@ func (a *Auth) Check(service string, now time.Time) *Error {
 	return nil
 }
 
+// wrongRegion is what the service says of a Region that it does not have.
+const wrongRegion = "Credential should be scoped to a valid region. "
+
+// ErrRegion is the refusal of a scope whose Region is not one of the signer's partition.
+func ErrRegion() *Error { return &Error{InvalidSignature, wrongRegion} }
+
 // checkScope says everything that is wrong with the scope in one message, as the service does.
 func (a *Auth) checkScope(service string) *Error {
 	var wrong strings.Builder
 	if _, err := arn.ParseRegion(a.Scope.Region); err != nil {
-		wrong.WriteString("Credential should be scoped to a valid region. ")
+		wrong.WriteString(wrongRegion)
 	}
 	if a.Scope.Service != service {
 		wrong.WriteString("Credential should be scoped to correct service: '" + service + "'. ")
