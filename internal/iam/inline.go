@@ -151,11 +151,11 @@ func listRolePolicies(r *request, in *iamapi.ListRolePoliciesRequest) (out *iama
 
 // attachable finds a policy that somebody wants to attach.
 func attachable(v *view, given string) (*entry[*identity.Policy], error) {
-	policyARN := atHome(given)
-	if !isPolicyARN(policyARN) {
-		return nil, invalidInput("ARN %s is not valid.", given)
+	stored, ok := v.stored(given)
+	if !ok || !isPolicyARN(stored) {
+		return nil, invalidARN(given)
 	}
-	p := v.managed(policyARN)
+	p := v.managed(stored)
 	if p == nil {
 		return nil, notFound("Policy %s does not exist or is not attachable.", given)
 	}
@@ -187,9 +187,10 @@ func attach[N holding[N]](r *request, of func(*view) *shelf[N], name, policyARN 
 }
 
 func detach[N holding[N]](r *request, of func(*view) *shelf[N], name, policyARN string) error {
-	return editHolder(r, of, name, func(_ *change, h *identity.Holder) error {
-		i := slices.Index(h.Attached, atHome(policyARN))
-		if i < 0 {
+	return editHolder(r, of, name, func(c *change, h *identity.Holder) error {
+		stored, ok := c.stored(policyARN)
+		i := slices.Index(h.Attached, stored)
+		if !ok || i < 0 {
 			return notFound("Policy %s was not found.", policyARN)
 		}
 		h.Attached = slices.Delete(h.Attached, i, i+1)

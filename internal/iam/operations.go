@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -256,15 +257,35 @@ func action(name string) guard.Action {
 	return a
 }
 
-// authorize finds what the operation works on and asks the guard.
+// authorize finds what the operation works on and asks the guard. ARNs of other partitions are refused before: policies know
+// what there is by the names that it has in its own partition.
 func (r *request) authorize(v *view) error {
 	r.view = v
+	for _, m := range [...]string{"PolicyARN", "PermissionsBoundary", "OpenIDConnectProviderARN", "PolicySourceARN", "CallerARN", "ResourceOwner"} {
+		if given, _ := member(r.in, m); r.elsewhere(given) {
+			return invalidARN(given)
+		}
+	}
 	t, err := r.find()
 	if err != nil {
 		return err
 	}
 	r.target = t
 	return r.ask(r.op.Name, t)
+}
+
+// elsewhere reports whether a text is the ARN of something in another partition than the account's.
+func (r *request) elsewhere(given string) bool {
+	return strings.HasPrefix(given, "arn:") && !strings.HasPrefix(given, "arn:"+string(r.part)+":")
+}
+
+// policyARN returns the ARN of the managed policy that somebody named, as the policy itself has it; what was given, if it is
+// not there.
+func (r *request) policyARN(given string) string {
+	if p, err := findPolicy(r.view, given); err == nil {
+		return p.noun.ARN(r.part)
+	}
+	return given
 }
 
 // ask asks the guard for a permission of IAM.
@@ -278,10 +299,10 @@ func (r *request) ask(name string, t target) error {
 // facts are what conditions may ask about a request.
 func (r *request) facts(f *guard.Facts, in wire.Input) {
 	if p, ok := member(in, "PolicyARN"); ok {
-		f.String("iam:PolicyARN", p)
+		f.String("iam:PolicyARN", r.policyARN(p))
 	}
 	if b, ok := member(in, "PermissionsBoundary"); ok {
-		f.String("iam:PermissionsBoundary", b)
+		f.String("iam:PermissionsBoundary", r.policyARN(b))
 	} else if r.target.boundary != "" {
 		f.String("iam:PermissionsBoundary", r.view.shown(r.target.boundary))
 	}
@@ -332,8 +353,8 @@ func (r *request) find() (target, error) {
 		}
 		return target{arn: r.iamARN("role" + path + name("RoleName"))}, nil
 	case onPolicy:
-		t := target{arn: name("PolicyARN")}
-		if p := r.view.managed(atHome(t.arn)); p != nil {
+		t := target{arn: r.policyARN(name("PolicyARN"))}
+		if p, err := findPolicy(r.view, t.arn); err == nil {
 			t.tags = p.noun.Tags
 		}
 		return t, nil
@@ -382,11 +403,10 @@ func (r *request) provider(given, url string) target {
 	if given == "" {
 		return target{arn: r.iamARN("oidc-provider/" + providerName(url))}
 	}
-	t := target{arn: given}
-	if p := findProvider(r.view, atHome(given)); p != nil {
-		t.tags = p.noun.Tags
+	if p := findProvider(r.view, given); p != nil {
+		return target{arn: p.noun.ARN(r.part), tags: p.noun.Tags}
 	}
-	return t
+	return target{arn: given}
 }
 
 // errNotUser answers those who leave the user's name out and are no user.
@@ -405,16 +425,6 @@ func (r *request) self() (target, error) {
 
 // selfName returns the name of the user that a request without one means; empty for the root user.
 func (r *request) selfName(given wire.Opt[string]) string { return given.Or(r.call.Caller.Name) }
-
-// atHome returns an ARN of any partition as it is stored.
-func atHome(s string) string {
-	for _, p := range [...]string{"aws-cn", "aws-us-gov"} {
-		if len(s) > len("arn:")+len(p) && s[:len("arn:")] == "arn:" && s[len("arn:"):len("arn:")+len(p)+1] == p+":" {
-			return "arn:" + string(home) + s[len("arn:")+len(p):]
-		}
-	}
-	return s
-}
 
 // change changes the caller's account. If the account is not any more what the caller was authorized for, he is asked for
 // again: what he changes must not be another's who came into the same name.

@@ -128,3 +128,61 @@ func TestAnotherPartition(t *testing.T) {
 	}
 	c.do(&iamapi.DetachUserPolicyRequest{UserName: str("ann"), PolicyARN: p})
 }
+
+// Whoever may not touch a policy or provider may not touch it under a name of another partition either.
+func TestNamesOfOtherPartitions(t *testing.T) {
+	w := newWorld(t)
+	root := w.client(w.root(alice))
+	root.do(&iamapi.CreatePolicyRequest{PolicyName: str("p"), PolicyDocument: str(allowAll)})
+	root.do(&iamapi.CreateOpenIDConnectProviderRequest{URL: str("https://id.example.com")})
+	root.do(&iamapi.CreateUserRequest{UserName: str("ann")})
+	root.do(&iamapi.CreateGroupRequest{GroupName: str("g")})
+	root.do(&iamapi.PutUserPolicyRequest{UserName: str("ann"), PolicyName: str("admin"), PolicyDocument: str(`{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":"*","Resource":"*"},
+		{"Effect":"Deny","Action":"iam:*","Resource":["arn:aws:iam::*:policy/*","arn:aws:iam::*:oidc-provider/*"]},
+		{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"ArnLike":{"iam:PolicyARN":"arn:aws:iam::*:policy/*"}}},
+		{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"ArnLike":{"iam:PermissionsBoundary":"arn:aws:iam::*:policy/*"}}}]}`)})
+	k := root.do(&iamapi.CreateAccessKeyRequest{UserName: str("ann")}).(*iamapi.CreateAccessKeyResponse).AccessKey
+	ann := w.client(sigv4.Credential{AccessKeyID: k.AccessKeyID.V, Secret: k.SecretAccessKey})
+	for p, refusal := range map[string]func(arn string) string{
+		"aws":        func(string) string { return "AccessDeniedException: " },
+		"aws-cn":     func(arn string) string { return "InvalidInputException: ARN " + arn + " is not valid." },
+		"aws-us-gov": func(arn string) string { return "InvalidInputException: ARN " + arn + " is not valid." },
+	} {
+		policy, provider, all := "arn:"+p+":iam::111122223333:policy/p", "arn:"+p+":iam::111122223333:oidc-provider/id.example.com", "arn:"+p+":iam::aws:policy/AdministratorAccess"
+		for arn, in := range map[string][]wire.Input{
+			policy: {
+				&iamapi.GetPolicyRequest{PolicyARN: str(policy)}, &iamapi.DeletePolicyRequest{PolicyARN: str(policy)},
+				&iamapi.CreatePolicyVersionRequest{PolicyARN: str(policy), PolicyDocument: str(everything), SetAsDefault: wire.Some(true)},
+				&iamapi.CreateUserRequest{UserName: str("x"), PermissionsBoundary: str(policy)}, &iamapi.PutUserPermissionsBoundaryRequest{UserName: str("ann"), PermissionsBoundary: str(policy)},
+				&iamapi.DetachUserPolicyRequest{UserName: str("ann"), PolicyARN: str(policy)},
+			},
+			provider: {
+				&iamapi.GetOpenIDConnectProviderRequest{OpenIDConnectProviderARN: str(provider)}, &iamapi.DeleteOpenIDConnectProviderRequest{OpenIDConnectProviderARN: str(provider)},
+				&iamapi.AddClientIDToOpenIDConnectProviderRequest{OpenIDConnectProviderARN: str(provider), ClientID: str("c")},
+			},
+			all: {&iamapi.AttachUserPolicyRequest{UserName: str("ann"), PolicyARN: str(all)}, &iamapi.AttachGroupPolicyRequest{GroupName: str("g"), PolicyARN: str(all)}},
+		} {
+			for _, in := range in {
+				ann.refuses(refusal(arn), in)
+			}
+		}
+	}
+	root.refuses("InvalidInputException: ARN arn:aws-cn:iam::111122223333:user/ann is not valid.",
+		&iamapi.SimulatePrincipalPolicyRequest{PolicySourceARN: str("arn:aws-cn:iam::111122223333:user/ann"), ActionNames: []string{"kms:Decrypt"}})
+	root.refuses("InvalidInputException: ARN arn:aws-cn:iam::aws:policy/IAMFullAccess is not valid.", &iamapi.SimulatePrincipalPolicyRequest{
+		PolicySourceARN: str("arn:aws:iam::111122223333:user/ann"), ActionNames: []string{"kms:Decrypt"},
+		PolicyExclusionList: []iamapi.PolicyIdentifier{{PolicyType: str("aws-managed"), PolicyARN: str("arn:aws-cn:iam::aws:policy/IAMFullAccess")}},
+	})
+}
+
+func TestSessionPoliciesOfOtherPartitions(t *testing.T) {
+	w := newWorld(t)
+	w.root(alice)
+	_, ann := w.newUser(alice, "ann")
+	in := into(w.newRole("deploy", trustAlice, nil), "job")
+	for _, given := range []string{"arn:aws-cn:iam::aws:policy/ReadOnlyAccess", "arn:aws-:iam::aws:policy/ReadOnlyAccess", "iam::aws:policy/ReadOnlyAccess"} {
+		in.PolicyARNs = []stsapi.PolicyDescriptorType{{ARN: str(given)}}
+		w.fails("ValidationException: ARN "+given+" is not valid.", ann, in)
+	}
+}

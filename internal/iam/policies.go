@@ -32,9 +32,9 @@ func checkManaged(text string) error {
 
 // findPolicy finds a managed policy, of the account or of AWS.
 func findPolicy(v *view, given string) (*entry[*identity.Policy], error) {
-	stored := atHome(given)
-	if !isPolicyARN(stored) {
-		return nil, invalidInput("ARN %s is not valid.", given)
+	stored, ok := v.stored(given)
+	if !ok || !isPolicyARN(stored) {
+		return nil, invalidARN(given)
 	}
 	p := v.managed(stored)
 	if p == nil {

@@ -43,21 +43,21 @@ func checkThumbprints(list []string) error {
 	return nil
 }
 
-// findProvider finds a provider of the account by its ARN in partition aws; nil if there is none.
+// findProvider finds a provider of the account by its ARN; nil if there is none.
 func findProvider(v *view, providerARN string) *entry[*identity.Provider] {
 	_, name, ok := strings.Cut(providerARN, ":oidc-provider/")
 	if !ok {
 		return nil
 	}
 	e := v.providers.named(name)
-	if e == nil || e.noun.ARN(home) != providerARN {
+	if e == nil || e.noun.ARN(v.part()) != providerARN {
 		return nil
 	}
 	return e
 }
 
 func needProvider(v *view, given string) (*entry[*identity.Provider], error) {
-	if e := findProvider(v, atHome(given)); e != nil {
+	if e := findProvider(v, given); e != nil {
 		return e, nil
 	}
 	return nil, notFound("OpenIDConnect Provider not found for arn %s", given)
@@ -133,7 +133,7 @@ func listProviders(r *request, _ *iamapi.ListOpenIDConnectProvidersRequest) (*ia
 
 func deleteProvider(r *request, in *iamapi.DeleteOpenIDConnectProviderRequest) error {
 	return r.change(func(c *change) error {
-		e := findProvider(c.view, atHome(in.OpenIDConnectProviderARN.V))
+		e := findProvider(c.view, in.OpenIDConnectProviderARN.V)
 		if e == nil {
 			return nil // "This operation is idempotent" (DeleteOpenIDConnectProvider)
 		}

@@ -32,6 +32,9 @@ func overQuota(name string, limit int) error {
 	return wire.Errorf(iamapi.CodeLimitExceededException, "Cannot exceed quota for %s: %d", name, limit)
 }
 
+// invalidARN refuses what is no ARN of the caller's partition, or none of the kind that is wanted.
+func invalidARN(given string) error { return invalidInput("ARN %s is not valid.", given) }
+
 func malformedPolicy(text string) error {
 	return wire.Errorf(iamapi.CodeMalformedPolicyDocumentException, "%s", text)
 }

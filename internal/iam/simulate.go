@@ -228,8 +228,7 @@ func simulatePrincipalPolicy(r *request, in *iamapi.SimulatePrincipalPolicyReque
 
 // sourceCaller returns the caller that a user or role would be, or a user that has nothing but the policies of a group.
 func (r *request) sourceCaller(given string) (*guard.Caller, error) {
-	stored := atHome(given)
-	if ref := parsePrincipal(stored); ref.account == r.account {
+	if ref := parsePrincipal(given); ref.account == r.account && ref.part == r.part {
 		u, n := exact(&r.view.users, ref.name, ref.path), exact(&r.view.roles, ref.name, ref.path)
 		switch {
 		case ref.form == userForm && u != nil:
@@ -239,8 +238,8 @@ func (r *request) sourceCaller(given string) (*guard.Caller, error) {
 		}
 	}
 	for _, g := range r.view.groups.ids {
-		if g.noun.ARN(home) == stored {
-			list, err := r.view.held(nil, stored, g.documents, g.noun.Attached)
+		if g.noun.ARN(r.part) == given {
+			list, err := r.view.held(nil, given, g.documents, g.noun.Attached)
 			who, _ := r.supposedCaller(wire.Opt[string]{}, &guard.Rights{Identity: list})
 			return who, err
 		}
@@ -252,6 +251,9 @@ func (r *request) sourceCaller(given string) (*guard.Caller, error) {
 func (r *request) exclude(rights *guard.Rights, list []iamapi.PolicyIdentifier) error {
 	var identities, boundaries []iamapi.PolicyIdentifier
 	for _, x := range list {
+		if r.elsewhere(x.PolicyARN.V) {
+			return invalidARN(x.PolicyARN.V)
+		}
 		switch x.PolicyType.V {
 		case "scp", "rcp": // they are not the caller's to see, nor to do without
 			return invalidInput("Policies of type %s cannot be excluded.", x.PolicyType.V)

@@ -25,8 +25,8 @@ const (
 const codeInvalidParameter wire.Code = "InvalidParameterValue"
 
 // sessionLimits reads what the maker of a session hands over with it: everything that can be checked without looking
-// anything up.
-func sessionLimits(document wire.Opt[string], managed []stsapi.PolicyDescriptorType, tags []stsapi.Tag, transitive []string) (limits, error) {
+// anything up. Managed policies are those of partition p, where the role or user is.
+func sessionLimits(p arn.Partition, document wire.Opt[string], managed []stsapi.PolicyDescriptorType, tags []stsapi.Tag, transitive []string) (limits, error) {
 	l := limits{Policy: document.V, Transitive: slices.Clone(transitive)}
 	size := len([]rune(document.V))
 	if document.Set {
@@ -45,26 +45,21 @@ func sessionLimits(document wire.Opt[string], managed []stsapi.PolicyDescriptorT
 		return l, wire.Errorf(wire.CodeValidation, "The number of session policies exceeds the limit of %d.", maxSessionPolicies)
 	}
 	for _, m := range managed {
-		if !m.ARN.Set || slices.Contains(l.Managed, atHomePolicy(m.ARN.V)) {
+		rest, here := strings.CutPrefix(m.ARN.V, "arn:"+string(p)+":")
+		stored := "arn:" + string(home) + ":" + rest
+		switch {
+		case m.ARN.Set && !here:
+			return l, wire.Errorf(wire.CodeValidation, "ARN %s is not valid.", m.ARN.V)
+		case !m.ARN.Set || slices.Contains(l.Managed, stored):
 			return l, wire.Errorf(wire.CodeValidation, "Session policies must be given by ARN, each once.")
 		}
 		size += len(m.ARN.V)
-		l.Managed = append(l.Managed, atHomePolicy(m.ARN.V))
+		l.Managed = append(l.Managed, stored)
 	}
 	if size > maxSessionText {
 		return l, tooLarge(size * 100 / maxSessionText)
 	}
 	return l, l.readTags(tags)
-}
-
-// atHomePolicy returns an ARN as it is stored, in partition aws.
-func atHomePolicy(s string) string {
-	if rest, ok := strings.CutPrefix(s, "arn:aws-"); ok {
-		if _, rest, ok = strings.Cut(rest, ":"); ok {
-			return "arn:" + string(home) + ":" + rest
-		}
-	}
-	return s
 }
 
 // tooLarge says that policies and tags do not fit.

@@ -159,7 +159,7 @@ func (d *Directory) assumeRole(ctx context.Context, call *guard.Call, in *stsapi
 	case len(in.ProvidedContexts) > 0:
 		return nil, wire.Errorf(wire.CodeValidation, "This server knows no context providers.")
 	}
-	asked, err := sessionLimits(in.Policy, in.PolicyARNs, in.Tags, in.TransitiveTagKeys)
+	asked, err := sessionLimits(partitionOf(call), in.Policy, in.PolicyARNs, in.Tags, in.TransitiveTagKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +233,7 @@ var actionGetFederationToken = guard.NewAction("sts:GetFederationToken")
 // session policies allow; without session policies, nothing but what resources give him by name.
 func (d *Directory) getFederationToken(ctx context.Context, call *guard.Call, in *stsapi.GetFederationTokenRequest) (*stsapi.GetFederationTokenResponse, error) {
 	who := call.Caller
-	l, err := sessionLimits(in.Policy, in.PolicyARNs, in.Tags, nil)
+	l, err := sessionLimits(partitionOf(call), in.Policy, in.PolicyARNs, in.Tags, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (d *Directory) assumeRoleWithWebIdentity(
 		Type: policy.WebIdentity, Account: provider.Account, PrincipalID: named + ":" + claims.Client + ":" + claims.Subject, Name: claims.Subject,
 		Rights: &guard.Rights{}, Session: &guard.Session{IssuedAt: claims.IssuedAt, Provider: named},
 	}, call.Region)
-	l, err := claimedLimits(in, claims)
+	l, err := claimedLimits(partitionOf(call), in, claims)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func tokenRefusal(call *guard.Call, issuer string, err error) error {
 
 // claimedLimits returns the limits of a session with the tags that the token asks for. These obey the rules of AssumeRole's
 // own, so they are checked as such.
-func claimedLimits(in *stsapi.AssumeRoleWithWebIdentityRequest, claims *oidc.Claims) (limits, error) {
+func claimedLimits(p arn.Partition, in *stsapi.AssumeRoleWithWebIdentityRequest, claims *oidc.Claims) (limits, error) {
 	like := stsapi.AssumeRoleRequest{RoleARN: in.RoleARN, RoleSessionName: in.RoleSessionName, TransitiveTagKeys: claims.Transitive}
 	for _, k := range slices.Sorted(maps.Keys(claims.Tags)) {
 		like.Tags = append(like.Tags, stsapi.Tag{Key: wire.Some(k), Value: wire.Some(claims.Tags[k])})
@@ -155,7 +155,7 @@ func claimedLimits(in *stsapi.AssumeRoleWithWebIdentityRequest, claims *oidc.Cla
 	if err := wire.Validate(&like); err != nil {
 		return limits{}, err
 	}
-	return sessionLimits(in.Policy, in.PolicyARNs, like.Tags, like.TransitiveTagKeys)
+	return sessionLimits(p, in.Policy, in.PolicyARNs, like.Tags, like.TransitiveTagKeys)
 }
 
 // claimFacts are what conditions may ask about a token ("Available keys for AWS OIDC federation", IAM user guide). Their
