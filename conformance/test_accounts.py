@@ -2,10 +2,11 @@
 import base64
 import json
 
+import botocore.exceptions
 import pytest
 
 from harness.expect import expect_error
-from harness.server import ACCOUNT, OTHER_ACCOUNT, OTHER_KEY_ID, REGION
+from harness.server import ACCOUNT, OTHER_ACCOUNT, OTHER_KEY_ID, REGION, Server
 from harness.wire import Signing, Wire
 
 NOWHERE = ("AccessDeniedException: The ciphertext refers to a customer master key that does not exist, does not exist in this region, "
@@ -56,8 +57,29 @@ def test_regions_do_not_see_each_other(wire, ledger):
 
 
 @pytest.mark.parametrize("region,partition", [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")])
-def test_partitions(wire, region, partition):
-    client = wire.alter(region=region)
+def test_partitions(wire, tmp_path, region, partition):
+    """An account is in one partition. Elsewhere nobody knows its access keys."""
+    scope = "Credential should be scoped to a valid region. "
+    answer = wire.alter(region=region).call("ListKeys")
+    assert (answer.code, answer.message) == ("InvalidSignatureException", scope), answer.error
+    with Server(tmp_path, "--partition", partition) as server:
+        assert server.environment["AWS_REGION"] == region
+        client = Wire(server).alter(region=region)
+        check_partition(client, region, partition)
+        for elsewhere in {REGION, "cn-north-1", "us-gov-west-1"} - {region}:
+            answer = client.alter(region=elsewhere).call("ListKeys")
+            assert (answer.code, answer.message) == ("InvalidSignatureException", scope), answer.error
+        identity = server.boto3("sts", region=region).get_caller_identity()
+        assert identity["Arn"] == f"arn:{partition}:iam::{ACCOUNT}:root"
+        iam = server.boto3("iam", region=region)
+        assert iam.create_user(UserName="ann")["User"]["Arn"] == f"arn:{partition}:iam::{ACCOUNT}:user/ann"
+        with pytest.raises(botocore.exceptions.ClientError) as caught:
+            iam.attach_user_policy(UserName="ann", PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
+        assert caught.value.response["Error"]["Code"] == "InvalidInput"
+        iam.attach_user_policy(UserName="ann", PolicyArn=f"arn:{partition}:iam::aws:policy/AdministratorAccess")
+
+
+def check_partition(client, region, partition):
     key = client.ok("CreateKey")["KeyMetadata"]
     assert key["Arn"] == f"arn:{partition}:kms:{region}:{ACCOUNT}:key/{key['KeyId']}"
     assert json.loads(client.ok("GetKeyPolicy", KeyId=key["Arn"])["Policy"])["Statement"][0]["Principal"] == {"AWS": f"arn:{partition}:iam::{ACCOUNT}:root"}

@@ -24,7 +24,6 @@ const (
 	devAccount     = "111122223333"
 	devAccessKeyID = "AKIAKEYWRIGHTDEVROOT"
 	devSecret      = "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"
-	devRegion      = "us-east-1"
 )
 
 // devOptions are the flags of keywright dev.
@@ -32,6 +31,7 @@ type devOptions struct {
 	listen, data, socket   string
 	accounts               []string
 	accessKeyID, secretKey string
+	partition              string
 	tls                    bool
 }
 
@@ -55,6 +55,7 @@ the keys: do not use it for keys that matter. For those there are keywright init
 	f.StringArrayVar(&o.accounts, "account", nil, "account id; or ID=ACCESSKEYID:SECRET for a further account, repeatable (default "+devAccount+")")
 	f.StringVar(&o.accessKeyID, "root-access-key-id", devAccessKeyID, "access key id of the account's root user")
 	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")
+	f.StringVar(&o.partition, "partition", string(arn.Commercial), "partition of the accounts: aws, aws-cn or aws-us-gov")
 	f.BoolVar(&o.tls, "tls", false, "serve HTTPS with a certificate of a CA that is made here")
 	return c
 }
@@ -111,6 +112,10 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	if err != nil {
 		return withHint(err, "see keywright dev --help")
 	}
+	partition, err := partitionOf(o.partition)
+	if err != nil {
+		return err
+	}
 	if !server.Loopback(o.listen) {
 		return withHint(fmt.Errorf("keywright dev does not listen on %s: its credentials are known to everybody", o.listen),
 			"use a loopback address such as 127.0.0.1:4599, or keywright server for other machines")
@@ -136,11 +141,11 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		return err
 	}
 	for _, a := range accounts {
-		if err := s.Directory().EnsureAccount(ctx, a.account, a.accessKeyID, a.secret); err != nil {
+		if err := s.Directory().EnsureAccountIn(ctx, partition, a.account, a.accessKeyID, a.secret); err != nil {
 			return errors.Join(fmt.Errorf("account %s: %w", a.account, err), s.Close())
 		}
 	}
-	if err := announce(out, scheme+"://"+s.Addr().String(), bundle, accounts[0]); err != nil {
+	if err := announce(out, scheme+"://"+s.Addr().String(), bundle, partition.GlobalRegion(), accounts[0]); err != nil {
 		return errors.Join(err, s.Close())
 	}
 	defer heapFloor()()
@@ -148,13 +153,13 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 }
 
 // announce prints the lines to paste into a shell and then the one that says that requests will be answered.
-func announce(out io.Writer, url, bundle string, a devAccountKey) error {
+func announce(out io.Writer, url, bundle string, region arn.Region, a devAccountKey) error {
 	lines := []string{
 		"export AWS_ENDPOINT_URL=" + url,
 		"export AWS_ACCESS_KEY_ID=" + shellWord(a.accessKeyID),
 		"export AWS_SECRET_ACCESS_KEY=" + shellWord(string(a.secret.Expose())),
 		// The SDK for Go reads the first, boto3 and version 1 of the AWS CLI the second.
-		"export AWS_REGION=" + devRegion + " AWS_DEFAULT_REGION=" + devRegion,
+		"export AWS_REGION=" + string(region) + " AWS_DEFAULT_REGION=" + string(region),
 	}
 	if bundle != "" {
 		lines = append(lines, "export AWS_CA_BUNDLE="+shellWord(bundle))

@@ -18,7 +18,7 @@ import (
 )
 
 func initCommand() *cobra.Command {
-	var path, account string
+	var path, account, partition string
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Make a new installation with its first account",
@@ -31,6 +31,10 @@ copies of them, apart from copies of the store. The secret access key is printed
 			if err != nil {
 				return err
 			}
+			p, err := partitionOf(partition)
+			if err != nil {
+				return err
+			}
 			return onInstallation(c, path, makeInstallation, func(config server.Config, in *server.Installation, _ server.Ask) error {
 				lines := []string{"Made an installation in " + config.Data}
 				for _, s := range config.Seals {
@@ -39,12 +43,13 @@ copies of them, apart from copies of the store. The secret access key is printed
 				if err := printAll(c.OutOrStdout(), lines...); err != nil {
 					return err
 				}
-				return createAccount(c, in, id, "")
+				return createAccount(c, in, p, id)
 			})
 		},
 	}
 	configFlag(c, &path)
 	c.Flags().StringVar(&account, "account", "", "id of the first account (default: a random one)")
+	c.Flags().StringVar(&partition, "partition", string(arn.Commercial), "its partition: aws, aws-cn or aws-us-gov")
 	return c
 }
 
@@ -58,9 +63,9 @@ func needsSubcommand(c *cobra.Command, _ []string) error {
 }
 
 // createAccount makes an account and prints its access key.
-func createAccount(c *cobra.Command, in *server.Installation, id arn.Account, name string) error {
+func createAccount(c *cobra.Command, in *server.Installation, p arn.Partition, id arn.Account) error {
 	directory := iam.New(iam.Config{Store: in.Store, Barrier: in.Barrier, Now: time.Now})
-	accessKeyID, secretKey, err := directory.CreateAccount(c.Context(), id, name)
+	accessKeyID, secretKey, err := directory.CreateAccountIn(c.Context(), p, id, "")
 	if err != nil {
 		return err
 	}
@@ -71,6 +76,15 @@ func createAccount(c *cobra.Command, in *server.Installation, id arn.Account, na
 func printAll(out io.Writer, lines ...string) error {
 	_, err := io.WriteString(out, strings.Join(lines, "\n")+"\n")
 	return err
+}
+
+// partitionOf reads the partition of an account.
+func partitionOf(text string) (arn.Partition, error) {
+	p, err := arn.ParsePartition(text)
+	if err != nil {
+		return "", withHint(fmt.Errorf("--partition: %w", err), "aws is the one of us-east-1 and most others, aws-cn of cn-…, aws-us-gov of us-gov-…")
+	}
+	return p, nil
 }
 
 // accountID reads an account id, or makes a random one.

@@ -9,13 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keywright/keywright/internal/admin"
+	"github.com/keywright/keywright/internal/arn"
 )
 
 // keyFlags are the flags that name a key. whose says whose an id or alias name is if the account is not given.
 func keyFlags(c *cobra.Command, k *admin.Key, whose string) {
 	c.Flags().StringVar(&k.ID, "key", "", "key ARN or alias ARN; or key id or alias name, together with --account and --region")
 	c.Flags().StringVar((*string)(&k.Account), "account", "", "account of a key id or alias name ("+whose+")")
-	c.Flags().StringVar((*string)(&k.Region), "region", devRegion, "Region of a key id or alias name")
+	c.Flags().StringVar((*string)(&k.Region), "region", string(arn.Commercial.GlobalRegion()), "Region of a key id or alias name")
 	required(c, "key")
 }
 
