@@ -136,6 +136,54 @@ def test_only_for_principals_of_its_accounts(shared, service, people, key, value
     refused(with_headers(shared.boto3(credentials=service), headers).describe_key, KeyId=key)
 
 
+def session_headers(arn, credentials):
+    return {BEHALF: arn, "X-Keywright-Access-Key-Id": credentials["AccessKeyId"], "X-Keywright-Session-Token": credentials["SessionToken"]}
+
+
+def test_sessions_keep_their_limits(shared, service, people, key, kms):
+    """A service can do no more on behalf of a session than the session itself, and needs its token."""
+    iam, (shopper, credentials) = shared.boto3("iam"), people["shopper"]
+    iam.create_role(RoleName="counter", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}]}))
+    iam.put_user_policy(UserName="shopper", PolicyName="counter", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}))
+    sts = shared.boto3("sts", credentials=credentials)
+    decrypt_only = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}]})
+    limited = sts.assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/counter", RoleSessionName="till", Policy=decrypt_only)
+    free = sts.assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/counter", RoleSessionName="till")
+    for made in (limited, free):
+        shared.ledger.credential(made["Credentials"]["SecretAccessKey"])
+        shared.ledger.credential(made["Credentials"]["SessionToken"])
+    till = limited["AssumedRoleUser"]["Arn"]
+    headers = {}
+    behalf = with_headers(shared.boto3(credentials=service), headers)
+    wanted = {"KeyId": key, "KeySpec": "AES_256"}
+    headers.update(session_headers(till, free["Credentials"]))
+    wrapped = behalf.generate_data_key(**wanted)["CiphertextBlob"]
+    headers.update(session_headers(till, limited["Credentials"]))
+    behalf.decrypt(CiphertextBlob=wrapped)
+    assert "because no session policy allows the kms:GenerateDataKey action" in refused(behalf.generate_data_key, **wanted)
+    # Without the token, with another's, or as somebody else.
+    for wrong in ({BEHALF: till}, session_headers(shopper, free["Credentials"]), session_headers(till, free["Credentials"] | {"AccessKeyId": "ASIAOTHEROTHEROTHER0"}),
+                  session_headers(till, free["Credentials"] | {"SessionToken": "x"})):
+        headers.clear()
+        headers.update(wrong)
+        refused(behalf.decrypt, CiphertextBlob=wrapped)
+    for part in ("X-Keywright-Access-Key-Id", "X-Keywright-Session-Token", BEHALF):
+        headers.clear()
+        headers.update({k: v for k, v in session_headers(till, free["Credentials"]).items() if k != part})
+        refused(behalf.decrypt, CiphertextBlob=wrapped)
+    # A user's temporary credentials.
+    own = sts.get_session_token()["Credentials"]
+    shared.ledger.credential(own["SecretAccessKey"])
+    shared.ledger.credential(own["SessionToken"])
+    headers.clear()
+    headers.update(session_headers(shopper, own))
+    behalf.decrypt(CiphertextBlob=wrapped)
+    text = "".join(file.read_text() for file in shared.audit_files())
+    assert own["AccessKeyId"] in text and own["SessionToken"] not in text and free["Credentials"]["SessionToken"] not in text
+
+
 @pytest.mark.parametrize("headers", [
     {"X-Keywright-Source-Account": "1"}, {"X-Keywright-Source-Account": "not-an-account"}, {"X-Keywright-Unknown": "x"}, {"X-Keywright-Source-Arn": "a" * 3000},
 ])

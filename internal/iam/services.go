@@ -11,6 +11,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/identity"
 	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/sigv4"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 )
@@ -136,12 +137,21 @@ func (d *Directory) RemoveService(ctx context.Context, a arn.Account, principal 
 	return accountError(a, err)
 }
 
+// Behalf is for whom a service says that it calls.
+type Behalf struct {
+	Principal string // ARN
+	// AccessKeyID and Token are the principal's temporary credentials, without the secret; empty if its credentials are
+	// long-term ones.
+	AccessKeyID, Token string
+}
+
 // OnBehalf returns the principal for whom a registered service calls: a user, a root user or a role's session, of an account
-// that the service was registered for and that is in partition p. Every other principal is refused with the same
-// AccessDeniedException, whether it exists or not.
-func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, principal string, p arn.Partition) (*guard.Caller, error) {
-	refused := wire.Errorf(wire.CodeAccessDenied, "The service %s may not call on behalf of %s.", service.Service, principal)
-	ref := parsePrincipal(principal)
+// that the service was registered for and that is in partition p. Whom a session belongs to is not enough: what limits it, and
+// when it ends, is in its token, so that a role's session is taken with its token only. Everybody else is refused with the same
+// AccessDeniedException, whether there is such a principal or not; a session that is over is refused as such.
+func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, b Behalf, p arn.Partition) (*guard.Caller, error) {
+	refused := wire.Errorf(wire.CodeAccessDenied, "The service %s may not call on behalf of %s.", service.Service, b.Principal)
+	ref := parsePrincipal(b.Principal)
 	if ref.form != rootForm && ref.form != userForm && ref.form != sessionForm || ref.part != p {
 		return nil, refused
 	}
@@ -153,9 +163,47 @@ func (d *Directory) OnBehalf(ctx context.Context, service *guard.Caller, princip
 	if e == nil || !slices.Contains(e.noun.Accounts, ref.account) {
 		return nil, refused
 	}
-	who, err := d.Caller(ctx, principal)
-	if errors.Is(err, ErrNoPrincipal) {
+	var who *guard.Caller
+	switch {
+	case b.Token != "":
+		who, err = d.bearer(ctx, b, ref.account)
+	case ref.form != sessionForm:
+		who, err = d.Caller(ctx, b.Principal)
+	default:
+		return nil, wire.Errorf(wire.CodeAccessDenied, "The service %s must send the session token of %s.", service.Service, b.Principal)
+	}
+	var fault *sigv4.Error
+	switch {
+	case errors.As(err, &fault) && *fault == *sigv4.ErrExpiredToken():
+		return nil, wire.Errorf(wire.CodeAccessDenied, "The session of %s is over.", b.Principal)
+	case errors.As(err, &fault), errors.Is(err, ErrNoPrincipal):
 		return nil, refused
 	}
 	return who, err
+}
+
+// bearer returns who bears the temporary credentials, who must be the principal that is named, of that account.
+func (d *Directory) bearer(ctx context.Context, b Behalf, a arn.Account) (*guard.Caller, error) {
+	c, err := d.openToken(b.AccessKeyID, b.Token)
+	if err != nil {
+		return nil, err
+	}
+	if c.account != a {
+		return nil, sigv4.ErrUnknownCredential()
+	}
+	v, ok, err := d.exists(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, sigv4.ErrUnknownCredential()
+	}
+	who, err := c.caller(v)
+	if err == nil && who.ARN != b.Principal {
+		err = sigv4.ErrUnknownCredential()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return who, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/wire"
 )
 
@@ -15,12 +16,17 @@ import (
 const (
 	forwardPrefix       = "x-keywright-"
 	onBehalfOfHeader    = forwardPrefix + "on-behalf-of"   // ARN of the user, root user or role's session
+	accessKeyHeader     = forwardPrefix + "access-key-id"  // of that principal's temporary credentials
+	sessionTokenHeader  = forwardPrefix + "session-token"  // likewise
 	sourceARNHeader     = forwardPrefix + "source-arn"     // aws:SourceArn
 	sourceAccountHeader = forwardPrefix + "source-account" // aws:SourceAccount
 )
 
-// maxForward bounds what a header may add to records, in octets.
-const maxForward = 2048
+// maxForward bounds what a header may add to records, in octets, and maxForwardToken the session token, which no record has.
+const (
+	maxForward      = 2048
+	maxForwardToken = 8 << 10
+)
 
 // forward reads those headers and returns who the call is to be decided for, and what a service says of it. From anybody but
 // a registered service they are refused rather than ignored: whoever sends them expects something of them.
@@ -46,20 +52,28 @@ func (x *exchange) forwardOf(ctx context.Context, service *guard.Caller) (*guard
 		return nil, nil, refusedForward("A registered service may call KMS only.")
 	}
 	f := guard.Forward{Service: service.Service}
-	var behalf, account string
+	var behalf iam.Behalf
+	var account string
 	signed := strings.Split(x.auth.SignedHeaders, ";")
 	for _, h := range x.req.Header {
 		if !isForward(h.Name) {
 			continue
 		}
 		name := strings.ToLower(h.Name)
-		into, known := map[string]*string{onBehalfOfHeader: &behalf, sourceARNHeader: &f.SourceARN, sourceAccountHeader: &account}[name]
+		limit := maxForward
+		if name == sessionTokenHeader {
+			limit = maxForwardToken
+		}
+		into, known := map[string]*string{
+			onBehalfOfHeader: &behalf.Principal, accessKeyHeader: &behalf.AccessKeyID, sessionTokenHeader: &behalf.Token,
+			sourceARNHeader: &f.SourceARN, sourceAccountHeader: &account,
+		}[name]
 		switch {
 		case !slices.Contains(signed, name):
 			return nil, nil, refusedForward("The header " + name + " must be signed.")
 		case !known:
 			return nil, nil, refusedForward("There is no header " + name + ".")
-		case *into != "" || h.Value == "" || len(h.Value) > maxForward:
+		case *into != "" || h.Value == "" || len(h.Value) > limit:
 			return nil, nil, refusedForward("The header " + name + " is not well-formed.")
 		}
 		*into = h.Value
@@ -70,7 +84,10 @@ func (x *exchange) forwardOf(ctx context.Context, service *guard.Caller) (*guard
 			return nil, nil, refusedForward("The header " + sourceAccountHeader + " is not well-formed.")
 		}
 	}
-	if behalf == "" {
+	if (behalf.AccessKeyID == "") != (behalf.Token == "") || behalf.Token != "" && behalf.Principal == "" {
+		return nil, nil, refusedForward("The headers " + accessKeyHeader + " and " + sessionTokenHeader + " go together, and with " + onBehalfOfHeader + ".")
+	}
+	if behalf.Principal == "" {
 		return service, &f, nil
 	}
 	region := arn.Region(x.auth.Scope.Region)
