@@ -31,6 +31,8 @@ type simulation struct {
 	actions, resources []string
 	marker             wire.Opt[string]
 	limit              wire.Opt[int32]
+
+	given int // octets of the policies that the request brings
 }
 
 // source tells one policy of a simulation from the others, as explanations name it.
@@ -43,8 +45,19 @@ type written struct {
 	places [][2]place // of its statements, once they were asked for
 }
 
-// mostActions bounds how much one simulation asks; a page of it is decided at a time.
-const mostActions = 10_000
+// Bounds of a simulation. mostActions is how much it asks in all; a page of it is decided at a time. mostText is how many
+// octets the policies have that it brings.
+const (
+	mostActions = 10_000
+	mostText    = 128 << 10
+)
+
+// mostWork bounds what one page costs: the sum of octets of policies times octets that they may be compared with. It is a second
+// of one processor for the worst of policies, and far less for others.
+const mostWork = 1 << 30
+
+// asking is what the decision of one item costs besides the comparisons, in octets compared.
+const asking = 256
 
 // fixedControls are service control policies that a simulation brings.
 type fixedControls []guard.Policy
@@ -55,11 +68,36 @@ func (c fixedControls) ServiceControls(arn.Account) ([]guard.Policy, error) { re
 // ResourceControls implements guard.Directory.
 func (fixedControls) ResourceControls(arn.Account) ([]guard.Policy, error) { return nil, nil }
 
+// ownControls are the control policies of one account. What binds others nobody learns by simulating what they could do.
+type ownControls struct {
+	*Directory
+	account arn.Account
+}
+
+// ServiceControls implements guard.Directory.
+func (c ownControls) ServiceControls(a arn.Account) ([]guard.Policy, error) {
+	if a != c.account {
+		return nil, nil
+	}
+	return c.Directory.ServiceControls(a)
+}
+
+// ResourceControls implements guard.Directory.
+func (c ownControls) ResourceControls(a arn.Account) ([]guard.Policy, error) {
+	if a != c.account {
+		return nil, nil
+	}
+	return c.Directory.ResourceControls(a)
+}
+
 // suppose compiles policies that a request brings.
 func (s *simulation) suppose(kind policy.Kind, list string, texts []string) ([]guard.Policy, error) {
 	var out []guard.Policy
 	for i, text := range texts {
 		name := list + "." + strconv.Itoa(i+1)
+		if err := s.bring(text); err != nil {
+			return nil, err
+		}
 		d, err := parse(kind, text)
 		if errors.Is(err, errTooLarge) {
 			return nil, overQuota("PolicySize", maxManaged)
@@ -71,6 +109,14 @@ func (s *simulation) suppose(kind policy.Kind, list string, texts []string) ([]g
 		s.sources[source{name: name}] = &written{text: text, id: name, kind: "none"}
 	}
 	return out, nil
+}
+
+// bring counts a policy that a request brings.
+func (s *simulation) bring(text string) error {
+	if s.given += len(text); s.given > mostText {
+		return invalidInput("The policies have more than %d characters in all.", mostText)
+	}
+	return nil
 }
 
 // unusable is the refusal of a policy in a request that does not save it.
@@ -86,6 +132,9 @@ func unusable(name string, err error) error {
 func (s *simulation) resourcePolicy(given wire.Opt[string]) error {
 	if !given.Set {
 		return nil
+	}
+	if err := s.bring(given.V); err != nil {
+		return err
 	}
 	d, err := parse(policy.KeyPolicy, given.V)
 	if errors.Is(err, errTooLarge) {
@@ -190,7 +239,7 @@ func (s *simulation) supposeBoundary(rights *guard.Rights, texts []string) error
 func simulatePrincipalPolicy(r *request, in *iamapi.SimulatePrincipalPolicyRequest) (*iamapi.SimulatePolicyResponse, error) {
 	s := &simulation{
 		values: map[string][]string{}, sources: map[source]*written{}, actions: in.ActionNames, resources: in.ResourceARNs, marker: in.Marker, limit: in.MaxItems,
-		controls: []guard.Directory{r.Directory},
+		controls: []guard.Directory{ownControls{r.Directory, r.account}},
 	}
 	caller, err := r.sourceCaller(in.PolicySourceARN.V)
 	if err != nil {
@@ -334,17 +383,24 @@ func (r *request) simulate(s *simulation) (*iamapi.SimulatePolicyResponse, error
 		numbers = append(numbers, i)
 	}
 	out := new(iamapi.SimulatePolicyResponse)
-	var items []int
-	var err error
-	items, out.IsTruncated, out.Marker, err = page(r, numbers, func(i int) string { return fmt.Sprintf("%06d", i) }, s.marker, s.limit)
-	if err != nil {
-		return nil, err
-	}
 	if len(s.controls) == 0 {
 		s.controls = []guard.Directory{fixedControls(nil)}
 	}
+	limit, err := s.pageSize()
+	if err != nil {
+		return nil, err
+	}
+	var items []int
+	items, out.IsTruncated, out.Marker, err = page(r, numbers, func(i int) string { return fmt.Sprintf("%06d", i) }, s.marker, wire.Some(limit))
+	if err != nil {
+		return nil, err
+	}
+	asked := s.asked()
 	for _, i := range items {
-		result, err := r.simulateOne(s, s.actions[i/len(s.resources)], s.resources[i%len(s.resources)])
+		if err := r.ctx.Err(); err != nil { // nobody waits for the rest
+			return nil, err
+		}
+		result, err := r.simulateOne(s, s.actions[i/len(s.resources)], s.resources[i%len(s.resources)], asked)
 		if err != nil {
 			return nil, err
 		}
@@ -360,7 +416,54 @@ const (
 	simulatedImplicit = "implicitDeny"
 )
 
-func (r *request) simulateOne(s *simulation, name, on string) (*iamapi.EvaluationResult, error) {
+// pageSize returns how many items one page has: as many as are wanted, as far as their work is bounded.
+func (s *simulation) pageSize() (int32, error) {
+	text, compared := 0, asking
+	for _, w := range s.sources {
+		text += len(w.text)
+	}
+	for name, values := range s.values {
+		compared += len(name)
+		for _, v := range values {
+			compared += len(v) + 1
+		}
+	}
+	longest := 0
+	for _, on := range s.resources {
+		longest = max(longest, len(on))
+	}
+	fits := mostWork / ((text + asking) * (compared + longest) * len(s.controls))
+	if fits == 0 {
+		return 0, invalidInput("The policies and context values are too large to be simulated together")
+	}
+	return min(s.limit.Or(defaultPage), int32(min(fits, mostActions))), nil
+}
+
+// asked returns the condition keys that the policies use which the answer may speak of, in lower case: those that the caller has
+// brought or may see.
+func (s *simulation) asked() map[string]bool {
+	all := slices.Clone(s.caller.Rights.Identity)
+	if b := s.caller.Rights.Boundary; b != nil {
+		all = append(all, *b)
+	}
+	if s.resource != nil {
+		all = append(all, guard.Policy{Document: s.resource})
+	}
+	for _, c := range s.controls {
+		if brought, ok := c.(fixedControls); ok {
+			all = append(all, brought...)
+		}
+	}
+	keys := map[string]bool{}
+	for _, p := range all {
+		for _, k := range p.Document.ContextKeys() {
+			keys[strings.ToLower(k)] = true
+		}
+	}
+	return keys
+}
+
+func (r *request) simulateOne(s *simulation, name, on string, asked map[string]bool) (*iamapi.EvaluationResult, error) {
 	out := &iamapi.EvaluationResult{EvalActionName: wire.Some(name), EvalResourceName: wire.Some(on)}
 	decision := simulatedAllow
 	missing := map[string]bool{}
@@ -381,7 +484,7 @@ func (r *request) simulateOne(s *simulation, name, on string) (*iamapi.Evaluatio
 		}
 		s.matched(out, e)
 		for _, v := range e.Values {
-			if len(v.Values) == 0 {
+			if len(v.Values) == 0 && asked[strings.ToLower(v.Key)] {
 				missing[v.Key] = true
 			}
 		}
@@ -399,13 +502,13 @@ func (r *request) simulateOne(s *simulation, name, on string) (*iamapi.Evaluatio
 // limits says whether the boundary and the account's control policies allow.
 func (s *simulation) limits(out *iamapi.EvaluationResult, e *guard.Explanation) {
 	boundary, allowed := false, false
-	controls, passed := false, false
+	controls, passed, denied := false, false, false
 	for _, p := range e.Policies {
 		switch p.Type {
 		case guard.Boundary.String():
 			boundary, allowed = true, p.Effect == "allow"
 		case guard.ServiceControl.String():
-			controls, passed = true, (passed || p.Effect == "allow") && p.Effect != "deny"
+			controls, passed, denied = true, passed || p.Effect == "allow", denied || p.Effect == "deny"
 		}
 	}
 	if boundary {
@@ -413,7 +516,7 @@ func (s *simulation) limits(out *iamapi.EvaluationResult, e *guard.Explanation) 
 	}
 	if controls {
 		old := out.OrganizationsDecisionDetail
-		passed = passed && (old == nil || old.AllowedByOrganizations.V)
+		passed = passed && !denied && (old == nil || old.AllowedByOrganizations.V)
 		out.OrganizationsDecisionDetail = &iamapi.OrganizationsDecisionDetail{AllowedByOrganizations: wire.Some(passed)}
 	}
 }

@@ -1,8 +1,12 @@
 package iam_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/wire"
@@ -148,4 +152,89 @@ func FuzzStatementPlaces(f *testing.F) {
 			}
 		}
 	})
+}
+
+// One request cannot keep a processor busy: pages get smaller as policies grow.
+func TestSimulationsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	c := w.client(w.root(alice))
+	policy := func(statements ...string) string {
+		return `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
+	}
+	list := func(n int, what string) []string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = fmt.Sprintf(what, i)
+		}
+		return all
+	}
+	stars := list(14, `{"Effect":"Allow","Action":"kms:*","Resource":"arn:aws:kms:**`+strings.Repeat("a", 600)+`b%d"}`)
+	many := list(100, `{"Effect":"Allow","Action":"kms:Decrypt","Resource":"arn:aws:kms:us-east-1:111122223333:key/%d"}`)
+	long := "arn:aws:kms:us-east-1:111122223333:key/" + strings.Repeat("a", 2000)
+	for about, in := range map[string]*iamapi.SimulateCustomPolicyRequest{
+		"many statements": {PolicyInputList: slices.Repeat([]string{policy(many...)}, 13), ResourceARNs: list(100, "arn:aws:kms:us-east-1:111122223333:key/%d")},
+		"many stars":      {PolicyInputList: slices.Repeat([]string{policy(stars...)}, 12), ResourceARNs: list(100, long+"%d")},
+	} {
+		in.ActionNames, in.MaxItems = list(100, "kms:Decrypt%d"), wire.Some[int32](1000)
+		began := time.Now()
+		out := c.do(in).(*iamapi.SimulatePolicyResponse)
+		took := time.Since(began)
+		t.Logf("%s: %d items in %v", about, len(out.EvaluationResults), took)
+		if n := len(out.EvaluationResults); n == 0 || n > 100 || !out.IsTruncated.V || took > 10*time.Second {
+			t.Errorf("%s: %d items in %v, %v", about, n, took, out.IsTruncated.V)
+		}
+		in.Marker = out.Marker
+		if next := c.do(in).(*iamapi.SimulatePolicyResponse).EvaluationResults; next[0].EvalResourceName == out.EvaluationResults[0].EvalResourceName {
+			t.Errorf("%s: the second page is the first", about)
+		}
+	}
+	ask := func(in *iamapi.SimulateCustomPolicyRequest) *iamapi.SimulateCustomPolicyRequest {
+		in.ActionNames = []string{"kms:Decrypt"}
+		return in
+	}
+	c.refuses("InvalidInputException: The policies have more than 131072 characters in all.",
+		ask(&iamapi.SimulateCustomPolicyRequest{PolicyInputList: slices.Repeat([]string{policy(many...)}, 20)}))
+	c.refuses("InvalidInputException: The policies and context values are too large to be simulated together", ask(&iamapi.SimulateCustomPolicyRequest{
+		PolicyInputList: []string{policy(many...)}, ContextEntries: []iamapi.ContextEntry{{
+			ContextKeyName: str("kms:ViaService"), ContextKeyType: str("stringList"), ContextKeyValues: list(100_000, "value %d"),
+		}},
+	}))
+}
+
+// What binds other accounts is not told to those who suppose to be there.
+func TestSimulationsKeepControlsOfOthersSecret(t *testing.T) {
+	w, ctx := newWorld(t), context.Background()
+	c := w.client(w.root(alice))
+	w.root(bob)
+	user := c.do(&iamapi.CreateUserRequest{UserName: str("ann")}).(*iamapi.CreateUserResponse).User.ARN
+	c.do(&iamapi.PutUserPolicyRequest{UserName: str("ann"), PolicyName: str("p"), PolicyDocument: str(allowAll)})
+	w.user(bob, "spied")
+	deny := `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"StringNotEquals":{"aws:PrincipalTag/secret":"x"}}}]}`
+	forServices := strings.Replace(deny, `"Principal":"*",`, "", 1)
+	ask := func() *iamapi.SimulatePrincipalPolicyRequest {
+		return &iamapi.SimulatePrincipalPolicyRequest{PolicySourceARN: user, ActionNames: []string{"kms:Decrypt"}}
+	}
+	w.must(w.directory.PutControl(ctx, bob, iam.ServiceControl, "s", forServices))
+	w.must(w.directory.PutControl(ctx, bob, iam.ResourceControl, "r", deny))
+	const allowed = "kms:Decrypt * allowed user:user_ann_p"
+	as := ask()
+	as.CallerARN = str("arn:aws:iam::444455556666:user/team/spied")
+	as.ResourcePolicy = str(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`)
+	if got := told(c.do(as)); strings.Contains(got, "not for this account") || strings.Contains(got, "explicitDeny") || strings.Contains(got, "missing") {
+		t.Errorf("as somebody of another account: %s", got)
+	}
+	at := ask()
+	at.ResourceOwner, at.ResourcePolicy = str("arn:aws:iam::444455556666:root"), as.ResourcePolicy
+	if got := told(c.do(at)); strings.Contains(got, "explicitDeny") || strings.Contains(got, "missing") {
+		t.Errorf("on something of another account: %s", got)
+	}
+	// Those of one's own account count, but what they ask is not told.
+	w.must(w.directory.PutControl(ctx, alice, iam.ServiceControl, "s", forServices))
+	if got, want := told(c.do(ask())), "kms:Decrypt * explicitDeny not for this account"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	w.must(w.directory.DeleteControl(ctx, alice, iam.ServiceControl, "s"))
+	if got := told(c.do(ask())); got != allowed {
+		t.Errorf("got  %s\nwant %s", got, allowed)
+	}
 }
