@@ -98,39 +98,43 @@ func sessionData(accessKeyID string) []byte {
 
 // packed returns how many octets the limits take of packedSpace.
 func (l *limits) packed() (int, error) {
-	b, err := pack(l)
+	b, _, err := pack(l)
 	return len(b), err
 }
 
-func pack(v any) ([]byte, error) {
+// pack returns a text for a token, compressed, and how many octets it had before.
+func pack(v any) (packed []byte, size int, err error) {
 	text, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encoding a session: %w", err)
+		return nil, 0, fmt.Errorf("encoding a session: %w", err)
 	}
 	var out bytes.Buffer
 	w, err := flate.NewWriter(&out, flate.BestCompression)
 	if err != nil {
-		return nil, fmt.Errorf("encoding a session: %w", err)
+		return nil, 0, fmt.Errorf("encoding a session: %w", err)
 	}
 	if _, err := w.Write(text); err != nil {
-		return nil, fmt.Errorf("encoding a session: %w", err)
+		return nil, 0, fmt.Errorf("encoding a session: %w", err)
 	}
 	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("encoding a session: %w", err)
+		return nil, 0, fmt.Errorf("encoding a session: %w", err)
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), len(text), nil
 }
 
-// sealSession makes the token, at least size octets long.
-func (d *Directory) sealSession(accessKeyID string, s *session, size int) (string, error) {
+// sealSession makes the token, at least atLeast octets long. Terms that are too large for a token are refused as the API does it.
+func (d *Directory) sealSession(accessKeyID string, s *session, atLeast int) (string, error) {
 	if s.secret.Len() != sessionSecretLen {
 		return "", errors.New("sealing a session: malformed secret")
 	}
-	body, err := pack(&s.terms)
+	body, size, err := pack(&s.terms)
 	if err != nil {
 		return "", err
 	}
-	plain := make([]byte, sessionBodyAt, max(sessionBodyAt+len(body), base64.StdEncoding.DecodedLen(size)))
+	if size > maxTerms { // openToken would refuse it
+		return "", tooLarge(size * 100 / maxTerms)
+	}
+	plain := make([]byte, sessionBodyAt, max(sessionBodyAt+len(body), base64.StdEncoding.DecodedLen(atLeast)))
 	plain[0] = sessionVersion
 	copy(plain[sessionSecretAt:], s.secret.Expose())
 	binary.BigEndian.PutUint32(plain[sessionLengthAt:], uint32(len(body)))
@@ -141,7 +145,11 @@ func (d *Directory) sealSession(accessKeyID string, s *session, size int) (strin
 	if err != nil {
 		return "", err
 	}
-	return base64.StdEncoding.EncodeToString(blob), nil
+	token := base64.StdEncoding.EncodeToString(blob)
+	if len(token) > maxToken {
+		return "", tooLarge(len(token) * 100 / maxToken)
+	}
+	return token, nil
 }
 
 // openToken returns the credential that a session token carries. The error is a *sigv4.Error.

@@ -222,6 +222,23 @@ func TestSessionsOfRoles(t *testing.T) {
 	w.refused(sigv4.ErrUnknownCredential(), plain)
 }
 
+// What fits when it is compressed can still be too much to read again. It is refused when it is made, not when it is used.
+func TestTermsThatAreTooLargeToReadAgain(t *testing.T) {
+	w := newWorld(t)
+	w.root(alice)
+	_, ann := w.newUser(alice, "ann")
+	in := into(w.newRole("deploy", trustAlice, nil), "job")
+	for i := range 50 {
+		in.Tags = append(in.Tags, stsapi.Tag{Key: wire.Some(fmt.Sprint(i) + strings.Repeat("𝒜", 120)), Value: wire.Some(strings.Repeat("𝒜", 256))})
+	}
+	w.fails("PackedPolicyTooLargeException: Packed policy consumes 116% of allotted space, please use smaller policy.", ann, in)
+	in.Tags = in.Tags[:40]
+	c, _ := w.assume(ann, in)
+	if who, err := w.as(c, "us-east-1"); err != nil || len(who.Session.Tags) != 40 {
+		t.Errorf("%+v, %v", who, err)
+	}
+}
+
 func TestStolenAndAlteredTokens(t *testing.T) {
 	w := newWorld(t)
 	w.root(alice)
