@@ -69,6 +69,7 @@ type terms struct {
 type limits struct {
 	Policy     string    `json:"policy,omitempty"`     // session policy
 	Managed    []string  `json:"managed,omitempty"`    // ARNs of managed policies that are session policies, partition aws
+	ManagedIDs []string  `json:"managedIds,omitempty"` // their unique ids, in the same order: a namesake is another policy
 	Tags       []key.Tag `json:"tags,omitempty"`       // session tags
 	Transitive []string  `json:"transitive,omitempty"` // keys of those that chained sessions inherit
 }
@@ -227,7 +228,7 @@ func parseSession(plain []byte) (s session, ok bool) {
 // valid reports whether the terms say all that they must.
 func (t *terms) valid() bool {
 	_, err := arn.ParseAccount(string(t.Account))
-	if err != nil || t.ID == "" || t.Expires <= t.IssuedAt {
+	if err != nil || t.ID == "" || t.Expires <= t.IssuedAt || len(t.Managed) != len(t.ManagedIDs) {
 		return false
 	}
 	switch t.Kind {

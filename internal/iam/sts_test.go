@@ -214,6 +214,8 @@ func TestSessionsOfRoles(t *testing.T) {
 	w.must(iam.PutRole(w.directory, changed))
 	w.must(iam.Remove(w.directory, managed)) // a session policy that could have denied something
 	w.refused(sigv4.ErrUnknownCredential(), c)
+	w.newPolicy(alice, "limit", everything) // another one
+	w.refused(sigv4.ErrUnknownCredential(), c)
 	_, err = w.as(plain, "us-east-1")
 	w.must(err)
 	w.must(iam.Remove(w.directory, changed))

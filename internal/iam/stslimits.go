@@ -124,12 +124,15 @@ func (l *limits) fit() (wire.Opt[int32], error) {
 	return wire.Some(int32(percent)), nil
 }
 
-// attachable checks that the managed session policies are there: in the account, or AWS's.
-func (l *limits) attachable(v *view) error {
+// attach finds the managed session policies, in the account or AWS's, and notes which they are.
+func (l *limits) attach(v *view) error {
+	l.ManagedIDs = nil
 	for _, a := range l.Managed {
-		if v.managed(a) == nil {
-			return wire.Errorf(wire.CodeValidation, "Policy %s does not exist or is not attachable.", a)
+		e := v.managed(a)
+		if e == nil {
+			return wire.Errorf(wire.CodeValidation, "Policy %s does not exist or is not attachable.", v.shown(a))
 		}
+		l.ManagedIDs = append(l.ManagedIDs, e.noun.ID)
 	}
 	return nil
 }

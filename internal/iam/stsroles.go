@@ -130,7 +130,7 @@ func (d *Directory) grant(call *guard.Call, a *assumption, provider string, size
 	if err != nil {
 		return made{}, err
 	}
-	if err := a.limits.attachable(a.view); err != nil {
+	if err := a.limits.attach(a.view); err != nil {
 		return made{}, err
 	}
 	m := made{user: &stsapi.AssumedRoleUser{
@@ -253,7 +253,7 @@ func (d *Directory) getFederationToken(ctx context.Context, call *guard.Call, in
 	if err != nil {
 		return nil, err
 	}
-	if err := l.attachable(v); err != nil {
+	if err := l.attach(v); err != nil {
 		return nil, err
 	}
 	packed, err := l.fit()

@@ -129,15 +129,15 @@ func federatedARN(a arn.Account, name string, p arn.Partition) string {
 
 func federatedID(a arn.Account, name string) string { return string(a) + ":" + name }
 
-// policies returns the session policies; nil if the session has none. A managed one that was deleted ends the session: it
-// could have denied something.
+// policies returns the session policies; nil if the session has none. A managed one that was deleted ends the session, even if
+// there is another of its name: it could have denied something.
 func (t *terms) policies(v *view, inline *policy.Document, holder string) ([]guard.Policy, error) {
 	var list []guard.Policy
 	if inline != nil {
 		list = append(list, guard.Policy{Holder: holder, Document: inline})
 	}
-	for _, a := range t.Managed {
-		if v.managed(a) == nil {
+	for i, a := range t.Managed {
+		if e := v.managed(a); e == nil || e.noun.ID != t.ManagedIDs[i] {
 			return nil, sigv4.ErrUnknownCredential()
 		}
 		p, err := v.managedPolicy(a, holder)
