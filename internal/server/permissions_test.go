@@ -53,7 +53,8 @@ var resources = map[string]string{
 		iam:DeleteUserPermissionsBoundary iam:DeleteUserPolicy iam:DetachUserPolicy iam:GetAccessKeyLastUsed iam:GetLoginProfile iam:GetUser
 		iam:GetUserPolicy iam:ListAccessKeys iam:ListAttachedUserPolicies iam:ListGroupsForUser iam:ListUserPolicies iam:ListUserTags
 		iam:PutUserPermissionsBoundary iam:PutUserPolicy iam:TagUser iam:UntagUser iam:UpdateAccessKey iam:UpdateLoginProfile iam:UpdateUser
-		iam:GetContextKeysForPrincipalPolicy iam:SimulatePrincipalPolicy`,
+		iam:GetContextKeysForPrincipalPolicy iam:SimulatePrincipalPolicy iam:ListMFADevices iam:ListSSHPublicKeys
+		iam:ListServiceSpecificCredentials iam:ListSigningCertificates`,
 	"caller": `iam:ChangePassword`,
 	"group": `iam:AddUserToGroup iam:AttachGroupPolicy iam:CreateGroup iam:DeleteGroup iam:DeleteGroupPolicy iam:DetachGroupPolicy iam:GetGroup
 		iam:GetGroupPolicy iam:ListAttachedGroupPolicies iam:ListGroupPolicies iam:PutGroupPolicy iam:RemoveUserFromGroup iam:UpdateGroup`,
@@ -67,7 +68,7 @@ var resources = map[string]string{
 		iam:ListOpenIDConnectProviderTags iam:RemoveClientIDFromOpenIDConnectProvider iam:TagOpenIDConnectProvider
 		iam:UntagOpenIDConnectProvider iam:UpdateOpenIDConnectProviderThumbprint`,
 	"users": `iam:ListUsers`, "groups": `iam:ListGroups`, "roles": `iam:ListRoles`, "policies": `iam:ListPolicies`,
-	"*": `iam:CreateAccountAlias iam:DeleteAccountAlias iam:GetAccountSummary iam:GetContextKeysForCustomPolicy iam:ListAccountAliases
+	"*": `iam:CreateAccountAlias iam:DeleteAccountAlias iam:GetAccountPasswordPolicy iam:GetAccountSummary iam:ListVirtualMFADevices iam:GetContextKeysForCustomPolicy iam:ListAccountAliases
 		iam:ListOpenIDConnectProviders iam:SimulateCustomPolicy sts:DecodeAuthorizationMessage sts:GetAccessKeyInfo
 		kms:CreateKey kms:GenerateRandom kms:ListAliases kms:ListKeys kms:ListRetirableGrants`,
 	"federated user": `sts:GetFederationToken`,
@@ -82,7 +83,8 @@ var resources = map[string]string{
 var optional = map[string]string{
 	"CreateAccessKey": "UserName", "CreateLoginProfile": "UserName Password", "CreateOpenIDConnectProvider": "ThumbprintList",
 	"DeleteAccessKey": "UserName", "DeleteLoginProfile": "UserName", "GetLoginProfile": "UserName", "GetUser": "UserName",
-	"ListAccessKeys": "UserName", "UpdateAccessKey": "UserName", "UpdateLoginProfile": "Password",
+	"ListAccessKeys": "UserName", "ListMFADevices": "UserName", "ListSSHPublicKeys": "UserName", "ListServiceSpecificCredentials": "UserName",
+	"ListSigningCertificates": "UserName", "UpdateAccessKey": "UserName", "UpdateLoginProfile": "Password",
 	"CreateGrant": "GranteePrincipal", "Decrypt": "CiphertextBlob", "GenerateDataKey": "KeySpec", "GenerateDataKeyWithoutPlaintext": "KeySpec",
 	"GenerateRandom": "NumberOfBytes", "ListRetirableGrants": "RetiringPrincipal", "ReEncrypt": "CiphertextBlob", "RetireGrant": "KeyId GrantId",
 }

@@ -126,6 +126,13 @@ func TestXMLAnswers(t *testing.T) {
 				`<RequestId>id</RequestId></ResponseMetadata></ListAccountAliasesResponse>`,
 		},
 		{
+			&iamapi.Service, "ListVirtualMFADevices",
+			&iamapi.ListVirtualMFADevicesResponse{VirtualMFADevices: []iamapi.VirtualMFADevice{{Base32StringSeed: secret.FromString("ab")}}},
+			`<ListVirtualMFADevicesResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><ListVirtualMFADevicesResult><VirtualMFADevices>` +
+				`<member><Base32StringSeed>YWI=</Base32StringSeed></member></VirtualMFADevices></ListVirtualMFADevicesResult><ResponseMetadata>` +
+				`<RequestId>id</RequestId></ResponseMetadata></ListVirtualMFADevicesResponse>`,
+		},
+		{
 			&iamapi.Service, "ListUsers", &iamapi.ListUsersResponse{Users: []iamapi.User{{UserName: wire.Some("u")}}},
 			`<ListUsersResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><ListUsersResult><Users><member><UserName>u</UserName>` +
 				`</member></Users></ListUsersResult><ResponseMetadata><RequestId>id</RequestId></ResponseMetadata></ListUsersResponse>`,

@@ -3,6 +3,8 @@ package wire
 import (
 	"time"
 	"unicode/utf8"
+
+	"github.com/keywright/keywright/internal/secret"
 )
 
 // AppendText appends s as XML character data (XML 1.0, section 2.4), fit for attribute values too. Characters that XML
@@ -54,6 +56,9 @@ func EndElement(b []byte, name string) []byte {
 func AppendTimeText(b []byte, t time.Time) []byte {
 	return t.UTC().Truncate(time.Millisecond).AppendFormat(b, "2006-01-02T15:04:05.999Z")
 }
+
+// AppendSecretBlobText appends a secret, to the answer of the caller who may have it, as padded standard base64.
+func AppendSecretBlobText(b []byte, s secret.Bytes) []byte { return appendBase64(b, s.Expose()) }
 
 // AppendElements appends a list of texts as member elements within an element.
 func AppendElements(b []byte, name string, list []string) []byte {

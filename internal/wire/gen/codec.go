@@ -223,6 +223,8 @@ func (e *emitter) appendXML(name string, s *shape) {
 			e.p("b = wire.AppendElement(b, %q, %s)", m.Name, value)
 		case kindSecretString:
 			e.p("b = wire.AppendElement(b, %q, string(%s.Expose()))", m.Name, value)
+		case kindSecretBlob:
+			wrap("b = wire.AppendSecretBlobText(b, " + value + ")")
 		case kindStrings:
 			e.p("b = wire.AppendElements(b, %q, %s)", m.Name, value)
 		case kindBool, kindInt32, kindInt64:

@@ -1151,6 +1151,38 @@ func (r *GetAccessKeyLastUsedResponse) AppendXML(b []byte) []byte {
 	return b
 }
 
+// GetAccountPasswordPolicyRequest is the input of GetAccountPasswordPolicy.
+type GetAccountPasswordPolicyRequest struct{}
+
+// ShapeName returns "GetAccountPasswordPolicyRequest".
+func (*GetAccountPasswordPolicyRequest) ShapeName() string { return "GetAccountPasswordPolicyRequest" }
+
+// DecodeQuery fills r from the parameters below at.
+func (r *GetAccountPasswordPolicyRequest) DecodeQuery(*wire.Form, string) {}
+
+// Validate reports the constraints that r breaks.
+func (r *GetAccountPasswordPolicyRequest) Validate(*wire.Violations) {}
+
+// GetAccountPasswordPolicyResponse is the output of GetAccountPasswordPolicy.
+type GetAccountPasswordPolicyResponse struct {
+	PasswordPolicy *PasswordPolicy
+}
+
+// ShapeName returns "GetAccountPasswordPolicyResponse".
+func (*GetAccountPasswordPolicyResponse) ShapeName() string {
+	return "GetAccountPasswordPolicyResponse"
+}
+
+// AppendXML appends the elements of r.
+func (r *GetAccountPasswordPolicyResponse) AppendXML(b []byte) []byte {
+	if r.PasswordPolicy != nil {
+		b = wire.OpenElement(b, "PasswordPolicy")
+		b = r.PasswordPolicy.AppendXML(b)
+		b = wire.EndElement(b, "PasswordPolicy")
+	}
+	return b
+}
+
 // GetAccountSummaryRequest is the input of GetAccountSummary.
 type GetAccountSummaryRequest struct{}
 
@@ -2385,6 +2417,62 @@ func (r *ListInstanceProfilesForRoleResponse) AppendXML(b []byte) []byte {
 	return b
 }
 
+// ListMFADevicesRequest is the input of ListMFADevices.
+type ListMFADevicesRequest struct {
+	UserName wire.Opt[string]
+	Marker   wire.Opt[string]
+	MaxItems wire.Opt[int32]
+}
+
+// ShapeName returns "ListMFADevicesRequest".
+func (*ListMFADevicesRequest) ShapeName() string { return "ListMFADevicesRequest" }
+
+// DecodeQuery fills r from the parameters below at.
+func (r *ListMFADevicesRequest) DecodeQuery(f *wire.Form, at string) {
+	r.UserName = f.OptString(at + "UserName")
+	r.Marker = f.OptString(at + "Marker")
+	r.MaxItems = f.OptInt32(at + "MaxItems")
+}
+
+// Validate reports the constraints that r breaks.
+func (r *ListMFADevicesRequest) Validate(v *wire.Violations) {
+	v.String("userName", r.UserName, false, &ruleExistingUserNameType)
+	v.String("marker", r.Marker, false, &ruleMarkerType)
+	v.Int32("maxItems", r.MaxItems, false, &ruleMaxItemsType)
+}
+
+// ListMFADevicesResponse is the output of ListMFADevices.
+type ListMFADevicesResponse struct {
+	MFADevices  []MFADevice
+	IsTruncated wire.Opt[bool]
+	Marker      wire.Opt[string]
+}
+
+// ShapeName returns "ListMFADevicesResponse".
+func (*ListMFADevicesResponse) ShapeName() string { return "ListMFADevicesResponse" }
+
+// AppendXML appends the elements of r.
+func (r *ListMFADevicesResponse) AppendXML(b []byte) []byte {
+	if r.MFADevices != nil {
+		b = wire.OpenElement(b, "MFADevices")
+		for i := range r.MFADevices {
+			b = wire.OpenElement(b, "member")
+			b = r.MFADevices[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "MFADevices")
+	}
+	if r.IsTruncated.Set {
+		b = wire.OpenElement(b, "IsTruncated")
+		b = wire.AppendBool(b, r.IsTruncated.V)
+		b = wire.EndElement(b, "IsTruncated")
+	}
+	if r.Marker.Set {
+		b = wire.AppendElement(b, "Marker", r.Marker.V)
+	}
+	return b
+}
+
 // ListOpenIDConnectProviderTagsRequest is the input of ListOpenIDConnectProviderTags.
 type ListOpenIDConnectProviderTagsRequest struct {
 	OpenIDConnectProviderARN wire.Opt[string] // required
@@ -2821,6 +2909,182 @@ func (r *ListRolesResponse) AppendXML(b []byte) []byte {
 	return b
 }
 
+// ListSSHPublicKeysRequest is the input of ListSSHPublicKeys.
+type ListSSHPublicKeysRequest struct {
+	UserName wire.Opt[string]
+	Marker   wire.Opt[string]
+	MaxItems wire.Opt[int32]
+}
+
+// ShapeName returns "ListSSHPublicKeysRequest".
+func (*ListSSHPublicKeysRequest) ShapeName() string { return "ListSSHPublicKeysRequest" }
+
+// DecodeQuery fills r from the parameters below at.
+func (r *ListSSHPublicKeysRequest) DecodeQuery(f *wire.Form, at string) {
+	r.UserName = f.OptString(at + "UserName")
+	r.Marker = f.OptString(at + "Marker")
+	r.MaxItems = f.OptInt32(at + "MaxItems")
+}
+
+// Validate reports the constraints that r breaks.
+func (r *ListSSHPublicKeysRequest) Validate(v *wire.Violations) {
+	v.String("userName", r.UserName, false, &ruleUserNameType)
+	v.String("marker", r.Marker, false, &ruleMarkerType)
+	v.Int32("maxItems", r.MaxItems, false, &ruleMaxItemsType)
+}
+
+// ListSSHPublicKeysResponse is the output of ListSSHPublicKeys.
+type ListSSHPublicKeysResponse struct {
+	SSHPublicKeys []SSHPublicKeyMetadata
+	IsTruncated   wire.Opt[bool]
+	Marker        wire.Opt[string]
+}
+
+// ShapeName returns "ListSSHPublicKeysResponse".
+func (*ListSSHPublicKeysResponse) ShapeName() string { return "ListSSHPublicKeysResponse" }
+
+// AppendXML appends the elements of r.
+func (r *ListSSHPublicKeysResponse) AppendXML(b []byte) []byte {
+	if r.SSHPublicKeys != nil {
+		b = wire.OpenElement(b, "SSHPublicKeys")
+		for i := range r.SSHPublicKeys {
+			b = wire.OpenElement(b, "member")
+			b = r.SSHPublicKeys[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "SSHPublicKeys")
+	}
+	if r.IsTruncated.Set {
+		b = wire.OpenElement(b, "IsTruncated")
+		b = wire.AppendBool(b, r.IsTruncated.V)
+		b = wire.EndElement(b, "IsTruncated")
+	}
+	if r.Marker.Set {
+		b = wire.AppendElement(b, "Marker", r.Marker.V)
+	}
+	return b
+}
+
+// ListServiceSpecificCredentialsRequest is the input of ListServiceSpecificCredentials.
+type ListServiceSpecificCredentialsRequest struct {
+	UserName    wire.Opt[string]
+	ServiceName wire.Opt[string]
+	AllUsers    wire.Opt[bool]
+	Marker      wire.Opt[string]
+	MaxItems    wire.Opt[int32]
+}
+
+// ShapeName returns "ListServiceSpecificCredentialsRequest".
+func (*ListServiceSpecificCredentialsRequest) ShapeName() string {
+	return "ListServiceSpecificCredentialsRequest"
+}
+
+// DecodeQuery fills r from the parameters below at.
+func (r *ListServiceSpecificCredentialsRequest) DecodeQuery(f *wire.Form, at string) {
+	r.UserName = f.OptString(at + "UserName")
+	r.ServiceName = f.OptString(at + "ServiceName")
+	r.AllUsers = f.OptBool(at + "AllUsers")
+	r.Marker = f.OptString(at + "Marker")
+	r.MaxItems = f.OptInt32(at + "MaxItems")
+}
+
+// Validate reports the constraints that r breaks.
+func (r *ListServiceSpecificCredentialsRequest) Validate(v *wire.Violations) {
+	v.String("userName", r.UserName, false, &ruleUserNameType)
+	v.String("marker", r.Marker, false, &ruleMarkerType)
+	v.Int32("maxItems", r.MaxItems, false, &ruleMaxItemsType)
+}
+
+// ListServiceSpecificCredentialsResponse is the output of ListServiceSpecificCredentials.
+type ListServiceSpecificCredentialsResponse struct {
+	ServiceSpecificCredentials []ServiceSpecificCredentialMetadata
+	Marker                     wire.Opt[string]
+	IsTruncated                wire.Opt[bool]
+}
+
+// ShapeName returns "ListServiceSpecificCredentialsResponse".
+func (*ListServiceSpecificCredentialsResponse) ShapeName() string {
+	return "ListServiceSpecificCredentialsResponse"
+}
+
+// AppendXML appends the elements of r.
+func (r *ListServiceSpecificCredentialsResponse) AppendXML(b []byte) []byte {
+	if r.ServiceSpecificCredentials != nil {
+		b = wire.OpenElement(b, "ServiceSpecificCredentials")
+		for i := range r.ServiceSpecificCredentials {
+			b = wire.OpenElement(b, "member")
+			b = r.ServiceSpecificCredentials[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "ServiceSpecificCredentials")
+	}
+	if r.Marker.Set {
+		b = wire.AppendElement(b, "Marker", r.Marker.V)
+	}
+	if r.IsTruncated.Set {
+		b = wire.OpenElement(b, "IsTruncated")
+		b = wire.AppendBool(b, r.IsTruncated.V)
+		b = wire.EndElement(b, "IsTruncated")
+	}
+	return b
+}
+
+// ListSigningCertificatesRequest is the input of ListSigningCertificates.
+type ListSigningCertificatesRequest struct {
+	UserName wire.Opt[string]
+	Marker   wire.Opt[string]
+	MaxItems wire.Opt[int32]
+}
+
+// ShapeName returns "ListSigningCertificatesRequest".
+func (*ListSigningCertificatesRequest) ShapeName() string { return "ListSigningCertificatesRequest" }
+
+// DecodeQuery fills r from the parameters below at.
+func (r *ListSigningCertificatesRequest) DecodeQuery(f *wire.Form, at string) {
+	r.UserName = f.OptString(at + "UserName")
+	r.Marker = f.OptString(at + "Marker")
+	r.MaxItems = f.OptInt32(at + "MaxItems")
+}
+
+// Validate reports the constraints that r breaks.
+func (r *ListSigningCertificatesRequest) Validate(v *wire.Violations) {
+	v.String("userName", r.UserName, false, &ruleExistingUserNameType)
+	v.String("marker", r.Marker, false, &ruleMarkerType)
+	v.Int32("maxItems", r.MaxItems, false, &ruleMaxItemsType)
+}
+
+// ListSigningCertificatesResponse is the output of ListSigningCertificates.
+type ListSigningCertificatesResponse struct {
+	Certificates []SigningCertificate
+	IsTruncated  wire.Opt[bool]
+	Marker       wire.Opt[string]
+}
+
+// ShapeName returns "ListSigningCertificatesResponse".
+func (*ListSigningCertificatesResponse) ShapeName() string { return "ListSigningCertificatesResponse" }
+
+// AppendXML appends the elements of r.
+func (r *ListSigningCertificatesResponse) AppendXML(b []byte) []byte {
+	if r.Certificates != nil {
+		b = wire.OpenElement(b, "Certificates")
+		for i := range r.Certificates {
+			b = wire.OpenElement(b, "member")
+			b = r.Certificates[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "Certificates")
+	}
+	if r.IsTruncated.Set {
+		b = wire.OpenElement(b, "IsTruncated")
+		b = wire.AppendBool(b, r.IsTruncated.V)
+		b = wire.EndElement(b, "IsTruncated")
+	}
+	if r.Marker.Set {
+		b = wire.AppendElement(b, "Marker", r.Marker.V)
+	}
+	return b
+}
+
 // ListUserPoliciesRequest is the input of ListUserPolicies.
 type ListUserPoliciesRequest struct {
 	UserName wire.Opt[string] // required
@@ -2983,6 +3247,62 @@ func (r *ListUsersResponse) AppendXML(b []byte) []byte {
 	return b
 }
 
+// ListVirtualMFADevicesRequest is the input of ListVirtualMFADevices.
+type ListVirtualMFADevicesRequest struct {
+	AssignmentStatus wire.Opt[string]
+	Marker           wire.Opt[string]
+	MaxItems         wire.Opt[int32]
+}
+
+// ShapeName returns "ListVirtualMFADevicesRequest".
+func (*ListVirtualMFADevicesRequest) ShapeName() string { return "ListVirtualMFADevicesRequest" }
+
+// DecodeQuery fills r from the parameters below at.
+func (r *ListVirtualMFADevicesRequest) DecodeQuery(f *wire.Form, at string) {
+	r.AssignmentStatus = f.OptString(at + "AssignmentStatus")
+	r.Marker = f.OptString(at + "Marker")
+	r.MaxItems = f.OptInt32(at + "MaxItems")
+}
+
+// Validate reports the constraints that r breaks.
+func (r *ListVirtualMFADevicesRequest) Validate(v *wire.Violations) {
+	v.String("assignmentStatus", r.AssignmentStatus, false, &ruleAssignmentStatusType)
+	v.String("marker", r.Marker, false, &ruleMarkerType)
+	v.Int32("maxItems", r.MaxItems, false, &ruleMaxItemsType)
+}
+
+// ListVirtualMFADevicesResponse is the output of ListVirtualMFADevices.
+type ListVirtualMFADevicesResponse struct {
+	VirtualMFADevices []VirtualMFADevice
+	IsTruncated       wire.Opt[bool]
+	Marker            wire.Opt[string]
+}
+
+// ShapeName returns "ListVirtualMFADevicesResponse".
+func (*ListVirtualMFADevicesResponse) ShapeName() string { return "ListVirtualMFADevicesResponse" }
+
+// AppendXML appends the elements of r.
+func (r *ListVirtualMFADevicesResponse) AppendXML(b []byte) []byte {
+	if r.VirtualMFADevices != nil {
+		b = wire.OpenElement(b, "VirtualMFADevices")
+		for i := range r.VirtualMFADevices {
+			b = wire.OpenElement(b, "member")
+			b = r.VirtualMFADevices[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "VirtualMFADevices")
+	}
+	if r.IsTruncated.Set {
+		b = wire.OpenElement(b, "IsTruncated")
+		b = wire.AppendBool(b, r.IsTruncated.V)
+		b = wire.EndElement(b, "IsTruncated")
+	}
+	if r.Marker.Set {
+		b = wire.AppendElement(b, "Marker", r.Marker.V)
+	}
+	return b
+}
+
 // LoginProfile is the structure LoginProfile of the API.
 type LoginProfile struct {
 	UserName              wire.Opt[string]
@@ -3007,6 +3327,32 @@ func (r *LoginProfile) AppendXML(b []byte) []byte {
 		b = wire.OpenElement(b, "PasswordResetRequired")
 		b = wire.AppendBool(b, r.PasswordResetRequired.V)
 		b = wire.EndElement(b, "PasswordResetRequired")
+	}
+	return b
+}
+
+// MFADevice is the structure MFADevice of the API.
+type MFADevice struct {
+	UserName     wire.Opt[string]
+	SerialNumber wire.Opt[string]
+	EnableDate   wire.Opt[time.Time]
+}
+
+// ShapeName returns "MFADevice".
+func (*MFADevice) ShapeName() string { return "MFADevice" }
+
+// AppendXML appends the elements of r.
+func (r *MFADevice) AppendXML(b []byte) []byte {
+	if r.UserName.Set {
+		b = wire.AppendElement(b, "UserName", r.UserName.V)
+	}
+	if r.SerialNumber.Set {
+		b = wire.AppendElement(b, "SerialNumber", r.SerialNumber.V)
+	}
+	if r.EnableDate.Set {
+		b = wire.OpenElement(b, "EnableDate")
+		b = wire.AppendTimeText(b, r.EnableDate.V)
+		b = wire.EndElement(b, "EnableDate")
 	}
 	return b
 }
@@ -3059,6 +3405,78 @@ func (r *OrganizationsDecisionDetail) AppendXML(b []byte) []byte {
 		b = wire.OpenElement(b, "AllowedByOrganizations")
 		b = wire.AppendBool(b, r.AllowedByOrganizations.V)
 		b = wire.EndElement(b, "AllowedByOrganizations")
+	}
+	return b
+}
+
+// PasswordPolicy is the structure PasswordPolicy of the API.
+type PasswordPolicy struct {
+	MinimumPasswordLength      wire.Opt[int32]
+	RequireSymbols             wire.Opt[bool]
+	RequireNumbers             wire.Opt[bool]
+	RequireUppercaseCharacters wire.Opt[bool]
+	RequireLowercaseCharacters wire.Opt[bool]
+	AllowUsersToChangePassword wire.Opt[bool]
+	ExpirePasswords            wire.Opt[bool]
+	MaxPasswordAge             wire.Opt[int32]
+	PasswordReusePrevention    wire.Opt[int32]
+	HardExpiry                 wire.Opt[bool]
+}
+
+// ShapeName returns "PasswordPolicy".
+func (*PasswordPolicy) ShapeName() string { return "PasswordPolicy" }
+
+// AppendXML appends the elements of r.
+func (r *PasswordPolicy) AppendXML(b []byte) []byte {
+	if r.MinimumPasswordLength.Set {
+		b = wire.OpenElement(b, "MinimumPasswordLength")
+		b = wire.AppendInt(b, r.MinimumPasswordLength.V)
+		b = wire.EndElement(b, "MinimumPasswordLength")
+	}
+	if r.RequireSymbols.Set {
+		b = wire.OpenElement(b, "RequireSymbols")
+		b = wire.AppendBool(b, r.RequireSymbols.V)
+		b = wire.EndElement(b, "RequireSymbols")
+	}
+	if r.RequireNumbers.Set {
+		b = wire.OpenElement(b, "RequireNumbers")
+		b = wire.AppendBool(b, r.RequireNumbers.V)
+		b = wire.EndElement(b, "RequireNumbers")
+	}
+	if r.RequireUppercaseCharacters.Set {
+		b = wire.OpenElement(b, "RequireUppercaseCharacters")
+		b = wire.AppendBool(b, r.RequireUppercaseCharacters.V)
+		b = wire.EndElement(b, "RequireUppercaseCharacters")
+	}
+	if r.RequireLowercaseCharacters.Set {
+		b = wire.OpenElement(b, "RequireLowercaseCharacters")
+		b = wire.AppendBool(b, r.RequireLowercaseCharacters.V)
+		b = wire.EndElement(b, "RequireLowercaseCharacters")
+	}
+	if r.AllowUsersToChangePassword.Set {
+		b = wire.OpenElement(b, "AllowUsersToChangePassword")
+		b = wire.AppendBool(b, r.AllowUsersToChangePassword.V)
+		b = wire.EndElement(b, "AllowUsersToChangePassword")
+	}
+	if r.ExpirePasswords.Set {
+		b = wire.OpenElement(b, "ExpirePasswords")
+		b = wire.AppendBool(b, r.ExpirePasswords.V)
+		b = wire.EndElement(b, "ExpirePasswords")
+	}
+	if r.MaxPasswordAge.Set {
+		b = wire.OpenElement(b, "MaxPasswordAge")
+		b = wire.AppendInt(b, r.MaxPasswordAge.V)
+		b = wire.EndElement(b, "MaxPasswordAge")
+	}
+	if r.PasswordReusePrevention.Set {
+		b = wire.OpenElement(b, "PasswordReusePrevention")
+		b = wire.AppendInt(b, r.PasswordReusePrevention.V)
+		b = wire.EndElement(b, "PasswordReusePrevention")
+	}
+	if r.HardExpiry.Set {
+		b = wire.OpenElement(b, "HardExpiry")
+		b = wire.AppendBool(b, r.HardExpiry.V)
+		b = wire.EndElement(b, "HardExpiry")
 	}
 	return b
 }
@@ -3610,6 +4028,86 @@ func (r *RoleLastUsed) AppendXML(b []byte) []byte {
 	return b
 }
 
+// SSHPublicKeyMetadata is the structure SSHPublicKeyMetadata of the API.
+type SSHPublicKeyMetadata struct {
+	UserName       wire.Opt[string]
+	SSHPublicKeyID wire.Opt[string]
+	Status         wire.Opt[string]
+	UploadDate     wire.Opt[time.Time]
+}
+
+// ShapeName returns "SSHPublicKeyMetadata".
+func (*SSHPublicKeyMetadata) ShapeName() string { return "SSHPublicKeyMetadata" }
+
+// AppendXML appends the elements of r.
+func (r *SSHPublicKeyMetadata) AppendXML(b []byte) []byte {
+	if r.UserName.Set {
+		b = wire.AppendElement(b, "UserName", r.UserName.V)
+	}
+	if r.SSHPublicKeyID.Set {
+		b = wire.AppendElement(b, "SSHPublicKeyId", r.SSHPublicKeyID.V)
+	}
+	if r.Status.Set {
+		b = wire.AppendElement(b, "Status", r.Status.V)
+	}
+	if r.UploadDate.Set {
+		b = wire.OpenElement(b, "UploadDate")
+		b = wire.AppendTimeText(b, r.UploadDate.V)
+		b = wire.EndElement(b, "UploadDate")
+	}
+	return b
+}
+
+// ServiceSpecificCredentialMetadata is the structure ServiceSpecificCredentialMetadata of the API.
+type ServiceSpecificCredentialMetadata struct {
+	UserName                    wire.Opt[string]
+	Status                      wire.Opt[string]
+	ServiceUserName             wire.Opt[string]
+	ServiceCredentialAlias      wire.Opt[string]
+	CreateDate                  wire.Opt[time.Time]
+	ExpirationDate              wire.Opt[time.Time]
+	ServiceSpecificCredentialID wire.Opt[string]
+	ServiceName                 wire.Opt[string]
+}
+
+// ShapeName returns "ServiceSpecificCredentialMetadata".
+func (*ServiceSpecificCredentialMetadata) ShapeName() string {
+	return "ServiceSpecificCredentialMetadata"
+}
+
+// AppendXML appends the elements of r.
+func (r *ServiceSpecificCredentialMetadata) AppendXML(b []byte) []byte {
+	if r.UserName.Set {
+		b = wire.AppendElement(b, "UserName", r.UserName.V)
+	}
+	if r.Status.Set {
+		b = wire.AppendElement(b, "Status", r.Status.V)
+	}
+	if r.ServiceUserName.Set {
+		b = wire.AppendElement(b, "ServiceUserName", r.ServiceUserName.V)
+	}
+	if r.ServiceCredentialAlias.Set {
+		b = wire.AppendElement(b, "ServiceCredentialAlias", r.ServiceCredentialAlias.V)
+	}
+	if r.CreateDate.Set {
+		b = wire.OpenElement(b, "CreateDate")
+		b = wire.AppendTimeText(b, r.CreateDate.V)
+		b = wire.EndElement(b, "CreateDate")
+	}
+	if r.ExpirationDate.Set {
+		b = wire.OpenElement(b, "ExpirationDate")
+		b = wire.AppendTimeText(b, r.ExpirationDate.V)
+		b = wire.EndElement(b, "ExpirationDate")
+	}
+	if r.ServiceSpecificCredentialID.Set {
+		b = wire.AppendElement(b, "ServiceSpecificCredentialId", r.ServiceSpecificCredentialID.V)
+	}
+	if r.ServiceName.Set {
+		b = wire.AppendElement(b, "ServiceName", r.ServiceName.V)
+	}
+	return b
+}
+
 // SetDefaultPolicyVersionRequest is the input of SetDefaultPolicyVersion.
 type SetDefaultPolicyVersionRequest struct {
 	PolicyARN wire.Opt[string] // required
@@ -3629,6 +4127,40 @@ func (r *SetDefaultPolicyVersionRequest) DecodeQuery(f *wire.Form, at string) {
 func (r *SetDefaultPolicyVersionRequest) Validate(v *wire.Violations) {
 	v.String("policyArn", r.PolicyARN, true, &ruleARNType)
 	v.String("versionId", r.VersionID, true, &rulePolicyVersionIDType)
+}
+
+// SigningCertificate is the structure SigningCertificate of the API.
+type SigningCertificate struct {
+	UserName        wire.Opt[string]
+	CertificateID   wire.Opt[string]
+	CertificateBody wire.Opt[string]
+	Status          wire.Opt[string]
+	UploadDate      wire.Opt[time.Time]
+}
+
+// ShapeName returns "SigningCertificate".
+func (*SigningCertificate) ShapeName() string { return "SigningCertificate" }
+
+// AppendXML appends the elements of r.
+func (r *SigningCertificate) AppendXML(b []byte) []byte {
+	if r.UserName.Set {
+		b = wire.AppendElement(b, "UserName", r.UserName.V)
+	}
+	if r.CertificateID.Set {
+		b = wire.AppendElement(b, "CertificateId", r.CertificateID.V)
+	}
+	if r.CertificateBody.Set {
+		b = wire.AppendElement(b, "CertificateBody", r.CertificateBody.V)
+	}
+	if r.Status.Set {
+		b = wire.AppendElement(b, "Status", r.Status.V)
+	}
+	if r.UploadDate.Set {
+		b = wire.OpenElement(b, "UploadDate")
+		b = wire.AppendTimeText(b, r.UploadDate.V)
+		b = wire.EndElement(b, "UploadDate")
+	}
+	return b
 }
 
 // SimulateCustomPolicyRequest is the input of SimulateCustomPolicy.
@@ -4369,6 +4901,56 @@ func (r *User) AppendXML(b []byte) []byte {
 	return b
 }
 
+// VirtualMFADevice is the structure VirtualMFADevice of the API.
+type VirtualMFADevice struct {
+	SerialNumber     wire.Opt[string]
+	Base32StringSeed secret.Bytes
+	QRCodePNG        secret.Bytes
+	User             *User
+	EnableDate       wire.Opt[time.Time]
+	Tags             []Tag
+}
+
+// ShapeName returns "VirtualMFADevice".
+func (*VirtualMFADevice) ShapeName() string { return "VirtualMFADevice" }
+
+// AppendXML appends the elements of r.
+func (r *VirtualMFADevice) AppendXML(b []byte) []byte {
+	if r.SerialNumber.Set {
+		b = wire.AppendElement(b, "SerialNumber", r.SerialNumber.V)
+	}
+	if !r.Base32StringSeed.IsZero() {
+		b = wire.OpenElement(b, "Base32StringSeed")
+		b = wire.AppendSecretBlobText(b, r.Base32StringSeed)
+		b = wire.EndElement(b, "Base32StringSeed")
+	}
+	if !r.QRCodePNG.IsZero() {
+		b = wire.OpenElement(b, "QRCodePNG")
+		b = wire.AppendSecretBlobText(b, r.QRCodePNG)
+		b = wire.EndElement(b, "QRCodePNG")
+	}
+	if r.User != nil {
+		b = wire.OpenElement(b, "User")
+		b = r.User.AppendXML(b)
+		b = wire.EndElement(b, "User")
+	}
+	if r.EnableDate.Set {
+		b = wire.OpenElement(b, "EnableDate")
+		b = wire.AppendTimeText(b, r.EnableDate.V)
+		b = wire.EndElement(b, "EnableDate")
+	}
+	if r.Tags != nil {
+		b = wire.OpenElement(b, "Tags")
+		for i := range r.Tags {
+			b = wire.OpenElement(b, "member")
+			b = r.Tags[i].AppendXML(b)
+			b = wire.EndElement(b, "member")
+		}
+		b = wire.EndElement(b, "Tags")
+	}
+	return b
+}
+
 // The constraints of the model.
 var (
 	ruleActionNameListType           = wire.Rule{Elem: &ruleActionNameType}
@@ -4389,6 +4971,7 @@ var (
 	ruleAccessKeyIDType              = wire.Rule{Min: 16, HasMin: true, Max: 128, HasMax: true, Pattern: &wire.Pattern{Text: "[\\w]+", Class: &wire.Class{ASCII: [2]uint64{0x3ff000000000000, 0x7fffffe87fffffe}}}}
 	ruleAccountAliasType             = wire.Rule{Min: 3, HasMin: true, Max: 63, HasMax: true, Pattern: &wire.Pattern{Text: "^[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]$", Exprs: []string{"[a-z0-9-]{3,63}", "[a-z0-9](?:-?[a-z0-9])*"}}}
 	ruleARNType                      = wire.Rule{Min: 20, HasMin: true, Max: 2048, HasMax: true}
+	ruleAssignmentStatusType         = wire.Rule{Enum: []string{"Assigned", "Unassigned", "Any"}}
 	ruleClientIDListType             = wire.Rule{Elem: &ruleClientIDType}
 	ruleClientIDType                 = wire.Rule{Min: 1, HasMin: true, Max: 255, HasMax: true}
 	ruleExistingUserNameType         = wire.Rule{Min: 1, HasMin: true, Max: 128, HasMax: true, Pattern: &wire.Pattern{Text: "[\\w+=,.@-]+", Class: &wire.Class{ASCII: [2]uint64{0x23ff780000000000, 0x7fffffe87ffffff}}}}
@@ -4489,6 +5072,13 @@ const (
 	PolicyUsageTypePermissionsBoundary = "PermissionsBoundary"
 )
 
+// The words of assignmentStatusType.
+const (
+	AssignmentStatusTypeAssigned   = "Assigned"
+	AssignmentStatusTypeUnassigned = "Unassigned"
+	AssignmentStatusTypeAny        = "Any"
+)
+
 // The words of policyScopeType.
 const (
 	PolicyScopeTypeAll   = "All"
@@ -4557,6 +5147,7 @@ const (
 	CodePolicyEvaluationException              wire.Code = "PolicyEvaluationException"
 	CodePolicyNotAttachableException           wire.Code = "PolicyNotAttachableException"
 	CodeServiceFailureException                wire.Code = "ServiceFailureException"
+	CodeServiceNotSupportedException           wire.Code = "ServiceNotSupportedException"
 	CodeUnmodifiableEntityException            wire.Code = "UnmodifiableEntityException"
 )
 
@@ -4584,6 +5175,7 @@ var Service = wire.Service{
 		{Code: CodePolicyEvaluationException, Query: "PolicyEvaluation", Status: 500, Fault: true},
 		{Code: CodePolicyNotAttachableException, Query: "PolicyNotAttachable", Status: 400, Fault: false},
 		{Code: CodeServiceFailureException, Query: "ServiceFailure", Status: 500, Fault: true},
+		{Code: CodeServiceNotSupportedException, Query: "NotSupportedService", Status: 404, Fault: false},
 		{Code: CodeUnmodifiableEntityException, Query: "UnmodifiableEntity", Status: 400, Fault: false},
 	},
 }
@@ -4956,6 +5548,17 @@ var Operations = []wire.Operation{
 		Wrapper:   "GetAccessKeyLastUsedResult",
 	},
 	{
+		Name: "GetAccountPasswordPolicy",
+		New:  func() wire.Input { return new(GetAccountPasswordPolicyRequest) },
+		Errors: []wire.Code{
+			CodeNoSuchEntityException,
+			CodeServiceFailureException,
+		},
+		HasOutput: true,
+		NewOutput: func() wire.Output { return new(GetAccountPasswordPolicyResponse) },
+		Wrapper:   "GetAccountPasswordPolicyResult",
+	},
+	{
 		Name: "GetAccountSummary",
 		New:  func() wire.Input { return new(GetAccountSummaryRequest) },
 		Errors: []wire.Code{
@@ -5212,6 +5815,17 @@ var Operations = []wire.Operation{
 		Wrapper:   "ListInstanceProfilesForRoleResult",
 	},
 	{
+		Name: "ListMFADevices",
+		New:  func() wire.Input { return new(ListMFADevicesRequest) },
+		Errors: []wire.Code{
+			CodeNoSuchEntityException,
+			CodeServiceFailureException,
+		},
+		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListMFADevicesResponse) },
+		Wrapper:   "ListMFADevicesResult",
+	},
+	{
 		Name: "ListOpenIDConnectProviderTags",
 		New:  func() wire.Input { return new(ListOpenIDConnectProviderTagsRequest) },
 		Errors: []wire.Code{
@@ -5300,6 +5914,38 @@ var Operations = []wire.Operation{
 		Wrapper:   "ListRolesResult",
 	},
 	{
+		Name: "ListSSHPublicKeys",
+		New:  func() wire.Input { return new(ListSSHPublicKeysRequest) },
+		Errors: []wire.Code{
+			CodeNoSuchEntityException,
+		},
+		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListSSHPublicKeysResponse) },
+		Wrapper:   "ListSSHPublicKeysResult",
+	},
+	{
+		Name: "ListServiceSpecificCredentials",
+		New:  func() wire.Input { return new(ListServiceSpecificCredentialsRequest) },
+		Errors: []wire.Code{
+			CodeNoSuchEntityException,
+			CodeServiceNotSupportedException,
+		},
+		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListServiceSpecificCredentialsResponse) },
+		Wrapper:   "ListServiceSpecificCredentialsResult",
+	},
+	{
+		Name: "ListSigningCertificates",
+		New:  func() wire.Input { return new(ListSigningCertificatesRequest) },
+		Errors: []wire.Code{
+			CodeNoSuchEntityException,
+			CodeServiceFailureException,
+		},
+		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListSigningCertificatesResponse) },
+		Wrapper:   "ListSigningCertificatesResult",
+	},
+	{
 		Name: "ListUserPolicies",
 		New:  func() wire.Input { return new(ListUserPoliciesRequest) },
 		Errors: []wire.Code{
@@ -5330,6 +5976,13 @@ var Operations = []wire.Operation{
 		HasOutput: true,
 		NewOutput: func() wire.Output { return new(ListUsersResponse) },
 		Wrapper:   "ListUsersResult",
+	},
+	{
+		Name:      "ListVirtualMFADevices",
+		New:       func() wire.Input { return new(ListVirtualMFADevicesRequest) },
+		HasOutput: true,
+		NewOutput: func() wire.Output { return new(ListVirtualMFADevicesResponse) },
+		Wrapper:   "ListVirtualMFADevicesResult",
 	},
 	{
 		Name: "PutGroupPolicy",
