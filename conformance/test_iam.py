@@ -129,6 +129,135 @@ def test_a_role_as_terraform_has_it(iam, refused):
     refused("NoSuchEntity", 404, "The role with name worker cannot be found.", iam.get_role, RoleName="worker")
 
 
+def document(*actions):
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}]})
+
+
+@pytest.fixture
+def terraform(shared, request):
+    """Makes calls in the order in which Terraform's provider for AWS does."""
+    client = shared.boto3("iam")
+
+    def call(operation, missing=False, **values):
+        request.config.checks[request.path.name] += 1
+        if not missing:
+            return getattr(client, operation)(**values)
+        with pytest.raises(botocore.exceptions.ClientError) as caught:  # what the provider takes for "gone"
+            getattr(client, operation)(**values)
+        answer = caught.value.response
+        assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == ("NoSuchEntity", 404), answer
+    return call
+
+
+def test_terraform_policy_role_and_attachments(terraform):
+    # aws_iam_policy: create, read
+    arn = terraform("create_policy", PolicyName="tf", Path="/tf/", PolicyDocument=document("kms:Encrypt"), Description="d",
+                    Tags=[{"Key": "a", "Value": "1"}])["Policy"]["Arn"]
+
+    def read_policy(version, *actions):
+        got = terraform("get_policy", PolicyArn=arn)["Policy"]
+        assert (got["Arn"], got["DefaultVersionId"], got["Description"]) == (arn, version, "d")
+        text = terraform("get_policy_version", PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+        assert text == json.loads(document(*actions))
+        return got
+    assert read_policy("v1", "kms:Encrypt")["Tags"] == [{"Key": "a", "Value": "1"}]
+    # aws_iam_role: create, read
+    trusted = trust(f"arn:aws:iam::{ACCOUNT}:root")
+    role = terraform("create_role", RoleName="tf", Path="/", AssumeRolePolicyDocument=trusted, MaxSessionDuration=3600, Tags=[{"Key": "a", "Value": "1"}])["Role"]
+
+    def read_role(inline, attached):
+        got = terraform("get_role", RoleName="tf")["Role"]
+        assert (got["Arn"], got["RoleId"]) == (role["Arn"], role["RoleId"])
+        assert terraform("list_role_policies", RoleName="tf")["PolicyNames"] == inline
+        assert [p["PolicyArn"] for p in terraform("list_attached_role_policies", RoleName="tf")["AttachedPolicies"]] == attached
+        return got
+    assert read_role([], [])["AssumeRolePolicyDocument"] == json.loads(trusted)
+    # aws_iam_role_policy_attachment and aws_iam_role_policy: create, read
+    terraform("attach_role_policy", RoleName="tf", PolicyArn=arn)
+    terraform("put_role_policy", RoleName="tf", PolicyName="own", PolicyDocument=document("kms:Decrypt"))
+    assert terraform("get_role_policy", RoleName="tf", PolicyName="own")["PolicyDocument"] == json.loads(document("kms:Decrypt"))
+    read_role(["own"], [arn])
+    # A second apply: every member of the policy and the role changes.
+    terraform("list_policy_versions", PolicyArn=arn)
+    terraform("create_policy_version", PolicyArn=arn, PolicyDocument=document("kms:Encrypt", "kms:Decrypt"), SetAsDefault=True)
+    terraform("untag_policy", PolicyArn=arn, TagKeys=["a"])
+    terraform("tag_policy", PolicyArn=arn, Tags=[{"Key": "b", "Value": "2"}])
+    assert read_policy("v2", "kms:Encrypt", "kms:Decrypt")["Tags"] == [{"Key": "b", "Value": "2"}]
+    terraform("update_assume_role_policy", RoleName="tf", PolicyDocument=trust(ACCOUNT))
+    terraform("update_role_description", RoleName="tf", Description="new")
+    terraform("update_role", RoleName="tf", MaxSessionDuration=7200, Description="new")
+    terraform("put_role_permissions_boundary", RoleName="tf", PermissionsBoundary=arn)
+    terraform("untag_role", RoleName="tf", TagKeys=["a"])
+    terraform("tag_role", RoleName="tf", Tags=[{"Key": "b", "Value": "2"}])
+    got = read_role(["own"], [arn])
+    assert (got["MaxSessionDuration"], got["Description"], got["Tags"]) == (7200, "new", [{"Key": "b", "Value": "2"}])
+    assert got["PermissionsBoundary"] == {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": arn}
+    terraform("delete_role_permissions_boundary", RoleName="tf")
+    # destroy: attachments first, then the role, then the policy with all its versions
+    terraform("detach_role_policy", RoleName="tf", PolicyArn=arn)
+    terraform("delete_role_policy", RoleName="tf", PolicyName="own")
+    terraform("get_role_policy", RoleName="tf", PolicyName="own", missing=True)
+    assert terraform("list_instance_profiles_for_role", RoleName="tf")["InstanceProfiles"] == []
+    read_role([], [])  # force_detach_policies
+    terraform("delete_role", RoleName="tf")
+    terraform("get_role", RoleName="tf", missing=True)
+    versions = terraform("list_policy_versions", PolicyArn=arn)["Versions"]
+    assert [(v["VersionId"], v["IsDefaultVersion"]) for v in versions] == [("v2", True), ("v1", False)]
+    terraform("delete_policy_version", PolicyArn=arn, VersionId="v1")
+    terraform("delete_policy", PolicyArn=arn)
+    terraform("get_policy", PolicyArn=arn, missing=True)
+
+
+def test_terraform_user_with_force_destroy(shared, terraform, refused, ledger):
+    refused("NoSuchEntity", 404, f"The Password Policy with domain name {ACCOUNT} cannot be found.", shared.boto3("iam").get_account_password_policy)
+    # aws_iam_user, aws_iam_group, aws_iam_user_group_membership: create, read
+    user = terraform("create_user", UserName="tf", Path="/", Tags=[{"Key": "a", "Value": "1"}])["User"]
+    assert terraform("get_user", UserName="tf")["User"] == user
+    terraform("create_group", GroupName="tf", Path="/")
+    terraform("get_group", GroupName="tf")
+    terraform("add_user_to_group", UserName="tf", GroupName="tf")
+    assert [g["GroupName"] for g in terraform("list_groups_for_user", UserName="tf")["Groups"]] == ["tf"]
+    # aws_iam_user_policy_attachment, aws_iam_user_policy, aws_iam_access_key, aws_iam_user_login_profile
+    managed = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+    terraform("attach_user_policy", UserName="tf", PolicyArn=managed)
+    assert [p["PolicyArn"] for p in terraform("list_attached_user_policies", UserName="tf")["AttachedPolicies"]] == [managed]
+    terraform("put_user_policy", UserName="tf", PolicyName="own", PolicyDocument=document("kms:Decrypt"))
+    assert terraform("get_user_policy", UserName="tf", PolicyName="own")["PolicyDocument"] == json.loads(document("kms:Decrypt"))
+    key = terraform("create_access_key", UserName="tf")["AccessKey"]
+    ledger.credential(key["SecretAccessKey"])
+    assert [k["Status"] for k in terraform("list_access_keys", UserName="tf")["AccessKeyMetadata"]] == ["Active"]
+    terraform("get_login_profile", UserName="tf", missing=True)
+    terraform("create_login_profile", UserName="tf", Password=ledger.credential("Correct-Horse-43-battery"), PasswordResetRequired=True)
+    # A second apply renames the user, moves it and bounds it.
+    terraform("update_user", UserName="tf", NewUserName="tf-2", NewPath="/moved/")
+    terraform("put_user_permissions_boundary", UserName="tf-2", PermissionsBoundary=managed)
+    terraform("untag_user", UserName="tf-2", TagKeys=["a"])
+    terraform("tag_user", UserName="tf-2", Tags=[{"Key": "b", "Value": "2"}])
+    got = terraform("get_user", UserName="tf-2")["User"]
+    assert (got["Arn"], got["UserId"], got["Tags"]) == (f"arn:aws:iam::{ACCOUNT}:user/moved/tf-2", user["UserId"], [{"Key": "b", "Value": "2"}])
+    assert got["PermissionsBoundary"]["PermissionsBoundaryArn"] == managed
+    # destroy: what Terraform made, then with force_destroy what others may have made
+    terraform("detach_user_policy", UserName="tf-2", PolicyArn=managed)
+    terraform("delete_user_policy", UserName="tf-2", PolicyName="own")
+    terraform("get_user_policy", UserName="tf-2", PolicyName="own", missing=True)
+    for group in terraform("list_groups_for_user", UserName="tf-2")["Groups"]:
+        terraform("remove_user_from_group", UserName="tf-2", GroupName=group["GroupName"])
+    for made in terraform("list_access_keys", UserName="tf-2")["AccessKeyMetadata"]:
+        terraform("delete_access_key", UserName="tf-2", AccessKeyId=made["AccessKeyId"])
+    assert terraform("list_ssh_public_keys", UserName="tf-2")["SSHPublicKeys"] == []
+    assert terraform("list_virtual_mfa_devices", AssignmentStatus="Assigned")["VirtualMFADevices"] == []
+    assert terraform("list_mfa_devices", UserName="tf-2")["MFADevices"] == []
+    terraform("delete_login_profile", UserName="tf-2")
+    terraform("delete_login_profile", UserName="tf-2", missing=True)
+    assert terraform("list_signing_certificates", UserName="tf-2")["Certificates"] == []
+    assert terraform("list_service_specific_credentials", UserName="tf-2")["ServiceSpecificCredentials"] == []
+    terraform("delete_user", UserName="tf-2")
+    terraform("get_user", UserName="tf-2", missing=True)
+    terraform("list_mfa_devices", UserName="tf-2", missing=True)
+    assert terraform("get_group", GroupName="tf")["Users"] == []
+    terraform("delete_group", GroupName="tf")
+
+
 def test_pages_and_paths(iam):
     for i in range(7):
         iam.create_user(UserName=f"page-{i}", Path="/pages/")
