@@ -1,10 +1,13 @@
 """Everybody who should not get in: without signature, with another's token, with a token that has ended, through another account, with documents made to hurt."""
 import base64
 import json
+import pathlib
+import re
 import time
 import urllib.parse
 import uuid
 
+import botocore
 import botocore.exceptions
 import botocore.loaders
 import pytest
@@ -111,20 +114,82 @@ def test_unsigned_and_wrongly_signed_calls_to_every_operation(wire, shared, tall
     tally(asked)
 
 
-def test_a_principal_without_rights_gets_nothing_from_any_operation(shared, person, wire, tally):
-    """Every call is refused, but the two that need no permission, and what is no operation here."""
+def built():
+    """The operations that there are, as the printed tables have them."""
+    docs = pathlib.Path(__file__).parent.parent / "docs"
+    rows = {service: set(re.findall(r"^\| ([A-Z]\w+) \|", (docs / file).read_text(), re.MULTILINE)) - {"Operation"}
+            for service, file in (("kms", "operations.md"), ("iam", "iam.md"))}
+    assert len(rows["kms"]) > 30 and len(rows["iam"]) > 90
+    return rows | {"sts": {"AssumeRole", "AssumeRoleWithWebIdentity", "DecodeAuthorizationMessage", "GetAccessKeyInfo", "GetCallerIdentity",
+                           "GetFederationToken", "GetSessionToken"}}
+
+
+OPTIONAL = {  # members that the models do not require, but what the operations are about does
+    "CreateAccessKey": ["UserName"], "CreateLoginProfile": ["UserName", "Password"], "DeleteAccessKey": ["UserName"], "DeleteLoginProfile": ["UserName"],
+    "GetLoginProfile": ["UserName"], "GetUser": ["UserName"], "ListAccessKeys": ["UserName"], "UpdateAccessKey": ["UserName"],
+    "UpdateLoginProfile": ["Password"], "ListMFADevices": ["UserName"], "ListSSHPublicKeys": ["UserName"], "ListSigningCertificates": ["UserName"],
+    "ListServiceSpecificCredentials": ["UserName"], "CreateGrant": ["GranteePrincipal"], "Decrypt": ["CiphertextBlob"], "ReEncrypt": ["CiphertextBlob"],
+    "GenerateDataKey": ["KeySpec"], "GenerateDataKeyWithoutPlaintext": ["KeySpec"], "GenerateRandom": ["NumberOfBytes"],
+    "ListRetirableGrants": ["RetiringPrincipal"], "RetireGrant": ["KeyId", "GrantId"],
+}
+
+
+@pytest.fixture
+def belongings(shared, person, kms, ledger):
+    """One of everything, by the member of inputs that names it."""
+    iam, tag = shared.boto3("iam"), uuid.uuid4().hex[:8]
+    user, (key_id, _) = person(allow("kms:Encrypt"))
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}]})
+    policy = iam.create_policy(PolicyName="p" + tag, PolicyDocument=document(allow("kms:Encrypt")))["Policy"]["Arn"]
+    role = iam.create_role(RoleName="r" + tag, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    iam.create_group(GroupName="g" + tag)
+    provider = iam.create_open_id_connect_provider(Url=f"https://{tag}.example.com", ThumbprintList=["0" * 40])["OpenIDConnectProviderArn"]
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    kms.create_alias(AliasName="alias/" + tag, TargetKeyId=key)
+    grant = kms.create_grant(KeyId=key, GranteePrincipal=role, RetiringPrincipal=role, Operations=["Encrypt"])["GrantId"]
+    password = ledger.credential("Correct-Horse-44-battery")
+    return {
+        "UserName": user, "GroupName": "g" + tag, "RoleName": "r" + tag, "PolicyName": "p", "PolicyArn": policy, "RoleArn": role, "AccessKeyId": key_id,
+        "OpenIDConnectProviderArn": provider, "Url": f"https://{tag}.example.com", "ClientID": "client", "ThumbprintList": ["0" * 40],
+        "PolicyDocument": document(allow("kms:Encrypt")), "AssumeRolePolicyDocument": trust, "PermissionsBoundary": policy, "VersionId": "v1",
+        "PolicyInputList": [document(allow("kms:Encrypt"))], "ActionNames": ["kms:Encrypt"], "PolicySourceArn": role, "Status": "Inactive",
+        "AccountAlias": "the-" + tag, "Password": password, "OldPassword": password, "NewPassword": password, "Description": "new",
+        "Tags": [{"Key": "a", "Value": "b"}], "TagKeys": ["a"], "RoleSessionName": "session", "EncodedMessage": "AAAA", "Name": "guest",
+        "KeyId": key, "TargetKeyId": key, "DestinationKeyId": key, "AliasName": "alias/" + tag, "GrantId": grant, "GranteePrincipal": role,
+        "RetiringPrincipal": role, "Operations": ["Encrypt"], "Plaintext": b"x", "KeySpec": "AES_256", "NumberOfBytes": 1,
+        "CiphertextBlob": kms.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"],
+        "Policy": document({"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}),
+    }
+
+
+def test_a_principal_without_rights_gets_nothing_from_any_operation(shared, person, belongings, wire, tally):
+    """Good calls about what is there are refused for want of permission, but the two that need none; what is no operation here is said to be none."""
     name, (key_id, secret) = person()
     free = {"GetCallerIdentity", "GetSessionToken"} | UNSIGNED
+    there = built()
     asked = 0
     for service in ("kms", "iam", "sts"):
-        for operation in OPERATIONS[service]:
-            if operation in free:
-                continue
-            headers, body = request_for(service, operation)
-            signing = Signing(key_id=key_id, secret=secret, service=service)
-            answer = wire.send(signing.sign(shared.address, headers, body), body, operation=operation)
-            assert answer.status in (400, 403), f"{service}:{operation} by {name}: {answer.body[:300]!r}"
+        client = shared.boto3(service, credentials=(key_id, secret))
+        denied, unknown = ("AccessDeniedException", "UnsupportedOperationException") if service == "kms" else ("AccessDenied", "InvalidAction")
+        for operation in set(OPERATIONS[service]) - free:
             asked += 1
+            if operation not in there[service]:
+                headers, body = request_for(service, operation)
+                signing = Signing(key_id=key_id, secret=secret, service=service)
+                answer = wire.send(signing.sign(shared.address, headers, body), body, operation=operation)
+                assert said(answer) == unknown, f"{service}:{operation}: {answer.body[:300]!r}"
+                continue
+            shape = client.meta.service_model.operation_model(operation).input_shape
+            members = OPTIONAL.get(operation, []) + (shape.required_members if shape else [])
+            values = {member: belongings[member] for member in members}
+            if operation == "TagResource":
+                values["Tags"] = [{"TagKey": "a", "TagValue": "b"}]
+            with pytest.raises(botocore.exceptions.ClientError) as caught:
+                getattr(client, botocore.xform_name(operation))(**values)
+            error = caught.value.response["Error"]
+            action = f"{service}:{'ReEncryptFrom' if operation == 'ReEncrypt' else operation}"
+            assert error["Code"] == denied, f"{service}:{operation}: {error}"
+            assert error["Message"].startswith(f"User: arn:aws:iam::{ACCOUNT}:user/{name} is not authorized to perform: {action} on resource: "), error
     tally(asked)
 
 
