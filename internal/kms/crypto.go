@@ -113,7 +113,7 @@ func (r *request) locate(u unopened) (*sealed, error) {
 		if s.key, alias, err = r.find(anyForm, u.given.V, u.question.action); err != nil {
 			return nil, err
 		}
-		if s.permit, err = r.authorize(s.key, alias, u.question); err != nil {
+		if s.key, s.permit, err = r.admit(s.key, alias, u.question); err != nil {
 			return nil, err
 		}
 	}
@@ -216,7 +216,7 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	if err := firstError(err, errTo); err != nil { // in the order of the keys, though a condition may ask for both
 		return nil, err
 	}
-	permit, err := r.authorize(to, alias, question{
+	to, permit, err := r.admit(to, alias, question{
 		action: actionReEncryptTo, facts: r.sameKey(destinationFacts, in, to), in: in, bound: true, context: in.DestinationEncryptionContext,
 	})
 	if err != nil {

@@ -91,6 +91,8 @@ type request struct {
 	tokens []grantName   // the grants that the client's grant tokens name
 	finder grantFinder   // what the guard finds the grants of the key with
 	held   *grantSet     // the grants of the key, while the request has them locked
+	// planned is the AWS managed key that the client named, if nobody has made it yet.
+	planned *snapshot
 }
 
 // requests is memory for requests, used again.
@@ -152,10 +154,11 @@ func (r *request) open(in wire.Input) error {
 	if err != nil {
 		return err
 	}
-	r.key, r.alias, r.in = snap, alias, in
-	if r.permit, err = r.authorize(snap, alias, r.ask(in)); err != nil {
+	r.alias, r.in = alias, in
+	if r.key, r.permit, err = r.admit(snap, alias, r.ask(in)); err != nil {
 		return err
 	}
+	snap = r.key
 	r.call.Concerns(snap.Account, snap.arn)
 	if r.op.check != nil {
 		if err := r.op.check(in); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
 )
 
 // managedServices are the services whose AWS managed key appears when its alias, alias/aws/<service>, is first used
@@ -28,20 +29,16 @@ var managedServices = map[string]string{
 // managedRotation is how often AWS managed keys rotate, in days ("Rotating AWS KMS keys", KMS developer guide).
 const managedRotation = 365
 
-// managedKey makes the AWS managed key behind a reserved alias, and the alias. Of several callers at the same time one
-// makes it and all get the same. The error is store.ErrNotFound if no service has that alias.
-func (r *request) managedKey(a aliasName) (*snapshot, error) {
+// plan returns the AWS managed key that would be behind a reserved alias, without material: the guard decides about it
+// before it is made. The error is store.ErrNotFound if no service has that alias.
+func (r *request) plan(a aliasName) (*snapshot, error) {
 	service := strings.TrimPrefix(string(a.name), arn.ReservedAliasPrefix)
 	title, ok := managedServices[service]
 	if !ok {
 		return nil, store.ErrNotFound
 	}
-	unlock := r.aliases.lock(a)
-	defer unlock()
-	if alias, err := r.store.GetAlias(r.ctx, a.account, a.region, a.name); err == nil {
-		return r.load(r.ctx, key.Name{Account: a.account, Region: a.region, ID: alias.Target})
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return nil, err
+	if r.planned != nil && r.planned.Service == service { // the alias is named twice, and means the same
+		return r.planned, nil
 	}
 	now := r.now().UTC().Truncate(time.Millisecond)
 	k := &key.Key{
@@ -52,7 +49,51 @@ func (r *request) managedKey(a aliasName) (*snapshot, error) {
 		Rotation: key.Rotation{Enabled: true, PeriodInDays: managedRotation, Next: now.AddDate(0, 0, managedRotation)},
 		Policy:   policy.AWSManagedKeyPolicy(service, a.account, a.region),
 	}
-	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: k.ID, CreatedAt: now, UpdatedAt: now}
+	doc, err := policy.Parse(policy.KeyPolicy, []byte(k.Policy)) // remembered only once there is a key
+	if err != nil {
+		return nil, fmt.Errorf("the policy of the AWS managed key of %s: %w", service, err)
+	}
+	r.planned = &snapshot{Key: k, arn: k.ARN(), policy: doc, aliases: func() ([]string, error) { return []string{string(a.name)}, nil }}
+	return r.planned, nil
+}
+
+// isPlan reports whether a key is yet to be made.
+func (s *snapshot) isPlan() bool { return s.material == nil }
+
+// admit is authorize for a key that may be only planned: it is made if the guard allows, and only then.
+func (r *request) admit(snap *snapshot, alias arn.AliasName, q question) (*snapshot, guard.Permit, error) {
+	permit, err := r.authorize(snap, alias, q)
+	if !snap.isPlan() {
+		return snap, permit, err
+	}
+	a := aliasName{snap.Account, snap.Region, alias}
+	var denied *wire.Error
+	if errors.As(err, &denied) { // a key that will never be has no name to tell
+		refusal := *denied
+		refusal.Message = strings.ReplaceAll(denied.Message, snap.arn, a.ARN())
+		return nil, guard.Permit{}, &refusal
+	}
+	if err == nil {
+		snap, err = r.managedKey(a, snap.Key)
+	}
+	if err != nil {
+		return nil, guard.Permit{}, err
+	}
+	permit, err = r.authorize(snap, alias, q) // it can be one that somebody else made
+	return snap, permit, err
+}
+
+// managedKey makes the AWS managed key k behind a reserved alias, and the alias. Of several callers at the same time one
+// makes it and all get the same.
+func (r *request) managedKey(a aliasName, k *key.Key) (*snapshot, error) {
+	unlock := r.aliases.lock(a)
+	defer unlock()
+	if alias, err := r.store.GetAlias(r.ctx, a.account, a.region, a.name); err == nil {
+		return r.load(r.ctx, key.Name{Account: a.account, Region: a.region, ID: alias.Target})
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: k.ID, CreatedAt: k.CreatedAt, UpdatedAt: k.CreatedAt}
 	snap, err := r.makeManaged(k, alias)
 	if errors.Is(err, store.ErrExists) { // another node was first
 		existing, err := r.store.GetAlias(r.ctx, a.account, a.region, a.name)
@@ -69,6 +110,7 @@ func (r *request) managedKey(a aliasName) (*snapshot, error) {
 
 // makeManaged stores a new AWS managed key with its alias. That the service makes it is a record of its own.
 func (r *request) makeManaged(k *key.Key, alias *key.Alias) (snap *snapshot, err error) {
+	k = k.Clone() // the plan stays what it was
 	err = r.guard.Act(guard.ManagedKey, k.Name, func(p guard.Permit) (*audit.Fields, error) {
 		m, err := r.custody.Generate(p, k, k.CreatedAt)
 		k.Material = []key.Material{m}

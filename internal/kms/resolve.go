@@ -23,7 +23,8 @@ const (
 )
 
 // find resolves a key identifier for an action, and returns the alias name if it went through one. A key or alias of
-// another account that does not exist looks as one that denies.
+// another account that does not exist looks as one that denies. What it returns for the alias of an AWS managed key may be
+// only planned, so that it goes to admit next.
 func (r *request) find(f finder, given string, action guard.Action) (*snapshot, arn.AliasName, error) {
 	ref := arn.ParseRef(given)
 	name := key.Name{Account: r.call.Caller.Account, Region: r.call.Region, ID: ref.Key}
@@ -62,7 +63,7 @@ func (r *request) find(f finder, given string, action guard.Action) (*snapshot, 
 func (r *request) findAlias(a aliasName, action guard.Action) (*snapshot, arn.AliasName, error) {
 	snap, err := r.lookup(r.ctx, a)
 	if errors.Is(err, store.ErrNotFound) && a.account == r.call.Caller.Account && a.name.Reserved() {
-		snap, err = r.managedKey(a)
+		snap, err = r.plan(a)
 	}
 	if errors.Is(err, store.ErrNotFound) {
 		if a.account != r.call.Caller.Account {

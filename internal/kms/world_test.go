@@ -210,6 +210,14 @@ func (w *world) as(a arn.Account, r arn.Region) *world {
 	return &c
 }
 
+// me returns the ARN of who sees the world.
+func (w *world) me() string {
+	if w.caller == nil {
+		return w.account.Root("aws")
+	}
+	return w.caller.ARN
+}
+
 // user returns the world seen by a user, who is born with it, in the account that w is seen from. A user has no policies.
 func (w *world) user(name string) *world {
 	c := *w
