@@ -71,7 +71,12 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 	if err := r.mayTag(k, in); err != nil {
 		return nil, err
 	}
-	if err := r.givePolicy(k, text, in.BypassPolicyLockoutSafetyCheck.V); err != nil {
+	doc, bindings, err := r.readPolicy(text)
+	if err != nil {
+		return nil, err
+	}
+	k.Policy, k.Principals = text, bindings
+	if err := r.lockout(k, doc, nil, in.BypassPolicyLockoutSafetyCheck.V); err != nil {
 		return nil, err
 	}
 	snap, err := r.makeKey(r.ctx, r.permit, k)

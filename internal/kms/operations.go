@@ -217,10 +217,8 @@ var operations = []operation{
 	{
 		Name: "PutKeyPolicy", Permission: "kms:PutKeyPolicy", Key: keyOnly,
 		named: id(func(in *kmsapi.PutKeyPolicyRequest) string { return in.KeyID.V }),
-		facts: facts(func(f *guard.Facts, in *kmsapi.PutKeyPolicyRequest) {
-			f.Bool("kms:BypassPolicyLockoutSafetyCheck", in.BypassPolicyLockoutSafetyCheck.V)
-		}),
-		do: quiet(putKeyPolicy), show: show(func(f *audit.Fields, in *kmsapi.PutKeyPolicyRequest) {
+		facts: putKeyPolicyFacts,
+		do:    quiet(putKeyPolicy), show: show(func(f *audit.Fields, in *kmsapi.PutKeyPolicyRequest) {
 			f.String("keyId", in.KeyID.V)
 			f.String("policyName", in.PolicyName.Or(defaultPolicy))
 			f.String("policy", in.Policy.V)

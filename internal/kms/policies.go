@@ -53,44 +53,56 @@ func putKeyPolicy(r *request, in *kmsapi.PutKeyPolicyRequest) error {
 	if err := checkPolicyName(in.PolicyName); err != nil {
 		return err
 	}
-	next := r.key.Clone()
-	if err := r.givePolicy(next, in.Policy.V, in.BypassPolicyLockoutSafetyCheck.V); err != nil {
+	doc, bindings, err := r.readPolicy(in.Policy.V)
+	if err != nil {
 		return err
 	}
+	aliases := r.key.aliases
 	return r.change(func(k *key.Key) error {
-		k.Policy, k.Principals = next.Policy, next.Principals
-		return nil
+		k.Policy, k.Principals = in.Policy.V, bindings
+		return r.lockout(k, doc, aliases, in.BypassPolicyLockoutSafetyCheck.V)
 	})
+}
+
+// readPolicy checks a policy that a key is to have, and returns it compiled and whom it names. The text is to be kept as it was
+// given, because the printed form of GetKeyPolicy can be longer than what is allowed.
+func (r *request) readPolicy(text string) (*policy.Document, []key.Binding, error) {
+	doc, err := r.compile(text, nil)
+	var fault *policy.Error
+	switch {
+	case errors.As(err, &fault) && fault.Fault == policy.TooLarge:
+		return nil, nil, wire.Errorf(kmsapi.CodeLimitExceededException, "%s", fault.Message())
+	case errors.As(err, &fault):
+		return nil, nil, malformedPolicy(fault.Message())
+	case err != nil:
+		return nil, nil, err
+	}
+	bindings, err := r.bindPrincipals(r.ctx, doc, r.call.Region.Partition())
+	if err != nil {
+		return nil, nil, err
+	}
+	doc, err = r.compile(text, bindings)
+	return doc, bindings, err
 }
 
 // actionPutKeyPolicy is what the lockout safety check asks of a new policy.
 var actionPutKeyPolicy = guard.NewAction("kms:PutKeyPolicy")
 
-// givePolicy checks a policy and gives it to a key that nobody else has yet. The text stays as it was given, because the
-// printed form of GetKeyPolicy can be longer than what is allowed.
-func (r *request) givePolicy(k *key.Key, text string, bypass bool) error {
-	doc, err := r.compile(text, nil)
-	var fault *policy.Error
-	switch {
-	case errors.As(err, &fault) && fault.Fault == policy.TooLarge:
-		return wire.Errorf(kmsapi.CodeLimitExceededException, "%s", fault.Message())
-	case errors.As(err, &fault):
-		return malformedPolicy(fault.Message())
-	case err != nil:
-		return err
+// lockout is the lockout safety check: whoever gives a key its policy must be able to put the next one, without bypassing the
+// check. aliases returns the aliases of the key.
+func (r *request) lockout(k *key.Key, doc *policy.Document, aliases func() ([]string, error), bypass bool) error {
+	if bypass || r.call.WouldAllow(doc, guard.Resource{
+		Action: actionPutKeyPolicy, ARN: k.ARN(), Key: k, Policy: doc, Aliases: aliases, Facts: putKeyPolicyFacts, Input: new(kmsapi.PutKeyPolicyRequest),
+	}) {
+		return nil
 	}
-	k.Policy = text
-	if k.Principals, err = r.bindPrincipals(r.ctx, doc, r.call.Region.Partition()); err != nil {
-		return err
-	}
-	if doc, err = r.compile(text, k.Principals); err != nil {
-		return err
-	}
-	if !bypass && !r.call.WouldAllow(doc, guard.Resource{Action: actionPutKeyPolicy, ARN: k.ARN(), Key: k, Policy: doc}) {
-		return malformedPolicy("The new key policy will not allow you to update the key policy in the future.")
-	}
-	return nil
+	return malformedPolicy("The new key policy will not allow you to update the key policy in the future.")
 }
+
+// putKeyPolicyFacts are what conditions on kms:PutKeyPolicy may ask.
+var putKeyPolicyFacts = facts(func(f *guard.Facts, in *kmsapi.PutKeyPolicyRequest) {
+	f.Bool("kms:BypassPolicyLockoutSafetyCheck", in.BypassPolicyLockoutSafetyCheck.V)
+})
 
 func malformedPolicy(message string) error {
 	return wire.Errorf(kmsapi.CodeMalformedPolicyDocumentException, "%s", message)

@@ -135,6 +135,43 @@ func TestLockout(t *testing.T) {
 	maker.done("PutKeyPolicy", in{"KeyId": named, "Policy": naming("kms:Encrypt", userARN+"maker"), "BypassPolicyLockoutSafetyCheck": true})
 }
 
+// The check asks what the next PutKeyPolicy will: one that does not bypass it, on a key with the aliases that it has.
+func TestLockoutConditions(t *testing.T) {
+	w := newWorld(t, "")
+	const lockout = "MalformedPolicyDocumentException: The new key policy will not allow you to update the key policy in the future."
+	conditional := func(effect, condition string) string {
+		text := naming("kms:PutKeyPolicy", alice.Root("aws"))
+		if effect == "Allow" {
+			text = strings.Replace(text, `"Action":"kms:*"`, `"Action":"kms:Describe*"`, 1)
+		}
+		i := strings.LastIndex(text, `{"Effect":"Allow"`)
+		return text[:i] + strings.Replace(strings.Replace(text[i:], "Allow", effect, 1), `"Resource":"*"`, `"Resource":"*","Condition":`+condition, 1)
+	}
+	id, _ := w.newKey()
+	for _, c := range []struct {
+		effect string
+		bypass bool
+		ok     bool
+	}{
+		{"Allow", false, true},
+		{"Allow", true, false},
+		{"Deny", false, false},
+		{"Deny", true, true},
+	} {
+		text := conditional(c.effect, fmt.Sprintf(`{"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"%v"}}`, c.bypass))
+		if _, failure := w.try("CreateKey", in{"Policy": text}); (failure == nil) != c.ok || failure != nil && failure.Error() != lockout {
+			t.Errorf("CreateKey, %s if bypass is %v: %v", c.effect, c.bypass, failure)
+		}
+		if _, failure := w.try("PutKeyPolicy", in{"KeyId": id, "Policy": text}); (failure == nil) != c.ok || failure != nil && failure.Error() != lockout {
+			t.Errorf("PutKeyPolicy, %s if bypass is %v: %v", c.effect, c.bypass, failure)
+		}
+	}
+	other, _ := w.newKey()
+	w.done("CreateAlias", in{"AliasName": "alias/a", "TargetKeyId": other})
+	u := w.user("u").may(allowing(`"kms:PutKeyPolicy"`, "*", `{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/a"}}`))
+	u.done("PutKeyPolicy", in{"KeyId": other, "Policy": naming("kms:Encrypt", userARN+"u")})
+}
+
 // Tags on a new key are a right of their own.
 func TestTagsOfNewKeys(t *testing.T) {
 	w := newWorld(t, "")
