@@ -107,10 +107,13 @@ func (q *question) String() string {
 	return string(q.document()) + "\n" + strings.Join([]string{q.caller, q.action, q.resource, string(mustJSON(q.values()))}, " ")
 }
 
-// clone returns a copy that shares nothing which smaller changes.
+// clone returns a copy that shares nothing with q.
 func (q *question) clone() *question {
 	c := *q
 	c.context = maps.Clone(q.context)
+	for k, v := range c.context {
+		c.context[k] = slices.Clone(v)
+	}
 	c.statements = slices.Clone(q.statements)
 	for i := range c.statements {
 		s := &c.statements[i]
@@ -171,7 +174,7 @@ func (q *question) smaller(yield func(*question) bool) {
 			return
 		}
 		for j := range q.context[k] {
-			if len(q.context[k]) > 1 && !try(func(c *question) { c.context[k] = slices.Delete(slices.Clone(c.context[k]), j, j+1) }) {
+			if len(q.context[k]) > 1 && !try(func(c *question) { c.context[k] = slices.Delete(c.context[k], j, j+1) }) {
 				return
 			}
 		}
