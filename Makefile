@@ -40,8 +40,10 @@ lint:
 fuzz: ## every fuzz target for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
 
-bench: build ## requests per second beside an empty server; writes bench/RESULTS.md
+bench: build ## requests per second beside an empty server, and what policies and grants cost; writes bench/RESULTS.md and bench/POLICIES.txt
 	$(GO) run ./bench
+	$(GO) test -run '^$$' -bench '^Benchmark(Policies|ManyGrants)$$' -benchtime 3s ./internal/pipeline ./internal/kms >bench/POLICIES.txt
+	cat bench/POLICIES.txt
 
 soak: build ## what takes too long for every change: a hundred kills, every byte flipped
 	scripts/soak
