@@ -2,14 +2,12 @@ package kms
 
 import (
 	"encoding/base64"
-	"errors"
 	"strings"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
-	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -52,54 +50,13 @@ func (s *Service) openToken(token string) (grantName, error) {
 	return grantName{key.Name{Account: arn.Account(parts[0]), Region: arn.Region(parts[1]), ID: arn.KeyID(parts[2])}, parts[3]}, nil
 }
 
-// openTokens reads the grant tokens of the request.
-func (r *request) openTokens(tokens []string) error {
+// checkTokens refuses what is no grant token. There is nothing else to do with one: the grants of a key are all known here
+// before CreateGrant answers, because this process is the only one that makes them, and they hold without a token.
+func (s *Service) checkTokens(tokens []string) error {
 	for _, t := range tokens {
-		name, err := r.openToken(t)
-		if err != nil {
-			return err
-		}
-		r.tokens = append(r.tokens, name)
-	}
-	return nil
-}
-
-// useTokens makes sure that the grants on a key that the request's tokens name are known here: a token is good at once,
-// wherever its grant was made. Tokens of other keys, and of grants that are gone, change nothing.
-func (r *request) useTokens(name key.Name) error {
-	for _, t := range r.tokens {
-		if t.key != name {
-			continue
-		}
-		set, err := r.grantsOf(r.ctx, name)
-		if err != nil {
-			return err
-		}
-		if set.get(t.id) != nil {
-			continue
-		}
-		if err := r.readGrant(t); err != nil {
+		if _, err := s.openToken(t); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// readGrant takes a grant from the store into memory, if it is there.
-func (r *request) readGrant(n grantName) error {
-	defer r.grants.lock(n.key)()
-	set, err := r.grantsLocked(r.ctx, n.key)
-	if err != nil {
-		return err
-	}
-	g, err := r.store.GetGrant(r.ctx, n.key, n.id)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	set.add(g)
-	r.grants.grew(1)
 	return nil
 }

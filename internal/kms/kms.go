@@ -88,7 +88,6 @@ type request struct {
 	permit guard.Permit
 	in     wire.Input
 	alias  arn.AliasName // the alias through which the client named the key, if it did
-	tokens []grantName   // the grants that the client's grant tokens name
 	finder grantFinder   // what the guard finds the grants of the key with
 	held   *grantSet     // the grants of the key, while the request has them locked
 	// planned is the AWS managed key that the client named, if nobody has made it yet.
@@ -122,7 +121,7 @@ func (s *Service) bind(op *operation) guard.Operation {
 			}()
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
 			if op.tokens != nil {
-				if err := r.openTokens(op.tokens(in)); err != nil {
+				if err := r.checkTokens(op.tokens(in)); err != nil {
 					return nil, err
 				}
 			}
@@ -195,11 +194,6 @@ func (r *request) ask(in wire.Input) question {
 
 // authorize asks the guard for an action on a key.
 func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (guard.Permit, error) {
-	if r.held == nil { // else they were used before
-		if err := r.useTokens(snap.Name); err != nil {
-			return guard.Permit{}, err
-		}
-	}
 	r.finder = grantFinder{r, snap.Name, q.bound, q.context} // in the request, so that it costs no memory of its own
 	permit, err := r.call.Authorize(guard.Resource{
 		Action: q.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: q.facts, Input: q.in,

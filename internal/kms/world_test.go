@@ -16,7 +16,6 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/guard"
-	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
@@ -337,11 +336,6 @@ func (w *world) lastRecord() map[string]any {
 	var r map[string]any
 	w.must(json.Unmarshal(all[len(all)-1], &r))
 	return r
-}
-
-// keyName returns the name of a key of the account and Region that w is seen from.
-func (w *world) keyName(id string) key.Name {
-	return key.Name{Account: w.account, Region: w.region, ID: arn.KeyID(id)}
 }
 
 // newKey makes a key and returns its id and ARN.
