@@ -114,3 +114,13 @@ func (c *Call) WouldAllow(doc *policy.Document, r Resource) bool {
 	}
 	return err == nil && out.allowed
 }
+
+// Allows decides as Authorize does about one of many things that a call lists. It makes no Permit and words no refusal, and the
+// record of the call says nothing of it. The error means that no decision could be made.
+func (c *Call) Allows(r Resource) (bool, error) {
+	out, err := c.decide(&r)
+	if err != nil {
+		return false, fmt.Errorf("deciding on %s for %s: %w", r.Action.name, r.ARN, err)
+	}
+	return out.allowed, nil
+}

@@ -8,10 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
-	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
@@ -409,55 +407,4 @@ func (r *request) showGrants(list []*key.Grant) ([]kmsapi.GrantListEntry, error)
 		}
 	}
 	return out, nil
-}
-
-func listRetirableGrants(r *request, in *kmsapi.ListRetirableGrantsRequest) (*kmsapi.ListGrantsResponse, error) {
-	holder, err := r.retiringPrincipal(in)
-	if err != nil {
-		return nil, err
-	}
-	marker, err := r.readMarker(in.Marker)
-	if err != nil {
-		return nil, err
-	}
-	var after store.GrantRef
-	if parts := strings.Split(marker, "/"); len(parts) == 3 {
-		after = store.GrantRef{Account: arn.Account(parts[0]), Key: arn.KeyID(parts[1]), ID: parts[2]}
-	}
-	page, more, err := r.store.ListRetirableGrants(r.ctx, holder, r.call.Region, after, int(in.Limit.Or(listedGrants)))
-	if err != nil {
-		return nil, err
-	}
-	out := &kmsapi.ListGrantsResponse{Truncated: wire.Some(more)}
-	if out.Grants, err = r.showGrants(page); err == nil && more {
-		last := page[len(page)-1]
-		out.NextMarker, err = r.marker(string(last.Key.Account) + "/" + string(last.Key.ID) + "/" + last.ID)
-	}
-	return out, err
-}
-
-// retiringPrincipal returns whose grants ListRetirableGrants is to list: a principal of the caller's account, or the
-// calling service.
-func (r *request) retiringPrincipal(in *kmsapi.ListRetirableGrantsRequest) (string, error) {
-	if in.RetiringPrincipal.Set == in.RetiringServicePrincipal.Set {
-		return "", invalid("Specify either RetiringPrincipal or RetiringServicePrincipal.")
-	}
-	caller := r.call.Caller
-	if in.RetiringServicePrincipal.Set {
-		if caller.Type != policy.Service || caller.Service != in.RetiringServicePrincipal.V {
-			return "", r.call.Deny(r.action, "*")
-		}
-		return caller.Service, nil
-	}
-	if _, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Input: in}); err != nil {
-		return "", err
-	}
-	p, err := r.grantPrincipal(in.RetiringPrincipal, wire.Opt[string]{})
-	if err != nil {
-		return "", err
-	}
-	if parts := strings.SplitN(p.ARN, ":", 6); len(parts) != 6 || parts[4] != string(caller.Account) {
-		return "", noPrincipal(p.ARN)
-	}
-	return p.Holder(), nil
 }

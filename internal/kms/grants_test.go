@@ -10,7 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
@@ -326,6 +328,61 @@ func TestListRetirableGrants(t *testing.T) {
 	if _, failure := u.try("ListRetirableGrants", in{"RetiringPrincipal": userARN + "u"}); failure == nil || failure.Code != "AccessDeniedException" {
 		t.Errorf("a user without policies: %v", failure)
 	}
+}
+
+// controls are resource control policies of an account.
+type controls map[arn.Account][]guard.Policy
+
+func (c controls) ServiceControls(arn.Account) ([]guard.Policy, error)    { return nil, nil }
+func (c controls) ResourceControls(a arn.Account) ([]guard.Policy, error) { return c[a], nil }
+
+// A service sees grants of the accounts that it serves and of no others, as far as these accounts let it.
+func TestListRetirableGrantsOfServices(t *testing.T) {
+	w := newWorld(t, "")
+	want := map[arn.Account][]string{}
+	ids := map[arn.Account]string{}
+	for _, a := range []arn.Account{alice, bob, carol} {
+		owner := w.as(a, region)
+		ids[a], _ = owner.newKey()
+		for range 3 {
+			g, _ := owner.grant(ids[a], alice.Root("aws"), []string{"Encrypt"}, in{"RetiringServicePrincipal": "objects.example.com"})
+			want[a] = append(want[a], g)
+		}
+	}
+	objects := w.serviceCaller("objects.example.com")
+	check := func(about string, accounts ...arn.Account) {
+		t.Helper()
+		var got, wanted []string
+		for _, a := range accounts {
+			wanted = append(wanted, want[a]...)
+		}
+		for marker := any(nil); ; {
+			out := do[*kmsapi.ListGrantsResponse](objects, "ListRetirableGrants", in{"RetiringServicePrincipal": "objects.example.com", "Limit": 2, "Marker": marker})
+			for _, g := range out.Grants {
+				got = append(got, g.GrantID.V)
+			}
+			if !out.Truncated.V {
+				break
+			}
+			marker = out.NextMarker.V
+		}
+		slices.Sort(got)
+		slices.Sort(wanted)
+		if !slices.Equal(got, wanted) {
+			t.Errorf("%s: %v, want %v", about, got, wanted)
+		}
+	}
+	check("its own account", alice)
+	objects.caller.Serves = []arn.Account{carol}
+	check("another account", alice, carol)
+	objects.caller.Serves = []arn.Account{carol, bob, alice}
+	check("all accounts", alice, bob, carol)
+	deny, err := policy.Parse(policy.ResourceControlPolicy, []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*"}}`))
+	w.must(err)
+	objects.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now, Directory: controls{bob: {{Name: "none", Document: deny}}}})
+	check("a resource control policy", alice, carol)
+	w.done("PutKeyPolicy", in{"KeyId": ids[alice], "Policy": strings.Replace(naming("kms:*", "X"), `{"Effect":"Allow","Principal":{"AWS":["X"]}`, `{"Effect":"Deny","Principal":{"Service":"objects.example.com"}`, 1)})
+	check("a key policy", carol)
 }
 
 func TestRetireGrant(t *testing.T) {

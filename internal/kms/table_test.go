@@ -29,7 +29,7 @@ func TestDocumentedTable(t *testing.T) {
 	b.WriteString("\nDecrypt finds its key by the ciphertext, or by an identifier in any form; ReEncrypt does so for its source and needs\n" +
 		"`kms:ReEncryptTo` on the destination. The alias operations need their permission on the alias and on the key.\n" +
 		"RetireGrant finds its grant by a token, or by key and id; the grant says who may retire it. ListRetirableGrants needs its permission on `*`, but of\n" +
-		"a service that asks about itself.\n")
+		"a service that asks about itself: it gets the grants on keys of the accounts that it serves, unless a key policy or control policy denies it that.\n")
 	const path = "../../docs/operations.md"
 	if *update {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {

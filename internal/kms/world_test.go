@@ -28,6 +28,7 @@ import (
 const (
 	alice  arn.Account = "111122223333"
 	bob    arn.Account = "444455556666"
+	carol  arn.Account = "777788889999"
 	region arn.Region  = "us-east-1"
 )
 
@@ -102,7 +103,7 @@ func (p *people) Lookup(_ context.Context, name string) (string, bool, error) {
 		p.mu.Lock()
 	}
 	defer p.mu.Unlock()
-	for _, a := range []arn.Account{alice, bob} {
+	for _, a := range []arn.Account{alice, bob, carol} {
 		if name == string(a) || name == a.Root("aws") {
 			return string(a), true, nil
 		}
