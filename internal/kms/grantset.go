@@ -2,7 +2,9 @@ package kms
 
 import (
 	"context"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/keywright/keywright/internal/key"
@@ -90,6 +92,13 @@ func (s *grantSet) get(id string) *key.Grant {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.byID[id]
+}
+
+// list returns all grants, in the order of their ids.
+func (s *grantSet) list() []*key.Grant {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(s.byID), func(a, b *key.Grant) int { return strings.Compare(a.ID, b.ID) })
 }
 
 func (s *grantSet) size() int {

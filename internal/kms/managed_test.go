@@ -30,7 +30,7 @@ func TestManagedKeysAreMadeForThoseWhoMayUseThem(t *testing.T) {
 				why = "resource"
 			}
 			calls++
-			who.refused("AccessDeniedException: User: "+who.me()+" is not authorized to perform: kms:"+name+" on resource: "+aliasARN+
+			who.refused("AccessDeniedException: User: "+who.who().ARN+" is not authorized to perform: kms:"+name+" on resource: "+aliasARN+
 				" because no "+why+"-based policy allows the kms:"+name+" action", name, request)
 		}
 	}

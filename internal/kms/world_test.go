@@ -210,12 +210,15 @@ func (w *world) as(a arn.Account, r arn.Region) *world {
 	return &c
 }
 
-// me returns the ARN of who sees the world.
-func (w *world) me() string {
-	if w.caller == nil {
-		return w.account.Root("aws")
+// who returns who sees the world.
+func (w *world) who() *guard.Caller {
+	if w.caller != nil {
+		return w.caller
 	}
-	return w.caller.ARN
+	return &guard.Caller{
+		Type: policy.AccountRoot, Account: w.account, ARN: w.account.Root("aws"), PrincipalID: string(w.account), UniqueID: string(w.account),
+		AccessKeyID: "AKIATEST",
+	}
 }
 
 // user returns the world seen by a user, who is born with it, in the account that w is seen from. A user has no policies.
@@ -273,14 +276,7 @@ func (w *world) answer(ctx context.Context, op *guard.Operation, input wire.Inpu
 	meta := guard.Meta{RequestID: arn.NewUUID(), Time: w.now(), SourceIP: "127.0.0.1", UserAgent: "test"}
 	return w.guard.Answer(meta, func(c *guard.Call) (wire.Output, error) {
 		c.Service, c.Name, c.Operation, c.Input = op.Service, op.Name, op, input
-		who := w.caller
-		if who == nil {
-			who = &guard.Caller{
-				Type: policy.AccountRoot, Account: w.account, ARN: w.account.Root("aws"), PrincipalID: string(w.account), UniqueID: string(w.account),
-				AccessKeyID: "AKIATEST",
-			}
-		}
-		c.Identify(who, w.region)
+		c.Identify(w.who(), w.region)
 		c.Forward = w.forward
 		return op.Do(ctx, c, input)
 	})
