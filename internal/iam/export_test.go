@@ -1,6 +1,10 @@
 package iam
 
-import "github.com/keywright/keywright/internal/sigv4"
+import (
+	"context"
+
+	"github.com/keywright/keywright/internal/sigv4"
+)
 
 // SigningKeys shows the signing keys that a directory remembers.
 func SigningKeys(d *Directory) *sigv4.SigningKeys { return d.signing }
@@ -33,3 +37,6 @@ func Subjects() map[string][]string {
 
 // SamePassword compares a password with what was kept of one.
 var SamePassword = samePassword
+
+// PasswordWork returns what passwords are hashed in.
+func PasswordWork() func(ctx context.Context, f func() error) error { return newPasswords().work }

@@ -64,6 +64,7 @@ type Directory struct {
 	tokens  openedTokens
 	oidc    *oidc.Verifier
 
+	passwords   *passwords
 	realm       realm
 	uses        uses
 	changing    sync.Mutex // held by changes of accounts, which look before they write
@@ -84,7 +85,7 @@ func New(c Config) *Directory {
 	return &Directory{
 		store: c.Store, barrier: c.Barrier, now: c.Now,
 		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys), realm: realm{limit: c.CachedAccounts},
-		tokens: openedTokens{limit: c.CachedKeys}, oidc: c.Tokens,
+		tokens: openedTokens{limit: c.CachedKeys}, oidc: c.Tokens, passwords: newPasswords(),
 	}
 }
 

@@ -10,11 +10,15 @@ import (
 var errWeakPassword = wire.Errorf(iamapi.CodePasswordPolicyViolationException, "Password does not conform to the account password policy.")
 
 // newPassword checks a password and returns what is kept of it. It takes a while, and so is not to be called within a change.
-func newPassword(password secret.Bytes, user string) (secret.Bytes, error) {
+func (r *request) newPassword(password secret.Bytes, user string) (hash secret.Bytes, err error) {
 	if !strongEnough(password, user) {
-		return secret.Bytes{}, errWeakPassword
+		return hash, errWeakPassword
 	}
-	return hashPassword(password)
+	err = r.passwords.work(r.ctx, func() (err error) {
+		hash, err = hashPassword(password)
+		return err
+	})
+	return hash, err
 }
 
 func missingLogin(user string) error {
@@ -60,7 +64,7 @@ func createLoginProfile(r *request, in *iamapi.CreateLoginProfileRequest) (*iama
 	if in.Password.Len() == 0 {
 		return nil, wire.Errorf(wire.CodeValidation, "Password is required")
 	}
-	hash, err := newPassword(in.Password, u.noun.Name)
+	hash, err := r.newPassword(in.Password, u.noun.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +104,7 @@ func updateLoginProfile(r *request, in *iamapi.UpdateLoginProfileRequest) error 
 	}
 	var hash secret.Bytes
 	if in.Password.Len() > 0 {
-		if hash, err = newPassword(in.Password, u.noun.Name); err != nil {
+		if hash, err = r.newPassword(in.Password, u.noun.Name); err != nil {
 			return err
 		}
 	}
@@ -138,14 +142,20 @@ func changePassword(r *request, in *iamapi.ChangePasswordRequest) error {
 	if u.noun.Login == nil {
 		return missingLogin(u.noun.Name)
 	}
-	same, err := samePassword(in.OldPassword, u.secret)
+	same, err := r.passwords.try(u.noun.ID, r.Directory.now(), func() (same bool, err error) {
+		err = r.passwords.work(r.ctx, func() (err error) {
+			same, err = samePassword(in.OldPassword, u.secret)
+			return err
+		})
+		return same, err
+	})
 	if err != nil {
 		return err
 	}
 	if !same {
 		return wire.Errorf(wire.CodeAccessDenied, "The old password was incorrect.")
 	}
-	hash, err := newPassword(in.NewPassword, u.noun.Name)
+	hash, err := r.newPassword(in.NewPassword, u.noun.Name)
 	if err != nil {
 		return err
 	}

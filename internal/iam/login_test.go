@@ -1,10 +1,15 @@
 package iam_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/secret"
@@ -47,6 +52,77 @@ func TestLogin(t *testing.T) {
 	root.refuses("NoSuchEntityException", &iamapi.UpdateLoginProfileRequest{UserName: str("rob")})
 	if text := w.everyRecord(); strings.Contains(text, "Horse") || strings.Contains(text, "Staple") {
 		t.Error("a password is in the records")
+	}
+}
+
+// A password cannot be guessed by trying, and who tries does not keep the server busy.
+func TestWrongPasswords(t *testing.T) {
+	w := newWorld(t)
+	root := w.client(w.root(alice))
+	users := map[string]*client{}
+	good, better, wrong := secret.FromString("correct Horse 1"), secret.FromString("Battery-Staple 2"), secret.FromString("wrong Horse 1")
+	for _, name := range []string{"bobby", "carol"} {
+		root.do(&iamapi.CreateUserRequest{UserName: str(name)})
+		root.do(&iamapi.AttachUserPolicyRequest{UserName: str(name), PolicyARN: str("arn:aws:iam::aws:policy/IAMFullAccess")})
+		root.do(&iamapi.CreateLoginProfileRequest{UserName: str(name), Password: good})
+		k := root.do(&iamapi.CreateAccessKeyRequest{UserName: str(name)}).(*iamapi.CreateAccessKeyResponse).AccessKey
+		users[name] = w.client(sigv4.Credential{AccessKeyID: k.AccessKeyID.V, Secret: k.SecretAccessKey})
+	}
+	const incorrect, throttled = "AccessDeniedException: The old password was incorrect.", "ThrottlingException: Rate exceeded"
+	for range 5 {
+		users["bobby"].refuses(incorrect, &iamapi.ChangePasswordRequest{OldPassword: wrong, NewPassword: better})
+	}
+	for _, password := range []secret.Bytes{wrong, good} {
+		users["bobby"].refuses(throttled, &iamapi.ChangePasswordRequest{OldPassword: password, NewPassword: better})
+	}
+	users["carol"].do(&iamapi.ChangePasswordRequest{OldPassword: good, NewPassword: better})
+	w.now = w.now.Add(time.Second)
+	users["bobby"].refuses(incorrect, &iamapi.ChangePasswordRequest{OldPassword: wrong, NewPassword: better})
+	w.now = w.now.Add(time.Second) // the pause has doubled
+	users["bobby"].refuses(throttled, &iamapi.ChangePasswordRequest{OldPassword: good, NewPassword: better})
+	w.now = w.now.Add(time.Second)
+	users["bobby"].do(&iamapi.ChangePasswordRequest{OldPassword: good, NewPassword: better})
+	users["bobby"].refuses(incorrect, &iamapi.ChangePasswordRequest{OldPassword: good, NewPassword: better})
+}
+
+func TestHashingWaitsItsTurn(t *testing.T) {
+	var running, done, refused atomic.Int32
+	work, began, end := iam.PasswordWork(), make(chan struct{}, 1), make(chan struct{})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			err := work(context.Background(), func() error {
+				if running.Add(1) != 1 {
+					t.Error("two at once")
+				}
+				select {
+				case began <- struct{}{}:
+				default:
+				}
+				<-end
+				running.Add(-1)
+				return nil
+			})
+			if err == nil {
+				done.Add(1)
+			} else if refused.Add(1) == 11 { // all that cannot wait
+				close(end)
+			}
+		})
+	}
+	<-began
+	all.Wait()
+	if done.Load() != 9 || refused.Load() != 11 {
+		t.Errorf("%d were done, %d refused", done.Load(), refused.Load())
+	}
+	work = iam.PasswordWork()
+	ctx, cancel := context.WithCancel(context.Background())
+	err := work(ctx, func() error {
+		cancel()
+		return work(ctx, func() error { return nil }) // whose turn it never is
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 

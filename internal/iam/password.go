@@ -19,26 +19,24 @@ import (
 )
 
 // A password is kept as the text of its hash: the function, its parameters, the salt and the hash, between dollar signs, as
-// in $argon2id$v=19$m=65536,t=3,p=4$salt$hash (the PHC string format; base 64 without padding). In FIPS 140-3 mode it is
+// in $argon2id$v=19$m=65536,t=3,p=1$salt$hash (the PHC string format; base 64 without padding). In FIPS 140-3 mode it is
 // $pbkdf2-sha256$i=650000$salt$hash.
 const (
-	argonPrefix  = "$argon2id$v=19$m=65536,t=3,p=4$"
-	pbkdf2Prefix = "$pbkdf2-sha256$i="
+	argonPrefix    = "$argon2id$v=19$m=65536,t=3,p=1$"
+	oldArgonPrefix = "$argon2id$v=19$m=65536,t=3,p=4$" // four threads; no longer made
+	pbkdf2Prefix   = "$pbkdf2-sha256$i="
 )
 
-// The parameters of new hashes: the second recommendation of RFC 9106 section 4, and the iterations for PBKDF2 with
+// The parameters of new hashes: the second recommendation of RFC 9106 section 4 but with one thread, so that a hash takes no
+// more than one processor from everybody else; and the iterations for PBKDF2 with
 // SHA-256 of OWASP's password storage cheat sheet of 2023, and some more.
 const (
 	argonTime        = 3
 	argonMemoryKiB   = 64 << 10
-	argonThreads     = 4
 	pbkdf2Iterations = 650_000
 	saltSize         = 16
 	hashSize         = 32
 )
-
-// hashing bounds how many passwords are hashed at once: each takes 64 MiB.
-var hashing = make(chan struct{}, 2)
 
 // hashPassword returns the text to keep of a password.
 func hashPassword(password secret.Bytes) (secret.Bytes, error) {
@@ -56,10 +54,9 @@ func hashPassword(password secret.Bytes) (secret.Bytes, error) {
 }
 
 func derivePassword(prefix string, password secret.Bytes, salt []byte) ([]byte, error) {
-	hashing <- struct{}{}
-	defer func() { <-hashing }()
-	if prefix == argonPrefix && !fips140.Enabled() {
-		return argon2.IDKey(password.Expose(), salt, argonTime, argonMemoryKiB, argonThreads, hashSize), nil
+	threads := map[string]uint8{argonPrefix: 1, oldArgonPrefix: 4}[prefix]
+	if threads > 0 && !fips140.Enabled() {
+		return argon2.IDKey(password.Expose(), salt, argonTime, argonMemoryKiB, threads, hashSize), nil
 	}
 	text, ok := strings.CutPrefix(prefix, pbkdf2Prefix)
 	n, err := strconv.Atoi(strings.TrimSuffix(text, "$"))
