@@ -1,6 +1,8 @@
 package guard_test
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,19 +117,69 @@ func (q *question) explainedBy(e *guard.Explanation, permit guard.Permit) bool {
 	return false
 }
 
+// neverPresent are the condition keys that no request of the table has, and why. Cases show that conditions find them absent.
+var neverPresent = map[string]string{
+	"aws:PrincipalOrgID": "there are no organizations", "aws:PrincipalOrgPaths": "there are no organizations",
+	"aws:ResourceOrgID": "there are no organizations", "aws:SourceOrgID": "there are no organizations",
+	"aws:AssumedRoot": "nobody assumes a root user", "aws:MultiFactorAuthAge": "there are no MFA devices",
+	"aws:SourceVpc": "there are no VPCs", "aws:SourceVpce": "there are no VPCs", "aws:VpcSourceIp": "there are no VPCs",
+	"aws:referer": "it is not read", "kms:ResourceAliases": "not for the key's own policy, to which the cases add; an identity policy of the table asks for it",
+}
+
+// asked is a condition that a case adds to the resource's policy.
+type asked struct {
+	operator, key string
+	allowed       bool // the case's verdict
+}
+
+var added = regexp.MustCompile(`\b(?:if|unless)\(([^)]*)\)`)
+
+// conditionsOf returns the conditions that the cases add.
+func conditionsOf(cases []string) (list []asked) {
+	for _, line := range cases {
+		for _, m := range added.FindAllStringSubmatch(line, -1) {
+			for _, c := range strings.Split(m[1], "&") {
+				if f := strings.Fields(c); len(f) > 1 {
+					list = append(list, asked{f[0], f[1], strings.HasPrefix(line, "allow ")})
+				}
+			}
+		}
+	}
+	return list
+}
+
+// outcome is the form of a case that says what comes of it, and why.
+var outcome = regexp.MustCompile(`^(allow .* : (principal|role|sender|account|everybody|identity|root|grant \S+)` +
+	`|deny .* : (short|bearer|error|(hidden )?(short|no [a-z -]+|explicit [a-z -]+( arn:\S+)?)))$`)
+
 // The table has every condition operator and every condition key that the services document (KMS developer guide, "Condition
-// keys"; IAM user guide, "Global condition context keys"), each with an outcome.
+// keys"; IAM user guide, "Global condition context keys"), each in a case that allows and in one that denies.
 func TestTableIsComplete(t *testing.T) {
 	w := readWorld(t)
-	text := strings.Join(w.cases, "\n")
+	for i, line := range w.cases {
+		if !outcome.MatchString(line) {
+			t.Errorf("no outcome: %s", line)
+		}
+		if slices.Contains(w.cases[:i], line) {
+			t.Errorf("twice: %s", line)
+		}
+	}
+	conditions := conditionsOf(w.cases)
+	has := func(fits func(asked) bool) bool { return slices.ContainsFunc(conditions, fits) }
 	for _, op := range strings.Fields(`StringEquals StringNotEquals StringEqualsIgnoreCase StringNotEqualsIgnoreCase StringLike StringNotLike
 		NumericEquals NumericNotEquals NumericLessThan NumericLessThanEquals NumericGreaterThan NumericGreaterThanEquals
 		DateEquals DateNotEquals DateLessThan DateLessThanEquals DateGreaterThan DateGreaterThanEquals Bool BinaryEquals
 		IpAddress NotIpAddress ArnEquals ArnNotEquals ArnLike ArnNotLike`) {
-		if !strings.Contains(text, "("+op+" ") || !strings.Contains(text, "("+op+"IfExists ") {
-			t.Errorf("no case with %s, or none with IfExists", op)
+		for _, allowed := range []bool{true, false} {
+			if !has(func(c asked) bool { return c.operator == op && c.allowed == allowed }) {
+				t.Errorf("no case with %s has the verdict %t", op, allowed)
+			}
+		}
+		if !has(func(c asked) bool { return c.operator == op+"IfExists" }) {
+			t.Errorf("no case with %sIfExists", op)
 		}
 	}
+	text := strings.Join(w.cases, "\n")
 	for _, part := range []string{"(Null ", "(ForAllValues:", "(ForAnyValue:", "${aws:", ", 'nobody'}", ", 'all'}", "${*}"} {
 		if !strings.Contains(text+strings.Join(w.policies["identity grace"], ""), part) {
 			t.Errorf("no case with %s", part)
@@ -146,8 +198,13 @@ func TestTableIsComplete(t *testing.T) {
 		kms:PrimaryRegion kms:ReEncryptOnSameKey kms:ReplicaRegion kms:RequestAlias kms:ResourceAliases kms:RotationPeriodInDays
 		kms:ScheduleKeyDeletionPendingWindowInDays kms:SigningAlgorithm kms:TrailingDaysWithoutKeyUsage kms:ViaService kms:WrappingAlgorithm
 		kms:WrappingKeySpec kms:RecipientAttestation:ImageSha384 kms:RecipientAttestation:PCR0 kms:RecipientAttestation:NitroTPMPCR4`) {
-		if !strings.Contains(text, " "+key) {
-			t.Errorf("no case with %s", key)
+		family := strings.HasSuffix(key, "/") || strings.HasSuffix(key, ":") // of keys that end with a name of their own
+		for _, allowed := range []bool{true, false} {
+			if !has(func(c asked) bool {
+				return (c.key == key || family && strings.HasPrefix(c.key, key)) && c.allowed == allowed && (c.operator != "Null" || neverPresent[key] != "")
+			}) {
+				t.Errorf("no case with %s has the verdict %t", key, allowed)
+			}
 		}
 	}
 }
