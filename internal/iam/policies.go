@@ -102,13 +102,39 @@ func some[N identity.Noun](s *shelf[N], want func(N) bool) (list []*entry[N]) {
 	return list
 }
 
+// policyUses is how often managed policies are attached, and are boundaries, by their ARNs as they are stored.
+type policyUses struct{ attached, bounding map[string]int }
+
+// countUses counts all at once, for lists.
+func (v *view) countUses() *policyUses {
+	u := &policyUses{map[string]int{}, map[string]int{}}
+	add := func(attached []string, boundary string) {
+		for _, a := range attached {
+			u.attached[a]++
+		}
+		if boundary != "" {
+			u.bounding[boundary]++
+		}
+	}
+	for _, e := range v.users.ids {
+		add(e.noun.Attached, e.noun.Boundary)
+	}
+	for _, e := range v.groups.ids {
+		add(e.noun.Attached, "")
+	}
+	for _, e := range v.roles.ids {
+		add(e.noun.Attached, e.noun.Boundary)
+	}
+	return u
+}
+
 // showPolicy returns a policy as lists show it.
 func (r *request) showPolicy(p *identity.Policy) iamapi.Policy {
-	policyARN := p.ARN(home)
+	policyARN, uses := p.ARN(home), r.view.policyUses()
 	return iamapi.Policy{
 		PolicyName: wire.Some(p.Name), PolicyID: wire.Some(p.ID), ARN: wire.Some(p.ARN(r.part)), Path: wire.Some(p.Path),
-		DefaultVersionID: versionID(p.Default), AttachmentCount: wire.Some(int32(r.view.attachments(policyARN).count())),
-		PermissionsBoundaryUsageCount: wire.Some(int32(r.view.bounded(policyARN).count())), IsAttachable: wire.Some(true),
+		DefaultVersionID: versionID(p.Default), AttachmentCount: wire.Some(int32(uses.attached[policyARN])),
+		PermissionsBoundaryUsageCount: wire.Some(int32(uses.bounding[policyARN])), IsAttachable: wire.Some(true),
 		CreateDate: wire.Some(p.CreatedAt), UpdateDate: wire.Some(p.UpdatedAt),
 	}
 }
@@ -185,13 +211,14 @@ func listPolicies(r *request, in *iamapi.ListPoliciesRequest) (out *iamapi.ListP
 	if in.Scope.V != "Local" {
 		all = slices.AppendSeq(all, maps.Values(awsManaged))
 	}
+	uses := r.view.policyUses()
 	all = slices.DeleteFunc(all, func(e *entry[*identity.Policy]) bool {
 		if !strings.HasPrefix(e.noun.Path, cmp.Or(in.PathPrefix.V, "/")) {
 			return true
 		}
 		policyARN := e.noun.ARN(home)
 		bounded := in.PolicyUsageFilter.V == "PermissionsBoundary"
-		return bounded && r.view.bounded(policyARN).count() == 0 || in.OnlyAttached.V && !bounded && r.view.attachments(policyARN).count() == 0
+		return bounded && uses.bounding[policyARN] == 0 || in.OnlyAttached.V && !bounded && uses.attached[policyARN] == 0
 	})
 	at := func(e *entry[*identity.Policy]) string { return e.noun.ARN(home) }
 	slices.SortFunc(all, func(a, b *entry[*identity.Policy]) int { return strings.Compare(at(a), at(b)) })

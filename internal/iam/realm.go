@@ -37,6 +37,7 @@ func (r *realm) put(v *view) {
 	}
 	r.count++
 	v.generation = r.count
+	v.policyUses = sync.OnceValue(v.countUses)
 	for other := range r.views { // any: whichever goes is read again when it is asked for
 		if len(r.views) < r.limit {
 			break

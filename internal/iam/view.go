@@ -29,6 +29,8 @@ type view struct {
 	providers shelf[*identity.Provider]
 	services  shelf[*identity.Service]
 	settings  shelf[*identity.Settings] // one at most
+
+	policyUses func() *policyUses // counted once, when somebody first asks; not to be asked while the view is being changed
 }
 
 // shelf has the nouns of one kind.
