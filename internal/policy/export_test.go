@@ -12,4 +12,3 @@ func (d *Document) Bound() map[string]string {
 	}
 	return ids
 }
-
