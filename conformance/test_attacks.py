@@ -280,7 +280,7 @@ def test_grant_tokens_of_other_keys(shared, person, kms):
     token = kms.create_grant(KeyId=mine, GranteePrincipal=f"arn:aws:iam::{ACCOUNT}:user/{name}", Operations=["Encrypt", "Decrypt"])["GrantToken"]
     own = shared.boto3(credentials=credentials)
     own.encrypt(KeyId=mine, Plaintext=b"x", GrantTokens=[token])
-    assert code_of(own.encrypt, KeyId=theirs, Plaintext=b"x", GrantTokens=[token]) in ("AccessDeniedException", "InvalidGrantTokenException")
+    assert code_of(own.encrypt, KeyId=theirs, Plaintext=b"x", GrantTokens=[token]) == "AccessDeniedException"
     assert code_of(own.describe_key, KeyId=mine, GrantTokens=[token]) == "AccessDeniedException"
     raw = base64.b64decode(token)
     for at in range(0, len(raw), 7):
@@ -288,7 +288,7 @@ def test_grant_tokens_of_other_keys(shared, person, kms):
         assert code_of(own.encrypt, KeyId=mine, Plaintext=b"x", GrantTokens=[forged]) == "InvalidGrantTokenException"
     grants = kms.list_grants(KeyId=mine)["Grants"]
     kms.revoke_grant(KeyId=mine, GrantId=grants[0]["GrantId"])
-    assert code_of(own.encrypt, KeyId=mine, Plaintext=b"x", GrantTokens=[token]) in ("AccessDeniedException", "InvalidGrantTokenException")
+    assert code_of(own.encrypt, KeyId=mine, Plaintext=b"x", GrantTokens=[token]) == "AccessDeniedException"
     assert code_of(own.encrypt, KeyId=mine, Plaintext=b"x") == "AccessDeniedException"
 
 
@@ -324,39 +324,69 @@ def test_one_account_does_not_act_for_another(shared, person, kms):
     # Identities of another account are nobody's to touch, by name or by ARN.
     victim = person()[0]
     assert code_of(iam.get_user, UserName=victim) == "NoSuchEntity"
-    assert code_of(iam.attach_user_policy, UserName=name, PolicyArn=f"arn:aws:iam::{ACCOUNT}:policy/x") in ("NoSuchEntity", "AccessDenied", "InvalidInput", "ValidationError")
+    real = shared.boto3("iam").create_policy(PolicyName="p" + uuid.uuid4().hex[:12], PolicyDocument=document(allow("*")))["Policy"]["Arn"]
+    for arn in (real, f"arn:aws:iam::{ACCOUNT}:policy/x"):
+        assert code_of(iam.attach_user_policy, UserName=name, PolicyArn=arn) == "NoSuchEntity"
     assert code_of(shared.boto3("iam", credentials=theirs).create_access_key, UserName=victim) == "NoSuchEntity"
 
 
-HEAVY = {
-    "100,000 statements": lambda: json.dumps({"Version": "2012-10-17", "Statement": [allow("kms:*")] * 100_000}),
-    "100,000 nested lists": lambda: '{"Version":"2012-10-17","Statement":' + "[" * 100_000 + "]" * 100_000 + "}",
-    "100,000 nested objects": lambda: '{"Version":"2012-10-17","Statement":[{"Condition":' + '{"a":' * 100_000 + "1" + "}" * 100_000 + "}]}",
-    "one long wildcard": lambda: document(allow("kms:" + "*a" * 50_000)),
+HEAVY = {  # documents of size n, and what CreateKey, PutUserPolicy and SimulateCustomPolicy answer to them
+    "100,000 statements": (lambda n: json.dumps({"Version": "2012-10-17", "Statement": [allow("kms:*")] * n}), 100_000,
+                           ("RequestEntityTooLargeException", "RequestEntityTooLarge", "RequestEntityTooLarge")),
+    "200,000 nested lists": (lambda n: '{"Version":"2012-10-17","Statement":' + "[" * n + "]" * n + "}", 200_000,
+                             ("ValidationException", "ValidationError", "ValidationError")),
+    "100,000 nested objects": (lambda n: '{"Version":"2012-10-17","Statement":[{"Condition":' + '{"a":' * n + "1" + "}" * n + "}]}", 100_000,
+                               ("ValidationException", "ValidationError", "ValidationError")),
+    "one long wildcard": (lambda n: document(allow("kms:" + "*a" * n)), 50_000, ("LimitExceededException", "LimitExceeded", "LimitExceeded")),
+    # As much as is read everywhere.
+    "900 nested lists": (lambda n: '{"Version":"2012-10-17","Statement":' + "[" * n + "]" * n + "}", 900,
+                         ("MalformedPolicyDocumentException", "MalformedPolicyDocument", "InvalidInput")),
+    "300 nested objects": (lambda n: '{"Version":"2012-10-17","Statement":[{"Condition":' + '{"a":' * n + "1" + "}" * n + "}]}", 300,
+                           ("MalformedPolicyDocumentException", "MalformedPolicyDocument", "InvalidInput")),
 }
 
 
+def steady(once, twice, most=5, negligible=0.5):
+    """Twice as much takes at most that many times as long. What takes no time to speak of, or only while the machine is busy, is well."""
+    short = long = float("inf")
+    for _ in range(5):
+        for call in (once, twice):
+            began = time.monotonic()
+            call()
+            took = time.monotonic() - began
+            short, long = (min(short, took), long) if call is once else (short, min(long, took))
+        if long <= most * short + negligible:
+            return
+    pytest.fail(f"took {short:.3f} s, and {long:.3f} s for twice as much")
+
+
 @pytest.mark.parametrize("what", HEAVY)
-def test_heavy_documents_are_refused_at_once(shared, kms, what):
-    text = HEAVY[what]()
-    began = time.monotonic()
-    iam = shared.boto3("iam")
-    assert code_of(kms.create_key, Policy=text) in ("MalformedPolicyDocumentException", "LimitExceededException", "ValidationException", "RequestEntityTooLargeException")
-    code = code_of(iam.put_user_policy, UserName="nobody", PolicyName="p", PolicyDocument=text)
-    assert code in ("MalformedPolicyDocument", "LimitExceeded", "ValidationError", "RequestEntityTooLarge", "NoSuchEntity")
-    code = code_of(iam.simulate_custom_policy, PolicyInputList=[text], ActionNames=["kms:Encrypt"])
-    assert code in ("MalformedPolicyDocument", "InvalidInput", "LimitExceeded", "ValidationError", "RequestEntityTooLarge")
-    assert time.monotonic() - began < 20, "generous, for machines under load: a refusal takes milliseconds"
+def test_heavy_documents_are_refused_at_once(shared, kms, person, what):
+    make, n, codes = HEAVY[what]
+    iam, name = shared.boto3("iam"), person()[0]
+
+    def send(text, expected=None):
+        got = (code_of(kms.create_key, Policy=text), code_of(iam.put_user_policy, UserName=name, PolicyName="p", PolicyDocument=text),
+               code_of(iam.simulate_custom_policy, PolicyInputList=[text], ActionNames=["kms:Encrypt"]))
+        assert expected in (None, got), got
+    half, whole = make(n // 2), make(n)
+    steady(lambda: send(half), lambda: send(whole, codes))
 
 
 def test_wildcard_heavy_policies_decide_quickly(shared, person, kms):
     """The largest key policy there can be, made of patterns that nearly match, must not slow a decision down for long."""
-    heavy = [{"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "kms:Decrypt", "Resource": "*",
-              "Condition": {"StringLike": {"kms:EncryptionContext:x": "*" + "a*" * 60 + "b"}}} for _ in range(100)]
     owner = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}
-    key = kms.create_key(Policy=document(owner, *heavy))["KeyMetadata"]["Arn"]
-    context = {"x": "a" * 4000}
-    blob = kms.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext=context)["CiphertextBlob"]
-    began = time.monotonic()
-    assert kms.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"x"
-    assert time.monotonic() - began < 10, "generous, for machines under load: a decision takes milliseconds"
+
+    def decision(stars, length):
+        heavy = [{"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "kms:Decrypt", "Resource": "*",
+                  "Condition": {"StringLike": {"kms:EncryptionContext:x": "*" + "a*" * stars + "b"}}} for _ in range(100)]
+        key = kms.create_key(Policy=document(owner, *heavy))["KeyMetadata"]["Arn"]
+        context = {"x": "a" * length}
+        blob = kms.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext=context)["CiphertextBlob"]
+
+        def decide():
+            assert kms.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"x"
+        return decide
+    largest = decision(60, 4000)
+    steady(decision(30, 4000), largest)
+    steady(decision(60, 2000), largest)
