@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keywright/keywright/internal/admin"
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/server"
 	"github.com/keywright/keywright/internal/store"
 )
@@ -71,7 +72,7 @@ func accountCommand() *cobra.Command {
 
 func accountCreateCommand() *cobra.Command {
 	var a asking
-	var account, name string
+	var account, name, partition string
 	c := &cobra.Command{
 		Use: "create", Short: "Make an account with an access key of its root user", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -79,8 +80,12 @@ func accountCreateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			p, err := partitionOf(partition)
+			if err != nil {
+				return err
+			}
 			var made admin.Credential
-			if err := a.ask(c, admin.MethodCreateAccount, admin.CreateAccount{Account: id, Name: name}, &made); err != nil {
+			if err := a.ask(c, admin.MethodCreateAccount, admin.CreateAccount{Account: id, Name: name, Partition: p}, &made); err != nil {
 				return err
 			}
 			return printAll(c.OutOrStdout(), append([]string{"Account:           " + string(id)}, credentialLines(made)...)...)
@@ -89,6 +94,7 @@ func accountCreateCommand() *cobra.Command {
 	a.flags(c)
 	c.Flags().StringVar(&account, "account", "", "id of the account (default: a random one)")
 	c.Flags().StringVar(&name, "name", "", "what the account is called")
+	c.Flags().StringVar(&partition, "partition", string(arn.Commercial), "partition of the account: aws, aws-cn or aws-us-gov")
 	return c
 }
 

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -74,12 +75,17 @@ type Credential struct {
 
 // CreateAccount asks for an account with an access key of its root user. The answer is a Credential.
 type CreateAccount struct {
-	Account arn.Account `json:"account"`
-	Name    string      `json:"name"`
+	Account   arn.Account   `json:"account"`
+	Name      string        `json:"name"`
+	Partition arn.Partition `json:"partition,omitempty"` // empty: aws
 }
 
 func (a *Admin) createAccount(ctx context.Context, q *CreateAccount) (made Credential, err error) {
 	if _, err := arn.ParseAccount(string(q.Account)); err != nil {
+		return made, err
+	}
+	partition, err := arn.ParsePartition(cmp.Or(string(q.Partition), string(arn.Commercial)))
+	if err != nil {
 		return made, err
 	}
 	if err := a.directory.NoAccount(ctx, q.Account); err != nil {
@@ -88,9 +94,10 @@ func (a *Admin) createAccount(ctx context.Context, q *CreateAccount) (made Crede
 	show := func(f *audit.Fields) {
 		f.String("accountId", string(q.Account))
 		f.String("name", q.Name)
+		f.String("partition", string(partition))
 	}
 	err = a.guard.Administer(MethodCreateAccount, q.Account, show, func() error {
-		id, secret, err := a.directory.CreateAccount(ctx, q.Account, q.Name)
+		id, secret, err := a.directory.CreateAccountIn(ctx, partition, q.Account, q.Name)
 		if err == nil {
 			made = Credential{id, string(secret.Expose())}
 		}
