@@ -158,6 +158,9 @@ func (a *Admin) everybody(ctx context.Context, sessions []string, f func(who *gu
 	}
 	slices.Sort(sessions)
 	for _, name := range append(names, slices.Compact(sessions)...) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		who, err := a.directory.Caller(ctx, name)
 		if errors.Is(err, iam.ErrNoPrincipal) {
 			continue // it went in between, or is named and not there

@@ -28,6 +28,15 @@ type Caller struct {
 	Session *Session // nil for long-term credentials
 }
 
+// Known returns what tells the caller from all others of its account: the unique id of a user, whatever credentials it uses; for all
+// others, who are sessions or have one identity only, aws:userid.
+func (who *Caller) Known() string {
+	if who.Type == policy.User {
+		return who.UniqueID
+	}
+	return who.PrincipalID
+}
+
 // Rights are the policies that give to a principal and take from it. They are immutable and shared.
 type Rights struct {
 	Identity []Policy // inline and managed ones of the user and its groups, or of the role

@@ -17,7 +17,7 @@ const maxAuthorizationMessage = 7000
 // principals of its Accounts may read it, and not the one who was refused.
 type AuthorizationMessage struct {
 	Accounts []arn.Account   `json:"accounts"`
-	Refused  string          `json:"refused"` // unique id of the principal
+	Refused  string          `json:"refused"` // Known of the caller
 	Message  json.RawMessage `json:"message"` // what DecodeAuthorizationMessage answers
 }
 
@@ -127,7 +127,7 @@ func (e *Explanation) message(who *Caller, r *Resource) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		text, err = json.Marshal(AuthorizationMessage{Accounts: []arn.Account{r.owner(who)}, Refused: who.UniqueID, Message: text})
+		text, err = json.Marshal(AuthorizationMessage{Accounts: []arn.Account{r.owner(who)}, Refused: who.Known(), Message: text})
 		if err != nil || len(text) <= maxAuthorizationMessage {
 			return text, err
 		}

@@ -56,7 +56,7 @@ func (d *Directory) decodeAuthorizationMessage(_ context.Context, call *guard.Ca
 		return nil, errMessage()
 	}
 	var m guard.AuthorizationMessage
-	if json.Unmarshal(text.Expose(), &m) != nil || !slices.Contains(m.Accounts, call.Caller.Account) || m.Refused == call.Caller.UniqueID {
+	if json.Unmarshal(text.Expose(), &m) != nil || !slices.Contains(m.Accounts, call.Caller.Account) || m.Refused == call.Caller.Known() {
 		return nil, errMessage()
 	}
 	return &stsapi.DecodeAuthorizationMessageResponse{DecodedMessage: wire.Some(string(m.Message))}, nil

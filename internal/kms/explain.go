@@ -167,6 +167,9 @@ func (k *Subject) explainRetiring(q guard.Question) (*guard.Explanation, error) 
 	return out, nil
 }
 
+// maxWays is how many grants an explanation names: one is enough, and a key can have 50,000.
+const maxWays = 20
+
 // withGrant adds what was found out about one grant to what is known of others. One that may be retired counts more than one
 // that may not, and of those one that is not for the caller least.
 func withGrant(out, e *guard.Explanation, id string) *guard.Explanation {
@@ -180,6 +183,9 @@ func withGrant(out, e *guard.Explanation, id string) *guard.Explanation {
 		return out
 	}
 	for _, w := range e.Ways {
+		if len(out.Ways) >= maxWays {
+			break
+		}
 		w.GrantID = id
 		out.Ways = append(out.Ways, w)
 	}

@@ -194,11 +194,15 @@ func (r *request) ask(in wire.Input) question {
 
 // authorize asks the guard for an action on a key.
 func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (guard.Permit, error) {
-	r.finder = grantFinder{r, snap.Name, q.bound, q.context} // in the request, so that it costs no memory of its own
-	permit, err := r.call.Authorize(guard.Resource{
+	about := guard.Resource{
 		Action: q.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: q.facts, Input: q.in,
-		Grants: &r.finder, GrantFits: q.fits, EncryptionContext: q.context, Aliases: snap.aliases,
-	})
+		GrantFits: q.fits, EncryptionContext: q.context, Aliases: snap.aliases,
+	}
+	if !snap.isPlan() { // a key that is not made has no grants, and looking for them would remember its name
+		r.finder = grantFinder{r, snap.Name, q.bound, q.context} // in the request, so that it costs no memory of its own
+		about.Grants = &r.finder
+	}
+	permit, err := r.call.Authorize(about)
 	if err == nil {
 		return permit, nil
 	}

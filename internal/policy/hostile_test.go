@@ -115,7 +115,10 @@ func TestHostileMatches(t *testing.T) {
 		"variables, any case": func(k int) string {
 			return document(when(`"StringEqualsIgnoreCase":{"x:y":"` + strings.Repeat("${x:y}", k*size/6) + `"}`))
 		},
-		"variables and stars":    func(k int) string { return like(strings.Repeat("*${x:y}", k*size/7)) },
+		"variables and stars": func(k int) string { return like(strings.Repeat("*${x:y}", k*size/7)) },
+		"values in between": func(k int) string {
+			return document(when(`"StringLike":{"x:y":[` + strings.Repeat(`"*${x:v}*",`, k*100) + `"b"]}`))
+		},
 		"variables in resources": func(k int) string { return on1(strings.Repeat("${x:y}*", k*size/7)) },
 		"statements": func(k int) string {
 			return document(strings.TrimSuffix(strings.Repeat(on("Allow", `"Action":"kms:*a*a*b"`, `"Resource":"arn:aws:kms:*:*:*a*b"`)+",", k*50), ","))
@@ -131,7 +134,7 @@ func TestHostileMatches(t *testing.T) {
 				req := policy.Request{
 					Action: "kms:" + text, Resource: "arn:aws:kms:a:b:" + text,
 					Context: facts{
-						"x:y": {text}, "x:arn": {"arn:aws:kms:a:b:" + text}, "x:many": strings.Split(strings.Repeat("aaaaaaaa ", request*500)+"b", " "),
+						"x:y": {text}, "x:v": {text[:len(text)/2] + "b"}, "x:arn": {"arn:aws:kms:a:b:" + text}, "x:many": strings.Split(strings.Repeat("aaaaaaaa ", request*500)+"b", " "),
 					},
 				}
 				return func() {

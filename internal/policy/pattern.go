@@ -178,8 +178,9 @@ func (p *pattern) expand(b []byte, ctx Context, room int) ([]byte, bool) {
 	return b, true
 }
 
-// glob matches s against a pattern with marks. It goes back to the last run only, so its time is at most the product of
-// the lengths.
+// glob matches s against a pattern with marks. Text between two runs, or behind the last, is looked for as a whole, in a time
+// that grows with the sum of the lengths. Where letter case does not count, or a single character may be any, it goes back to
+// the last run and no further, so that its time is at most the product of the lengths.
 func glob[P string | []byte](p P, s string, fold bool) bool {
 	i, j := 0, 0
 	star, back := -1, 0
@@ -188,6 +189,23 @@ func glob[P string | []byte](p P, s string, fold bool) bool {
 		case i < len(p) && p[i] == anyRun:
 			star, back = i, j
 			i++
+			if fold {
+				continue
+			}
+			end := i
+			for end < len(p) && p[end] != anyRun && p[end] != anyChar {
+				end++
+			}
+			switch {
+			case end == len(p):
+				return strings.HasSuffix(s[j:], string(p[i:]))
+			case p[end] == anyRun:
+				at := strings.Index(s[j:], string(p[i:end]))
+				if at < 0 {
+					return false
+				}
+				i, j = end, j+at+end-i
+			}
 			continue
 		case i < len(p) && p[i] == anyChar:
 			_, size := utf8.DecodeRuneInString(s[j:])

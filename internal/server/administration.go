@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/keywright/keywright/internal/admin"
@@ -46,14 +45,50 @@ func (s *Server) listenSocket() error {
 	if err := removeStale(path); err != nil {
 		return err
 	}
-	old := syscall.Umask(0o177) // nobody else may connect, not even between the making of the socket and a chmod
-	l, err := net.Listen("unix", path)
-	syscall.Umask(old)
+	l, err := listenPrivately(path)
 	if err != nil {
 		return fmt.Errorf("listening for administrators: %w", err)
 	}
 	s.socket = l
 	return nil
+}
+
+// privateSocket is a listener that removes its socket when it is closed.
+type privateSocket struct {
+	*net.UnixListener
+	path string
+}
+
+// Close implements net.Listener.
+func (p *privateSocket) Close() error {
+	err := p.UnixListener.Close()
+	if !errors.Is(err, net.ErrClosed) {
+		err = errors.Join(err, os.Remove(p.path))
+	}
+	return err
+}
+
+// listenPrivately makes the socket in a directory of its own and moves it to its place once it has its mode, so that nobody
+// else can connect at any time.
+func listenPrivately(path string) (_ net.Listener, err error) {
+	dir, err := os.MkdirTemp(filepath.Dir(path), "s")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	made := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // it knows the first path only
+	if err = os.Chmod(made, 0o600); err == nil {
+		err = os.Rename(made, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &privateSocket{l, path}, nil
 }
 
 // removeStale removes the socket of a server that was killed. One that answers is somebody else's.
