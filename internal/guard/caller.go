@@ -24,6 +24,9 @@ type Caller struct {
 	Serves []arn.Account
 	Tags   []key.Tag // aws:PrincipalTag: the principal's tags, and over them those of its session
 
+	// Credential is what the directory finds the caller by once more, as it is then; nil for one without a credential.
+	Credential any
+
 	Rights  *Rights  // nil for a root user: it has no policies of its own
 	Session *Session // nil for long-term credentials
 }

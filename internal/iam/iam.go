@@ -27,6 +27,7 @@ import (
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
 	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
 )
 
 // The prefixes of access key ids ("IAM identifiers", IAM user guide): of long-term and of temporary credentials.
@@ -117,8 +118,39 @@ func (c *credential) caller(v *view) (*guard.Caller, error) {
 	if err != nil {
 		return nil, err
 	}
+	who.Credential = c
 	c.last.Store(&resolved{v.generation, who})
 	return who, nil
+}
+
+// Renew returns the caller as it is now. A change that waited for others to end asks for it before it asks the guard again:
+// rights, or the caller itself, can have gone since the signature was verified. Then the error is a *wire.Error.
+func (d *Directory) Renew(ctx context.Context, who *guard.Caller) (*guard.Caller, error) {
+	v, err := d.view(ctx, who.Account)
+	if err != nil {
+		return nil, err
+	}
+	return d.renew(ctx, who, v)
+}
+
+// renew is Renew with the account's view at hand.
+func (d *Directory) renew(ctx context.Context, who *guard.Caller, v *view) (*guard.Caller, error) {
+	c, ok := who.Credential.(*credential)
+	if !ok || c.account != v.account.ID {
+		return who, nil
+	}
+	var err error
+	if c.longTerm { // it may be inactive
+		c, err = d.find(ctx, c.id, "")
+	}
+	if err == nil {
+		who, err = c.caller(v)
+	}
+	var refused *sigv4.Error
+	if errors.As(err, &refused) {
+		return nil, &wire.Error{Code: wire.Code(refused.Code), Message: refused.Message, Auth: true}
+	}
+	return who, err
 }
 
 // Authenticate returns who signed the request: auth is its claim, which has passed Check. The error is a *sigv4.Error

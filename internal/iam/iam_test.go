@@ -153,6 +153,7 @@ func TestCreateAccount(t *testing.T) {
 		Type: policy.AccountRoot, Account: alice, ARN: "arn:aws:iam::111122223333:root", PrincipalID: "111122223333",
 		UniqueID: "111122223333", AccessKeyID: c.AccessKeyID,
 	}
+	want.Credential = who.Credential
 	if !reflect.DeepEqual(*who, want) {
 		t.Errorf("caller %+v", *who)
 	}

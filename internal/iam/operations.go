@@ -426,16 +426,21 @@ func (r *request) self() (target, error) {
 // selfName returns the name of the user that a request without one means; empty for the root user.
 func (r *request) selfName(given wire.Opt[string]) string { return given.Or(r.call.Caller.Name) }
 
-// change changes the caller's account. If the account is not any more what the caller was authorized for, he is asked for
-// again: what he changes must not be another's who came into the same name.
+// change changes the caller's account. If the account or the caller is not any more what it was when the guard was asked, it is
+// asked again: rights may have gone, and what is changed must not be another's who came into the same name.
 func (r *request) change(f func(*change) error) error {
 	return r.Directory.change(r.ctx, r.call, r.account, func(c *change) error {
-		if c.base != r.view {
+		who, err := r.renew(r.ctx, r.call.Caller, c.base)
+		if err != nil {
+			return err
+		}
+		if who != r.call.Caller || c.base != r.view {
+			r.call.Caller = who
 			if err := r.authorize(c.base); err != nil {
 				return err
 			}
 		}
-		err := f(c)
+		err = f(c)
 		r.view = c.view
 		return err
 	})

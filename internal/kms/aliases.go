@@ -52,6 +52,9 @@ func (r *request) targetKey(a aliasName, given string, in wire.Input) (*snapshot
 // mayPoint asks the guard about a change of an alias: about the alias and all keys that it points at before or after.
 func (r *request) mayPoint(a aliasName, in wire.Input) func([]*snapshot) error {
 	return func(keys []*snapshot) error {
+		if err := r.renew(); err != nil {
+			return err
+		}
 		if err := r.authorizeAlias(a); err != nil {
 			return err
 		}

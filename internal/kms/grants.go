@@ -276,6 +276,9 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 		return err
 	}
 	return r.withGrants(snap.Name, func(now *snapshot, set *grantSet) error {
+		if err := r.renew(); err != nil {
+			return err
+		}
 		if err := r.mayRetire(now, set, id, in); err != nil {
 			return err
 		}

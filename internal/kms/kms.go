@@ -217,6 +217,9 @@ func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (gu
 // stillAllowed asks the guard again, about the request's key as it is under the lock: somebody may have taken the right
 // while the call waited for it, and has been told since that it is taken.
 func (r *request) stillAllowed(now *snapshot) error {
+	if err := r.renew(); err != nil {
+		return err
+	}
 	_, err := r.authorize(now, r.alias, r.ask(r.in))
 	return err
 }

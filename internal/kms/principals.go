@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/wire"
@@ -20,6 +21,17 @@ type Principals interface {
 	Lookup(ctx context.Context, arn string) (id string, ok bool, err error)
 	// ARNOf returns the ARN that a user or role has now, by its unique id; ok is false once it is deleted.
 	ARNOf(ctx context.Context, id string) (arn string, ok bool, err error)
+	// Renew returns a caller as it is now. The error is a *wire.Error if it is nobody any more.
+	Renew(ctx context.Context, who *guard.Caller) (*guard.Caller, error)
+}
+
+// renew looks up again who calls. What changes something does so under its lock, before it asks the guard once more.
+func (r *request) renew() error {
+	who, err := r.principals.Renew(r.ctx, r.call.Caller)
+	if err == nil {
+		r.call.Caller = who
+	}
+	return err
 }
 
 // bindPrincipals refuses a policy that names a principal that is not there, and returns whom its users, roles and sessions

@@ -131,6 +131,8 @@ func (p *people) ARNOf(_ context.Context, id string) (string, bool, error) {
 	return name, ok, nil
 }
 
+func (p *people) Renew(_ context.Context, who *guard.Caller) (*guard.Caller, error) { return who, nil }
+
 // newWorld makes a service on a store in memory, or in dir.
 func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
