@@ -92,6 +92,13 @@ func (p *passwords) begin(user string, now time.Time) bool {
 	return true
 }
 
+// forget starts a user's count anew: somebody else has set another password.
+func (p *passwords) forget(user string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.counts, user)
+}
+
 // makeRoom forgets a count if there are too many: one whose pause is over, if there is one.
 func (p *passwords) makeRoom(now time.Time) {
 	if len(p.counts) < mostCounted {

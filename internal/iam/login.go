@@ -108,7 +108,7 @@ func updateLoginProfile(r *request, in *iamapi.UpdateLoginProfileRequest) error 
 			return err
 		}
 	}
-	return r.editLogin(u.noun.Name, func(n *identity.User, old secret.Bytes) (secret.Bytes, error) {
+	err = r.editLogin(u.noun.Name, func(n *identity.User, old secret.Bytes) (secret.Bytes, error) {
 		if n.Login == nil {
 			return old, missingLogin(n.Name)
 		}
@@ -118,6 +118,10 @@ func updateLoginProfile(r *request, in *iamapi.UpdateLoginProfileRequest) error 
 		}
 		return old, nil
 	})
+	if err == nil && hash.Len() > 0 {
+		r.passwords.forget(u.noun.ID)
+	}
+	return err
 }
 
 func deleteLoginProfile(r *request, in *iamapi.DeleteLoginProfileRequest) error {

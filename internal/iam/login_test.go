@@ -83,6 +83,11 @@ func TestWrongPasswords(t *testing.T) {
 	w.now = w.now.Add(time.Second)
 	users["bobby"].do(&iamapi.ChangePasswordRequest{OldPassword: good, NewPassword: better})
 	users["bobby"].refuses(incorrect, &iamapi.ChangePasswordRequest{OldPassword: good, NewPassword: better})
+	for range 5 {
+		users["carol"].refuses(incorrect, &iamapi.ChangePasswordRequest{OldPassword: wrong, NewPassword: good})
+	}
+	root.do(&iamapi.UpdateLoginProfileRequest{UserName: str("carol"), Password: good}) // and she need not wait
+	users["carol"].do(&iamapi.ChangePasswordRequest{OldPassword: good, NewPassword: better})
 }
 
 func TestHashingWaitsItsTurn(t *testing.T) {
