@@ -450,7 +450,7 @@ func testCounts(t *testing.T, h Harness) {
 
 func testReopen(t *testing.T, h Harness) {
 	if h.Reopen == nil {
-		t.Skip("this engine forgets")
+		t.Skip("a store in memory ends with its process: there is nothing to open again")
 	}
 	s := h.Open(t)
 	k := Key()
