@@ -50,6 +50,24 @@ type Operation struct {
 	Reply func(*audit.Fields, *Call, wire.Output)
 }
 
+// Answers adapts a handler with an output to a service's table, whose requests are R. The pipeline decodes each request into
+// what the model says is the operation's input, so the assertion holds; a row with another operation's handler fails its first
+// test.
+func Answers[R any, In wire.Input, Out wire.Output](f func(R, In) (Out, error)) func(R, wire.Input) (wire.Output, error) {
+	return func(r R, in wire.Input) (wire.Output, error) {
+		out, err := f(r, in.(In))
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+}
+
+// Quiet adapts a handler of an operation without output, as Answers does.
+func Quiet[R any, In wire.Input](f func(R, In) error) func(R, wire.Input) (wire.Output, error) {
+	return func(r R, in wire.Input) (wire.Output, error) { return nil, f(r, in.(In)) }
+}
+
 // Meta is what is known of a request before anybody looks into it.
 type Meta struct {
 	RequestID string // UUID, x-amzn-RequestId of the answer

@@ -1,28 +1,12 @@
 package iam
 
 import (
-	"slices"
-	"strings"
-
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 )
 
-// absent is the part of the table of operations that asks for what nobody has here: MFA devices, certificates, SSH keys and the
-// like. Clients ask for them before they delete a user, as Terraform does, and the truth lets them go on: there are none.
-var absent = []operation{
-	{Name: "GetAccountPasswordPolicy", ReadOnly: true, do: on(getAccountPasswordPolicy)},
-	{Name: "ListMFADevices", On: onSelf, ReadOnly: true, do: on(listMFADevices)},
-	{Name: "ListSSHPublicKeys", On: onSelf, ReadOnly: true, do: on(listSSHPublicKeys)},
-	{Name: "ListServiceSpecificCredentials", On: onSelf, ReadOnly: true, do: on(listServiceSpecificCredentials)},
-	{Name: "ListSigningCertificates", On: onSelf, ReadOnly: true, do: on(listSigningCertificates)},
-	{Name: "ListVirtualMFADevices", ReadOnly: true, do: on(listVirtualMFADevices)},
-}
-
-func init() {
-	operations = append(operations, absent...)
-	slices.SortFunc(operations, func(a, b operation) int { return strings.Compare(a.Name, b.Name) })
-}
+// What follows is asked for by clients before they delete a user, as Terraform does, and nobody has it here: MFA devices,
+// certificates, SSH keys and the like. The truth lets them go on: there are none.
 
 // getAccountPasswordPolicy answers what an account answers that has set none: what passwords must be is then the service's
 // default, which is what Keywright asks of them.

@@ -42,11 +42,11 @@ var operations = []operation{
 	{
 		Name: "CancelKeyDeletion", Permission: "kms:CancelKeyDeletion", Key: keyOnly, States: restores,
 		named: id(func(in *kmsapi.CancelKeyDeletionRequest) string { return in.KeyID.V }),
-		do:    on(cancelKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.CancelKeyDeletionRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
+		do:    guard.Answers(cancelKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.CancelKeyDeletionRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
 	},
 	{
 		Name: "CreateAlias", Permission: "kms:CreateAlias", Key: inHandler,
-		do: quiet(createAlias), show: show(func(f *audit.Fields, in *kmsapi.CreateAliasRequest) {
+		do: guard.Quiet(createAlias), show: show(func(f *audit.Fields, in *kmsapi.CreateAliasRequest) {
 			f.String("aliasName", in.AliasName.V)
 			f.String("targetKeyId", in.TargetKeyID.V)
 		}), reply: keyARN,
@@ -57,11 +57,11 @@ var operations = []operation{
 		tokens: tokens(func(in *kmsapi.CreateGrantRequest) []string { return in.GrantTokens }),
 		fits:   func(in wire.Input) func(*key.Grant) bool { return covered(in.(*kmsapi.CreateGrantRequest)) },
 		facts:  facts(createGrantFacts), check: check(checkCreateGrant),
-		do: on(createGrant), show: show(showCreateGrant), reply: replyCreateGrant,
+		do: guard.Answers(createGrant), show: show(showCreateGrant), reply: replyCreateGrant,
 	},
 	{
 		Name: "CreateKey", Permission: "kms:CreateKey", facts: facts(createKeyFacts),
-		do: on(createKey), show: show(showCreateKey), reply: replyCreateKey,
+		do: guard.Answers(createKey), show: show(showCreateKey), reply: replyCreateKey,
 	},
 	{
 		Name: "Decrypt", Permission: "kms:Decrypt", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
@@ -70,32 +70,32 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.DecryptRequest) {
 			contextFacts(f, in.EncryptionAlgorithm, in.EncryptionContext)
 		}),
-		do: on(decrypt), show: show(showDecrypt),
+		do: guard.Answers(decrypt), show: show(showDecrypt),
 	},
 	{
 		Name: "DeleteAlias", Permission: "kms:DeleteAlias", Key: inHandler,
-		do: quiet(deleteAlias), show: show(func(f *audit.Fields, in *kmsapi.DeleteAliasRequest) { f.String("aliasName", in.AliasName.V) }), reply: keyARN,
+		do: guard.Quiet(deleteAlias), show: show(func(f *audit.Fields, in *kmsapi.DeleteAliasRequest) { f.String("aliasName", in.AliasName.V) }), reply: keyARN,
 	},
 	{
 		Name: "DescribeKey", Permission: "kms:DescribeKey", Key: anyForm, Foreign: true, ReadOnly: true,
 		tokens: tokens(func(in *kmsapi.DescribeKeyRequest) []string { return in.GrantTokens }),
 		named:  id(func(in *kmsapi.DescribeKeyRequest) string { return in.KeyID.V }),
-		do:     on(describeKey), show: show(func(f *audit.Fields, in *kmsapi.DescribeKeyRequest) { f.String("keyId", in.KeyID.V) }),
+		do:     guard.Answers(describeKey), show: show(func(f *audit.Fields, in *kmsapi.DescribeKeyRequest) { f.String("keyId", in.KeyID.V) }),
 	},
 	{
 		Name: "DisableKey", Permission: "kms:DisableKey", Key: keyOnly, States: settable,
 		named: id(func(in *kmsapi.DisableKeyRequest) string { return in.KeyID.V }),
-		do:    quiet(disableKey), show: show(func(f *audit.Fields, in *kmsapi.DisableKeyRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
+		do:    guard.Quiet(disableKey), show: show(func(f *audit.Fields, in *kmsapi.DisableKeyRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
 	},
 	{
 		Name: "DisableKeyRotation", Permission: "kms:DisableKeyRotation", Key: keyOnly, States: rotates,
 		named: id(func(in *kmsapi.DisableKeyRotationRequest) string { return in.KeyID.V }),
-		do:    quiet(disableKeyRotation), show: show(func(f *audit.Fields, in *kmsapi.DisableKeyRotationRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
+		do:    guard.Quiet(disableKeyRotation), show: show(func(f *audit.Fields, in *kmsapi.DisableKeyRotationRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
 	},
 	{
 		Name: "EnableKey", Permission: "kms:EnableKey", Key: keyOnly, States: settable,
 		named: id(func(in *kmsapi.EnableKeyRequest) string { return in.KeyID.V }),
-		do:    quiet(enableKey), show: show(func(f *audit.Fields, in *kmsapi.EnableKeyRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
+		do:    guard.Quiet(enableKey), show: show(func(f *audit.Fields, in *kmsapi.EnableKeyRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
 	},
 	{
 		Name: "EnableKeyRotation", Permission: "kms:EnableKeyRotation", Key: keyOnly, States: rotates,
@@ -103,7 +103,7 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.EnableKeyRotationRequest) {
 			f.Int("kms:RotationPeriodInDays", int64(in.RotationPeriodInDays.Or(defaultRotationPeriod)))
 		}),
-		do: quiet(enableKeyRotation), show: show(func(f *audit.Fields, in *kmsapi.EnableKeyRotationRequest) {
+		do: guard.Quiet(enableKeyRotation), show: show(func(f *audit.Fields, in *kmsapi.EnableKeyRotationRequest) {
 			f.String("keyId", in.KeyID.V)
 			number(f, "rotationPeriodInDays", in.RotationPeriodInDays)
 		}), reply: keyARN,
@@ -116,7 +116,7 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.EncryptRequest) {
 			contextFacts(f, in.EncryptionAlgorithm, in.EncryptionContext)
 		}),
-		do: on(encrypt), show: show(func(f *audit.Fields, in *kmsapi.EncryptRequest) {
+		do: guard.Answers(encrypt), show: show(func(f *audit.Fields, in *kmsapi.EncryptRequest) {
 			f.String("keyId", in.KeyID.V)
 			showContext(f, "encryptionAlgorithm", in.EncryptionAlgorithm, "encryptionContext", in.EncryptionContext)
 			truth(f, "dryRun", in.DryRun)
@@ -131,7 +131,7 @@ var operations = []operation{
 			contextFacts(f, wire.Opt[string]{}, in.EncryptionContext)
 		}),
 		check: check(func(in *kmsapi.GenerateDataKeyRequest) error { return oneSize(in.KeySpec, in.NumberOfBytes) }),
-		do:    on(generateDataKey), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyRequest) {
+		do:    guard.Answers(generateDataKey), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyRequest) {
 			showDataKey(f, in.KeyID.V, in.KeySpec, in.NumberOfBytes, in.EncryptionContext, in.DryRun)
 		}),
 	},
@@ -146,18 +146,18 @@ var operations = []operation{
 		check: check(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) error {
 			return oneSize(in.KeySpec, in.NumberOfBytes)
 		}),
-		do: on(generateDataKeyWithoutPlaintext), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) {
+		do: guard.Answers(generateDataKeyWithoutPlaintext), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) {
 			showDataKey(f, in.KeyID.V, in.KeySpec, in.NumberOfBytes, in.EncryptionContext, in.DryRun)
 		}),
 	},
 	{
 		Name: "GenerateRandom", Permission: "kms:GenerateRandom", Bucket: symmetricBucket, ReadOnly: true,
-		do: on(generateRandom),
+		do: guard.Answers(generateRandom),
 	},
 	{
 		Name: "GetKeyPolicy", Permission: "kms:GetKeyPolicy", Key: keyOnly, ReadOnly: true,
 		named: id(func(in *kmsapi.GetKeyPolicyRequest) string { return in.KeyID.V }),
-		do:    on(getKeyPolicy), show: show(func(f *audit.Fields, in *kmsapi.GetKeyPolicyRequest) {
+		do:    guard.Answers(getKeyPolicy), show: show(func(f *audit.Fields, in *kmsapi.GetKeyPolicyRequest) {
 			f.String("keyId", in.KeyID.V)
 			f.String("policyName", in.PolicyName.Or(defaultPolicy))
 		}),
@@ -165,11 +165,11 @@ var operations = []operation{
 	{
 		Name: "GetKeyRotationStatus", Permission: "kms:GetKeyRotationStatus", Key: keyOnly, Foreign: true, ReadOnly: true,
 		named: id(func(in *kmsapi.GetKeyRotationStatusRequest) string { return in.KeyID.V }),
-		do:    on(getKeyRotationStatus), show: show(func(f *audit.Fields, in *kmsapi.GetKeyRotationStatusRequest) { f.String("keyId", in.KeyID.V) }),
+		do:    guard.Answers(getKeyRotationStatus), show: show(func(f *audit.Fields, in *kmsapi.GetKeyRotationStatusRequest) { f.String("keyId", in.KeyID.V) }),
 	},
 	{
 		Name: "ListAliases", Permission: "kms:ListAliases", ReadOnly: true,
-		do: on(listAliases), show: show(func(f *audit.Fields, in *kmsapi.ListAliasesRequest) {
+		do: guard.Answers(listAliases), show: show(func(f *audit.Fields, in *kmsapi.ListAliasesRequest) {
 			text(f, "keyId", in.KeyID)
 			page(f, in.Limit, in.Marker)
 		}),
@@ -177,7 +177,7 @@ var operations = []operation{
 	{
 		Name: "ListGrants", Permission: "kms:ListGrants", Key: keyOnly, Foreign: true, ReadOnly: true,
 		named: id(func(in *kmsapi.ListGrantsRequest) string { return in.KeyID.V }),
-		do:    on(listGrants), show: show(func(f *audit.Fields, in *kmsapi.ListGrantsRequest) {
+		do:    guard.Answers(listGrants), show: show(func(f *audit.Fields, in *kmsapi.ListGrantsRequest) {
 			f.String("keyId", in.KeyID.V)
 			text(f, "grantId", in.GrantID)
 			text(f, "granteePrincipal", in.GranteePrincipal)
@@ -188,19 +188,19 @@ var operations = []operation{
 	{
 		Name: "ListKeyPolicies", Permission: "kms:ListKeyPolicies", Key: keyOnly, ReadOnly: true,
 		named: id(func(in *kmsapi.ListKeyPoliciesRequest) string { return in.KeyID.V }),
-		do:    on(listKeyPolicies), show: show(func(f *audit.Fields, in *kmsapi.ListKeyPoliciesRequest) {
+		do:    guard.Answers(listKeyPolicies), show: show(func(f *audit.Fields, in *kmsapi.ListKeyPoliciesRequest) {
 			f.String("keyId", in.KeyID.V)
 			page(f, in.Limit, in.Marker)
 		}),
 	},
 	{
 		Name: "ListKeys", Permission: "kms:ListKeys", ReadOnly: true,
-		do: on(listKeys), show: show(func(f *audit.Fields, in *kmsapi.ListKeysRequest) { page(f, in.Limit, in.Marker) }),
+		do: guard.Answers(listKeys), show: show(func(f *audit.Fields, in *kmsapi.ListKeysRequest) { page(f, in.Limit, in.Marker) }),
 	},
 	{
 		Name: "ListResourceTags", Permission: "kms:ListResourceTags", Key: keyOnly, ReadOnly: true,
 		named: id(func(in *kmsapi.ListResourceTagsRequest) string { return in.KeyID.V }),
-		do:    on(listResourceTags), show: show(func(f *audit.Fields, in *kmsapi.ListResourceTagsRequest) {
+		do:    guard.Answers(listResourceTags), show: show(func(f *audit.Fields, in *kmsapi.ListResourceTagsRequest) {
 			f.String("keyId", in.KeyID.V)
 			page(f, in.Limit, in.Marker)
 		}),
@@ -208,7 +208,7 @@ var operations = []operation{
 	{
 		// Services, whom no identity policy can allow anything, may ask about themselves.
 		Name: "ListRetirableGrants", Permission: "kms:ListRetirableGrants", Key: inHandler, ReadOnly: true,
-		do: on(listRetirableGrants), show: show(func(f *audit.Fields, in *kmsapi.ListRetirableGrantsRequest) {
+		do: guard.Answers(listRetirableGrants), show: show(func(f *audit.Fields, in *kmsapi.ListRetirableGrantsRequest) {
 			text(f, "retiringPrincipal", in.RetiringPrincipal)
 			text(f, "retiringServicePrincipal", in.RetiringServicePrincipal)
 			page(f, in.Limit, in.Marker)
@@ -218,7 +218,7 @@ var operations = []operation{
 		Name: "PutKeyPolicy", Permission: "kms:PutKeyPolicy", Key: keyOnly,
 		named: id(func(in *kmsapi.PutKeyPolicyRequest) string { return in.KeyID.V }),
 		facts: putKeyPolicyFacts,
-		do:    quiet(putKeyPolicy), show: show(func(f *audit.Fields, in *kmsapi.PutKeyPolicyRequest) {
+		do:    guard.Quiet(putKeyPolicy), show: show(func(f *audit.Fields, in *kmsapi.PutKeyPolicyRequest) {
 			f.String("keyId", in.KeyID.V)
 			f.String("policyName", in.PolicyName.Or(defaultPolicy))
 			f.String("policy", in.Policy.V)
@@ -232,17 +232,17 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.ReEncryptRequest) {
 			contextFacts(f, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext)
 		}),
-		do: on(reEncrypt), show: show(showReEncrypt),
+		do: guard.Answers(reEncrypt), show: show(showReEncrypt),
 	},
 	{
 		// The grant says who may retire it, and the handler finds it: by its token, or by the key's ARN and its id.
 		Name: "RetireGrant", Permission: "kms:RetireGrant", Key: inHandler, Foreign: true,
-		do: quiet(retireGrant), reply: keyARN,
+		do: guard.Quiet(retireGrant), reply: keyARN,
 	},
 	{
 		Name: "RevokeGrant", Permission: "kms:RevokeGrant", Key: keyOnly, Foreign: true,
 		named: id(func(in *kmsapi.RevokeGrantRequest) string { return in.KeyID.V }),
-		do:    quiet(revokeGrant), show: show(func(f *audit.Fields, in *kmsapi.RevokeGrantRequest) {
+		do:    guard.Quiet(revokeGrant), show: show(func(f *audit.Fields, in *kmsapi.RevokeGrantRequest) {
 			f.String("keyId", in.KeyID.V)
 			f.String("grantId", in.GrantID.V)
 			truth(f, "dryRun", in.DryRun)
@@ -255,7 +255,7 @@ var operations = []operation{
 			f.Int("kms:ScheduleKeyDeletionPendingWindowInDays", int64(in.PendingWindowInDays.Or(defaultWindow)))
 		}),
 		check: check(checkWindow),
-		do:    on(scheduleKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.ScheduleKeyDeletionRequest) {
+		do:    guard.Answers(scheduleKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.ScheduleKeyDeletionRequest) {
 			f.String("keyId", in.KeyID.V)
 			f.Int("pendingWindowInDays", int64(in.PendingWindowInDays.Or(defaultWindow)))
 		}), reply: replySchedule,
@@ -264,7 +264,7 @@ var operations = []operation{
 		Name: "TagResource", Permission: "kms:TagResource", Key: keyOnly, States: editable,
 		named: id(func(in *kmsapi.TagResourceRequest) string { return in.KeyID.V }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.TagResourceRequest) { tagFacts(f, in.Tags) }),
-		do:    quiet(tagResource), show: show(func(f *audit.Fields, in *kmsapi.TagResourceRequest) {
+		do:    guard.Quiet(tagResource), show: show(func(f *audit.Fields, in *kmsapi.TagResourceRequest) {
 			f.String("keyId", in.KeyID.V)
 			showTags(f, in.Tags)
 		}), reply: keyARN,
@@ -273,14 +273,14 @@ var operations = []operation{
 		Name: "UntagResource", Permission: "kms:UntagResource", Key: keyOnly, States: editable,
 		named: id(func(in *kmsapi.UntagResourceRequest) string { return in.KeyID.V }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.UntagResourceRequest) { f.Strings("aws:TagKeys", in.TagKeys) }),
-		do:    quiet(untagResource), show: show(func(f *audit.Fields, in *kmsapi.UntagResourceRequest) {
+		do:    guard.Quiet(untagResource), show: show(func(f *audit.Fields, in *kmsapi.UntagResourceRequest) {
 			f.String("keyId", in.KeyID.V)
 			f.Strings("tagKeys", in.TagKeys)
 		}), reply: keyARN,
 	},
 	{
 		Name: "UpdateAlias", Permission: "kms:UpdateAlias", Key: inHandler,
-		do: quiet(updateAlias), show: show(func(f *audit.Fields, in *kmsapi.UpdateAliasRequest) {
+		do: guard.Quiet(updateAlias), show: show(func(f *audit.Fields, in *kmsapi.UpdateAliasRequest) {
 			f.String("aliasName", in.AliasName.V)
 			f.String("targetKeyId", in.TargetKeyID.V)
 		}), reply: keyARN,
@@ -288,7 +288,7 @@ var operations = []operation{
 	{
 		Name: "UpdateKeyDescription", Permission: "kms:UpdateKeyDescription", Key: keyOnly, States: editable,
 		named: id(func(in *kmsapi.UpdateKeyDescriptionRequest) string { return in.KeyID.V }),
-		do:    quiet(updateKeyDescription), show: show(func(f *audit.Fields, in *kmsapi.UpdateKeyDescriptionRequest) {
+		do:    guard.Quiet(updateKeyDescription), show: show(func(f *audit.Fields, in *kmsapi.UpdateKeyDescriptionRequest) {
 			f.String("keyId", in.KeyID.V)
 			f.String("description", in.Description.V)
 		}), reply: keyARN,
@@ -306,22 +306,6 @@ var destinationFacts = facts(func(f *guard.Facts, in *kmsapi.ReEncryptRequest) {
 // The adaptors below give the untyped columns of a row their typed functions. The pipeline decodes each request into what
 // the model says is the operation's input, so the assertions hold; a row with another operation's handler fails its
 // first test.
-
-// on adapts a handler with an output.
-func on[In wire.Input, Out wire.Output](f func(*request, In) (Out, error)) func(*request, wire.Input) (wire.Output, error) {
-	return func(r *request, in wire.Input) (wire.Output, error) {
-		out, err := f(r, in.(In))
-		if err != nil {
-			return nil, err
-		}
-		return out, nil
-	}
-}
-
-// quiet adapts a handler of an operation without output.
-func quiet[In wire.Input](f func(*request, In) error) func(*request, wire.Input) (wire.Output, error) {
-	return func(r *request, in wire.Input) (wire.Output, error) { return nil, f(r, in.(In)) }
-}
 
 func id[In wire.Input](f func(In) string) func(wire.Input) string {
 	return func(in wire.Input) string { return f(in.(In)) }
