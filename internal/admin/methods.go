@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -72,6 +73,15 @@ type Credential struct {
 	AccessKeyID string `json:"accessKeyId"`
 	Secret      string `json:"secretAccessKey"`
 }
+
+// String returns the access key id alone, as GoString and LogValue do: only the JSON of the door has the secret.
+func (c Credential) String() string { return c.AccessKeyID }
+
+// GoString implements fmt.GoStringer.
+func (c Credential) GoString() string { return c.AccessKeyID }
+
+// LogValue implements slog.LogValuer.
+func (c Credential) LogValue() slog.Value { return slog.StringValue(c.AccessKeyID) }
 
 // CreateAccount asks for an account with an access key of its root user. The answer is a Credential.
 type CreateAccount struct {
