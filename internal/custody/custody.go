@@ -70,7 +70,7 @@ func (c *Custody) Generate(p guard.Permit, k *key.Key, now time.Time) (key.Mater
 	if err != nil {
 		return key.Material{}, fmt.Errorf("generating key material: %w", err)
 	}
-	return key.Material{ID: id, CreatedAt: now, Wrapped: wrapped}, nil
+	return key.Material{ID: id, CreatedAt: now, State: key.Current, Wrapped: wrapped}, nil
 }
 
 // Random returns n octets from the system's generator for a caller with a permit for the named key (the zero Name where
@@ -90,6 +90,7 @@ type Key struct {
 	custody *Custody
 	key     *key.Key
 	opened  []slot // one for each generation of material, in the order of key.Material
+	current int    // which of them encrypts; -1 if none does
 }
 
 type slot struct {
@@ -99,8 +100,11 @@ type slot struct {
 
 // Bind returns the Key of a snapshot.
 func (c *Custody) Bind(k *key.Key) (*Key, error) {
-	b := &Key{custody: c, key: k, opened: make([]slot, len(k.Material))}
+	b := &Key{custody: c, key: k, opened: make([]slot, len(k.Material)), current: -1}
 	for i := range k.Material {
+		if m := &k.Material[i]; m.State == key.Current && len(m.Wrapped) > 0 {
+			b.current = i
+		}
 		id, ok := ciphertext.ParseMaterialID(k.Material[i].ID)
 		if !ok {
 			return nil, fmt.Errorf("key %s has a malformed material id", k.ARN())
@@ -123,17 +127,16 @@ func (k *Key) Encrypt(p guard.Permit, plaintext []byte, context map[string]strin
 	if !p.Allows(guard.UseEncrypt, k.key.Name) {
 		return nil, ErrNoPermit
 	}
-	current := len(k.opened) - 1
-	if current < 0 {
+	if k.current < 0 {
 		return nil, ErrNoMaterial
 	}
-	m, err := k.open(current)
+	m, err := k.open(k.current)
 	if err != nil {
 		return nil, err
 	}
 	w := works.Get().(*work)
 	defer works.Put(w)
-	w.header = ciphertext.Header{Account: k.key.Account, Key: k.key.ID, Material: k.opened[current].id}
+	w.header = ciphertext.Header{Account: k.key.Account, Key: k.key.ID, Material: k.opened[k.current].id}
 	_, _ = rand.Read(w.header.Nonce[:])
 	blob := w.header.Append(make([]byte, 0, ciphertext.Overhead+len(plaintext)))
 	w.aad = ciphertext.AppendAssociatedData(w.aad[:0], blob, context)
@@ -154,7 +157,7 @@ func (k *Key) Decrypt(p guard.Permit, h *ciphertext.Header, blob []byte, context
 		return secret.Bytes{}, nil, ErrInvalidCiphertext
 	}
 	for i := len(k.opened) - 1; i >= 0; i-- {
-		if k.opened[i].id != h.Material {
+		if k.opened[i].id != h.Material || len(k.key.Material[i].Wrapped) == 0 {
 			continue
 		}
 		m, err := k.open(i)

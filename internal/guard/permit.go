@@ -5,27 +5,46 @@ import (
 )
 
 // Use is a set of things that may be done with key material.
-type Use uint8
+type Use uint16
 
 // The uses. The zero set permits nothing.
 const (
-	UseEncrypt Use = 1 << iota // encrypt under the key
-	UseDecrypt                 // decrypt what the key encrypted
-	UseCreate                  // make new material for the key
-	UseRandom                  // draw random octets for a caller
+	UseEncrypt     Use = 1 << iota // encrypt under the key
+	UseDecrypt                     // decrypt what the key encrypted
+	UseCreate                      // make new material for the key, or take it in
+	UseRandom                      // draw random octets, or make a key pair, for a caller
+	UseSign                        // sign
+	UseVerify                      // verify a signature or MAC
+	UseMAC                         // compute a MAC
+	UseAgree                       // derive a shared secret
+	UseEncapsulate                 // make a shared secret for the key
+	UseDecapsulate                 // recover one
+	UseImport                      // make a wrapping key for material of the key
 )
 
 // actionUses lists every action that touches key material, and how. An action that is not here gives a Permit that opens
 // nothing.
 var actionUses = map[string]Use{
-	"kms:CreateKey":                       UseCreate,
-	"kms:Encrypt":                         UseEncrypt,
-	"kms:Decrypt":                         UseDecrypt,
-	"kms:ReEncryptFrom":                   UseDecrypt,
-	"kms:ReEncryptTo":                     UseEncrypt,
-	"kms:GenerateDataKey":                 UseEncrypt | UseRandom,
-	"kms:GenerateDataKeyWithoutPlaintext": UseEncrypt | UseRandom,
-	"kms:GenerateRandom":                  UseRandom,
+	"kms:CreateKey":                           UseCreate,
+	"kms:RotateKeyOnDemand":                   UseCreate,
+	"kms:ImportKeyMaterial":                   UseCreate,
+	"kms:GetParametersForImport":              UseImport,
+	"kms:Encrypt":                             UseEncrypt,
+	"kms:Decrypt":                             UseDecrypt,
+	"kms:ReEncryptFrom":                       UseDecrypt,
+	"kms:ReEncryptTo":                         UseEncrypt,
+	"kms:GenerateDataKey":                     UseEncrypt | UseRandom,
+	"kms:GenerateDataKeyWithoutPlaintext":     UseEncrypt | UseRandom,
+	"kms:GenerateDataKeyPair":                 UseEncrypt | UseRandom,
+	"kms:GenerateDataKeyPairWithoutPlaintext": UseEncrypt | UseRandom,
+	"kms:GenerateRandom":                      UseRandom,
+	"kms:Sign":                                UseSign,
+	"kms:Verify":                              UseVerify,
+	"kms:GenerateMac":                         UseMAC,
+	"kms:VerifyMac":                           UseVerify,
+	"kms:DeriveSharedSecret":                  UseAgree,
+	"kms:Encapsulate":                         UseEncapsulate,
+	"kms:Decapsulate":                         UseDecapsulate,
 }
 
 // Action is the name of a permission, with what it lets its holder do to key material.

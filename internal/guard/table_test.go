@@ -11,7 +11,7 @@ import (
 )
 
 // encrypts are the actions of the table whose permits let encrypt.
-var encrypts = map[string]bool{"kms:Encrypt": true, "kms:ReEncryptTo": true, "kms:GenerateDataKey": true}
+var encrypts = map[string]bool{"kms:Encrypt": true, "kms:ReEncryptTo": true, "kms:GenerateDataKey": true, "kms:GenerateDataKeyPair": true}
 
 // TestDecisions puts every case of the table to the guard, and asks for its explanation, which has to agree.
 func TestDecisions(t *testing.T) {

@@ -29,6 +29,10 @@ type (
 const (
 	SymmetricDefault Spec    = "SYMMETRIC_DEFAULT"
 	EncryptDecrypt   Usage   = "ENCRYPT_DECRYPT"
+	SignVerify       Usage   = "SIGN_VERIFY"
+	MACUsage         Usage   = "GENERATE_VERIFY_MAC"
+	KeyAgreement     Usage   = "KEY_AGREEMENT"
+	Encapsulation    Usage   = "ENCAPSULATE_DECAPSULATE"
 	OriginAWSKMS     Origin  = "AWS_KMS"
 	OriginExternal   Origin  = "EXTERNAL"
 	ManagerCustomer  Manager = "CUSTOMER"
@@ -72,10 +76,16 @@ type Key struct {
 	Manager     Manager
 	Service     string // AWS managed keys: the service, "s3" for alias/aws/s3
 	State       State
+	// ReadyAt is when a key that is Creating or Updating becomes what Next says: Enabled, Disabled or PendingImport.
+	ReadyAt time.Time
+	Next    State
+
 	MultiRegion bool
+	Primary     arn.Region   // multi-Region: the Region of the set's primary key, the key's own if it is the primary
+	Replicas    []arn.Region // multi-Region: the Regions of the set's replicas, sorted; the same in all keys of the set
 
 	DeletionAt          time.Time // PendingDeletion: when the key goes
-	PendingWindowInDays int       // PendingDeletion: the window that was asked for
+	PendingWindowInDays int       // PendingDeletion, PendingReplicaDeletion: the window that was asked for
 
 	Rotation Rotation
 	Policy   string // the key policy document, JSON text
@@ -83,7 +93,7 @@ type Key struct {
 	// who gets the ARN later.
 	Principals []Binding
 	Tags       []Tag      // sorted by tag key
-	Material   []Material // oldest first; the last one that is current encrypts
+	Material   []Material // oldest first; the one that is Current encrypts
 }
 
 // Rotation is the automatic-rotation setting. PeriodInDays and Next keep their values while the key is disabled or
@@ -101,21 +111,65 @@ type Binding struct{ ARN, ID string }
 // Tag is one user tag.
 type Tag struct{ Key, Value string }
 
+// MaterialState is a KeyMaterialState of the API: what a generation of material is to its key.
+type MaterialState string
+
+// The states of material. The zero value is invalid.
+const (
+	Current                             MaterialState = "CURRENT"
+	NonCurrent                          MaterialState = "NON_CURRENT"
+	PendingRotation                     MaterialState = "PENDING_ROTATION"
+	PendingMultiRegionImportAndRotation MaterialState = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+)
+
+// Expiration is an ExpirationModelType: whether imported material goes by itself. It is empty for material made here.
+type Expiration string
+
+// The expiration models.
+const (
+	Expires       Expiration = "KEY_MATERIAL_EXPIRES"
+	DoesNotExpire Expiration = "KEY_MATERIAL_DOES_NOT_EXPIRE"
+)
+
 // Material is one generation of key material: an id that clients see, and the bytes, wrapped by the installation's
 // domain key for material.
 type Material struct {
 	ID        string // 64 lower-case hexadecimal digits
 	CreatedAt time.Time
-	Wrapped   []byte
-	RotatedBy string // how it became current: "", for the first, AUTOMATIC or ON_DEMAND
+	State     MaterialState
+	Wrapped   []byte    // nil for imported material that was deleted or expired, and can be imported again
+	Public    []byte    // asymmetric keys: the public key, a DER SubjectPublicKeyInfo (RFC 5280)
+	RotatedBy string    // how it became current: "", for the first, AUTOMATIC or ON_DEMAND
+	RotatedAt time.Time // when it became so; zero for the first
+
+	// Imported material only.
+	Description string
+	Expiration  Expiration
+	ValidTo     time.Time // Expires: when it goes
 }
 
-// Current returns the material that encrypts, or nil if there is none (a key that waits for import).
+// Permanent reports whether the key has encrypted under the material: such material must be there for the key to be usable.
+func (m *Material) Permanent() bool { return m.State == Current || m.State == NonCurrent }
+
+// Current returns the material that encrypts, or nil if there is none (a key that waits for its first import). It may be
+// missing its octets, while the key is pending import.
 func (k *Key) Current() *Material {
-	if len(k.Material) == 0 {
-		return nil
+	for i := len(k.Material) - 1; i >= 0; i-- {
+		if k.Material[i].State == Current {
+			return &k.Material[i]
+		}
 	}
-	return &k.Material[len(k.Material)-1]
+	return nil
+}
+
+// Rotate makes m the current material. RotatedBy says how: AUTOMATIC or ON_DEMAND.
+func (k *Key) Rotate(m Material, by string, at time.Time) {
+	k.Material = slices.DeleteFunc(k.Material, func(has Material) bool { return has.ID == m.ID })
+	if last := k.Current(); last != nil {
+		last.State = NonCurrent
+	}
+	m.State, m.RotatedBy, m.RotatedAt = Current, by, at
+	k.Material = append(k.Material, m)
 }
 
 // FindMaterial returns the material with the id, or nil.
@@ -134,6 +188,7 @@ func (k *Key) Clone() *Key {
 	c.Tags = slices.Clone(k.Tags)
 	c.Material = slices.Clone(k.Material)
 	c.Principals = slices.Clone(k.Principals)
+	c.Replicas = slices.Clone(k.Replicas)
 	return &c
 }
 
@@ -156,16 +211,31 @@ func (k *Key) RemoveTags(keys []string) {
 
 func compareTags(a, b Tag) int { return strings.Compare(a.Key, b.Key) }
 
-// Due returns when the scheduler must next look at the key: its deletion or, while it is enabled, its rotation. The zero
-// time means never.
+// Due returns when the scheduler must next look at the key: its deletion, the end of its creation or update, the expiry of
+// its material and, while it is enabled, its rotation. The zero time means never.
 func (k *Key) Due() time.Time {
-	switch {
-	case k.State == PendingDeletion:
-		return k.DeletionAt
-	case k.State == Enabled && k.Rotation.Enabled:
-		return k.Rotation.Next
+	var due time.Time
+	at := func(t time.Time) {
+		if !t.IsZero() && (due.IsZero() || t.Before(due)) {
+			due = t
+		}
 	}
-	return time.Time{}
+	switch k.State {
+	case PendingDeletion:
+		at(k.DeletionAt)
+	case Creating, Updating:
+		at(k.ReadyAt)
+	case Enabled:
+		if k.Rotation.Enabled {
+			at(k.Rotation.Next)
+		}
+	}
+	for i := range k.Material {
+		if m := &k.Material[i]; m.Expiration == Expires && len(m.Wrapped) > 0 {
+			at(m.ValidTo)
+		}
+	}
+	return due
 }
 
 // Alias points a name at a key of the same account and Region.

@@ -102,6 +102,9 @@ func (s *Service) forget(name key.Name) {
 	s.grants.drop(name)
 }
 
+// automatic is the RotationType of a rotation that was due (API_RotationsListEntry).
+const automatic = "AUTOMATIC"
+
 // rotateKey gives a key its next material. However late it is, one rotation is done and the next one is a period after
 // the last date that has passed. The caller holds the key's lock.
 func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
@@ -112,14 +115,13 @@ func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
 		if err != nil {
 			return nil, err
 		}
-		m.RotatedBy = "AUTOMATIC"
 		details := new(audit.Fields)
-		details.String("rotationType", m.RotatedBy)
+		details.String("rotationType", automatic)
 		details.String("keyOrigin", string(next.Origin))
 		details.String("previousKeyMaterialId", next.Current().ID)
 		details.String("currentKeyMaterialId", m.ID)
 		details.String("keyId", string(next.ID))
-		next.Material = append(next.Material, m)
+		next.Rotate(m, automatic, now)
 		for !next.Rotation.Next.After(now) {
 			next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
 		}

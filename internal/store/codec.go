@@ -19,7 +19,7 @@ import (
 
 // The layouts that are written now.
 const (
-	keyBodyVersion       = 2
+	keyBodyVersion       = 3
 	aliasBodyVersion     = 1
 	accountBodyVersion   = 2 // 1 had no partition: everything was in aws
 	accessKeyBodyVersion = 2 // 1 had no last use
@@ -147,11 +147,12 @@ func (r *bodyReader) end() error {
 }
 
 // encodeKey writes everything of a key but its name, which is in the row's columns. Version 1 had no bindings: its policies
-// name accounts only.
+// name accounts only. Version 2 had no multi-Region keys, no imported material and no public keys: the last material of a
+// key was its current one.
 func encodeKey(k *key.Key) []byte {
 	size := 256 + len(k.Description) + len(k.Policy) + 64*len(k.Tags)
 	for i := range k.Material {
-		size += 96 + len(k.Material[i].Wrapped)
+		size += 160 + len(k.Material[i].Wrapped) + len(k.Material[i].Public)
 	}
 	w := make(bodyWriter, 0, size)
 	w.octet(keyBodyVersion)
@@ -188,6 +189,22 @@ func encodeKey(k *key.Key) []byte {
 	for _, p := range k.Principals {
 		w.str(p.ARN)
 		w.str(p.ID)
+	}
+	w.time(k.ReadyAt)
+	w.str(string(k.Next))
+	w.str(string(k.Primary))
+	w.count(len(k.Replicas))
+	for _, r := range k.Replicas {
+		w.str(string(r))
+	}
+	for i := range k.Material {
+		m := &k.Material[i]
+		w.str(string(m.State))
+		w.octets(m.Public)
+		w.time(m.RotatedAt)
+		w.str(m.Description)
+		w.str(string(m.Expiration))
+		w.time(m.ValidTo)
 	}
 	return w
 }
@@ -227,7 +244,34 @@ func decodeKey(name key.Name, body []byte) (*key.Key, error) {
 			k.Principals = append(k.Principals, key.Binding{ARN: r.str(), ID: r.str()})
 		}
 	}
+	if version < 3 {
+		succeed(k.Material)
+		return k, r.end()
+	}
+	k.ReadyAt, k.Next, k.Primary = r.time(), key.State(r.str()), arn.Region(r.str())
+	for range r.count() {
+		k.Replicas = append(k.Replicas, arn.Region(r.str()))
+	}
+	for i := range k.Material {
+		m := &k.Material[i]
+		m.State, m.Public, m.RotatedAt = key.MaterialState(r.str()), r.octets(), r.time()
+		m.Description, m.Expiration, m.ValidTo = r.str(), key.Expiration(r.str()), r.time()
+	}
 	return k, r.end()
+}
+
+// succeed gives generations of material that were stored without states the ones they had.
+func succeed(generations []key.Material) {
+	for i := range generations {
+		m := &generations[i]
+		m.State = key.NonCurrent
+		if i == len(generations)-1 {
+			m.State = key.Current
+		}
+		if i > 0 {
+			m.RotatedAt = m.CreatedAt
+		}
+	}
 }
 
 func encodeAlias(a *key.Alias) []byte {

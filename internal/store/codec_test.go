@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/store/storetest"
@@ -23,22 +24,17 @@ func golden() *key.Key {
 		Rotation:   key.Rotation{Enabled: true, PeriodInDays: 365, Next: at(1790000000123), OnDemand: 3},
 		Principals: []key.Binding{{ARN: "arn:aws:iam::111122223333:user/u", ID: "AIDA1"}},
 		Policy:     "{}", Tags: []key.Tag{{Key: "k", Value: "v"}},
-		Material: []key.Material{{ID: "aa", CreatedAt: at(4), Wrapped: []byte("w"), RotatedBy: "AUTOMATIC"}},
+		ReadyAt: at(5), Next: "N", Primary: "us-east-1", Replicas: []arn.Region{"eu-west-1", "us-west-2"},
+		Material: []key.Material{{
+			ID: "aa", CreatedAt: at(4), Wrapped: []byte("w"), RotatedBy: "AUTOMATIC", State: key.Current, Public: []byte("p"), RotatedAt: at(6),
+			Description: "m", Expiration: key.Expires, ValidTo: at(7),
+		}},
 	}
 }
 
 func TestGoldenKeyBody(t *testing.T) {
 	k := golden()
-	old, err := os.ReadFile("testdata/key-body-v1.bin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	unbound := k.Clone()
-	unbound.Principals = nil
-	if got, err := store.DecodeKey(k.Name, old); err != nil || !reflect.DeepEqual(got, unbound) {
-		t.Errorf("version 1: got %+v, %v", got, err)
-	}
-	want, err := os.ReadFile("testdata/key-body-v2.bin")
+	want, err := os.ReadFile("testdata/key-body-v3.bin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,6 +43,24 @@ func TestGoldenKeyBody(t *testing.T) {
 	}
 	if got, err := store.DecodeKey(k.Name, want); err != nil || !reflect.DeepEqual(got, k) {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// What older versions wrote stays readable: it has what there was then.
+func TestGoldenOlderKeyBodies(t *testing.T) {
+	k := golden()
+	k.ReadyAt, k.Next, k.Primary, k.Replicas = time.Time{}, "", "", nil
+	k.Material = []key.Material{{ID: "aa", CreatedAt: k.Material[0].CreatedAt, Wrapped: []byte("w"), RotatedBy: "AUTOMATIC", State: key.Current}}
+	unbound := k.Clone()
+	unbound.Principals = nil
+	for file, want := range map[string]*key.Key{"key-body-v1.bin": unbound, "key-body-v2.bin": k} {
+		old, err := os.ReadFile("testdata/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := store.DecodeKey(k.Name, old); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v, %v", file, got, err)
+		}
 	}
 }
 
