@@ -1,11 +1,15 @@
 module github.com/keywright/keywright
 
-go 1.26.0
+go 1.26.4
 
 // The tests of modernc.org/sqlite name a version of pprof that module proxies do not serve; nothing of it is linked.
 replace github.com/google/pprof => github.com/google/pprof v0.0.0-20260906184651-6331bc6350fe
 
 require (
+	filippo.io/mldsa v1.0.0
+	github.com/cloudflare/circl v1.6.5
+	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1
+	github.com/emmansun/gmsm v0.31.0
 	github.com/go-jose/go-jose/v4 v4.1.8
 	github.com/pressly/goose/v3 v3.29.0
 	github.com/rogpeppe/go-internal v1.16.0

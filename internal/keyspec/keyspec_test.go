@@ -15,7 +15,9 @@ import (
 // spkiSizes has the length of the DER public keys of each spec (GetPublicKey), 0 for keys that have none.
 var spkiSizes = map[key.Spec]int{
 	keyspec.RSA2048: 294, keyspec.RSA3072: 422, keyspec.RSA4096: 550,
-	keyspec.P256: 91, keyspec.P384: 120, keyspec.P521: 158, keyspec.Ed25519: 44,
+	keyspec.P256: 91, keyspec.P384: 120, keyspec.P521: 158, keyspec.Ed25519: 44, keyspec.P256K1: 88, keyspec.SM2: 91,
+	keyspec.MLDSA44: 1334, keyspec.MLDSA65: 1974, keyspec.MLDSA87: 2614,
+	keyspec.MLKEM512: 822, keyspec.MLKEM768: 1206, keyspec.MLKEM1024: 1590,
 	key.SymmetricDefault: 0, keyspec.HMACSHA224: 0, keyspec.HMACSHA256: 0, keyspec.HMACSHA384: 0, keyspec.HMACSHA512: 0,
 }
 
@@ -26,6 +28,8 @@ var signatureSizes = map[key.Spec]struct {
 }{
 	keyspec.RSA2048: {256, true}, keyspec.RSA3072: {384, true}, keyspec.RSA4096: {512, true},
 	keyspec.P256: {72, false}, keyspec.P384: {104, false}, keyspec.P521: {139, false}, keyspec.Ed25519: {64, true},
+	keyspec.P256K1: {72, false}, keyspec.SM2: {72, false},
+	keyspec.MLDSA44: {2420, true}, keyspec.MLDSA65: {3309, true}, keyspec.MLDSA87: {4627, true},
 }
 
 var macSizes = map[string]int{"HMAC_SHA_224": 28, "HMAC_SHA_256": 32, "HMAC_SHA_384": 48, "HMAC_SHA_512": 64}
@@ -201,6 +205,9 @@ func TestSigning(t *testing.T) {
 					t.Errorf("%s of %s verifies what was not signed", algorithm, kind)
 				}
 				if kind != keyspec.Raw {
+					if verifier.Verify(algorithm, kind, m[1:], sig) {
+						t.Errorf("%s of %s of another length verifies", algorithm, kind)
+					}
 					if _, err := signer.Sign(algorithm, kind, m[1:]); !errors.Is(err, keyspec.ErrSize) {
 						t.Errorf("%s of %s of another length: %v", algorithm, kind, err)
 					}
@@ -326,5 +333,40 @@ func TestAgreement(t *testing.T) {
 			}
 		}
 		other = k
+	})
+}
+
+func TestEncapsulation(t *testing.T) {
+	sizes := map[key.Spec]int{keyspec.MLKEM512: 768, keyspec.MLKEM768: 1088, keyspec.MLKEM1024: 1568}
+	each(t, func(t *testing.T, r *keyspec.Row, k keyspec.Private) {
+		if len(r.Encapsulation) == 0 {
+			return
+		}
+		public, err := keyspec.ParsePublic(r.Spec, k.Public().SPKI())
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared, ciphertext, err := public.(keyspec.Encapsulator).Encapsulate()
+		if err != nil || shared.Len() != 32 || len(ciphertext) != sizes[r.Spec] || len(ciphertext) != keyspec.CiphertextSize(r.Spec) {
+			t.Fatalf("a secret of %d octets, a ciphertext of %d: %v", shared.Len(), len(ciphertext), err)
+		}
+		decapsulator := k.(keyspec.Decapsulator)
+		got, err := decapsulator.Decapsulate(ciphertext)
+		if err != nil || !got.Equal(shared) {
+			t.Errorf("decapsulating: %v", err)
+		}
+		ciphertext[7] ^= 1
+		rejected, err := decapsulator.Decapsulate(ciphertext)
+		if err != nil || rejected.Len() != 32 || rejected.Equal(shared) {
+			t.Errorf("an altered ciphertext: %v", err)
+		}
+		if again, _ := decapsulator.Decapsulate(ciphertext); !again.Equal(rejected) {
+			t.Error("the secret of an altered ciphertext is not always the same")
+		}
+		for _, bad := range [][]byte{nil, ciphertext[1:], append(slices.Clone(ciphertext), 0)} {
+			if _, err := decapsulator.Decapsulate(bad); !errors.Is(err, keyspec.ErrCiphertextSize) {
+				t.Errorf("%d octets: %v", len(bad), err)
+			}
+		}
 	})
 }

@@ -42,28 +42,48 @@ var (
 	macOnly         = []key.Usage{key.MACUsage}
 	encapsulateOnly = []key.Usage{key.Encapsulation}
 
-	agreement     = []string{AlgorithmECDH}
-	mldsaSigning  = []string{AlgorithmMLDSA}
-	encapsulation = []string{AlgorithmMLKEM}
+	agreement    = []string{AlgorithmECDH}
+	mldsaSigning = []string{AlgorithmMLDSA}
+	mlkemOnly    = []string{AlgorithmMLKEM}
 )
 
-// rows is the table of key specs (KMS developer guide, "Key spec reference").
+// rows is the table of key specs (KMS developer guide, "Key spec reference"), in the order of the API's enumeration.
+// Whether keys of the last three families can be imported is not written down there: those that have one well-known
+// encoding can.
 var rows = []*Row{
 	rsaRow(RSA2048, 2048),
 	rsaRow(RSA3072, 3072),
 	rsaRow(RSA4096, 4096),
-	nistRow(P256, AlgorithmECDSA256, nistCurve{elliptic.P256(), ecdh.P256(), crypto.SHA256, AlgorithmECDSA256}),
-	nistRow(P384, AlgorithmECDSA384, nistCurve{elliptic.P384(), ecdh.P384(), crypto.SHA384, AlgorithmECDSA384}),
-	nistRow(P521, AlgorithmECDSA512, nistCurve{elliptic.P521(), ecdh.P521(), crypto.SHA512, AlgorithmECDSA512}),
-	{Spec: key.SymmetricDefault, Usages: []key.Usage{key.EncryptDecrypt}, Encryption: []string{AlgorithmSymmetric}, Importable: true, FIPS: true, family: symmetricFamily},
+	nistRow(P256, nistCurve{elliptic.P256(), ecdh.P256(), crypto.SHA256, AlgorithmECDSA256}),
+	nistRow(P384, nistCurve{elliptic.P384(), ecdh.P384(), crypto.SHA384, AlgorithmECDSA384}),
+	nistRow(P521, nistCurve{elliptic.P521(), ecdh.P521(), crypto.SHA512, AlgorithmECDSA512}),
+	{
+		Spec: P256K1, Usages: signOnly, Signing: []string{AlgorithmECDSA256},
+		Pair: true, Importable: true, family: secp256k1Family,
+	},
+	{
+		Spec: key.SymmetricDefault, Usages: []key.Usage{key.EncryptDecrypt}, Encryption: []string{AlgorithmSymmetric},
+		Importable: true, FIPS: true, family: symmetricFamily,
+	},
 	hmacRow(HMACSHA224, AlgorithmHMAC224, crypto.SHA224),
 	hmacRow(HMACSHA256, AlgorithmHMAC256, crypto.SHA256),
 	hmacRow(HMACSHA384, AlgorithmHMAC384, crypto.SHA384),
 	hmacRow(HMACSHA512, AlgorithmHMAC512, crypto.SHA512),
 	{
+		Spec: SM2, Usages: []key.Usage{key.EncryptDecrypt, key.SignVerify, key.KeyAgreement},
+		Encryption: []string{AlgorithmSM2PKE}, Signing: []string{AlgorithmSM2DSA}, Agreement: agreement,
+		Pair: true, Importable: true, Wrapping: true, family: sm2Family,
+	},
+	mldsaRow(MLDSA44, mldsaSet44),
+	mldsaRow(MLDSA65, mldsaSet65),
+	mldsaRow(MLDSA87, mldsaSet87),
+	{
 		Spec: Ed25519, Usages: signOnly, Signing: []string{AlgorithmEd25519, AlgorithmEd25519ph},
 		Pair: true, Importable: true, FIPS: true, family: ed25519Family,
 	},
+	mlkemRow(MLKEM512, mlkemSet512, false),
+	mlkemRow(MLKEM768, mlkemSet768, true),
+	mlkemRow(MLKEM1024, mlkemSet1024, true),
 }
 
 func rsaRow(s key.Spec, bits int) *Row {
@@ -78,9 +98,9 @@ func rsaRow(s key.Spec, bits int) *Row {
 	}
 }
 
-func nistRow(s key.Spec, algorithm string, c nistCurve) *Row {
+func nistRow(s key.Spec, c nistCurve) *Row {
 	return &Row{
-		Spec: s, Usages: signOrAgree, Signing: []string{algorithm}, Agreement: agreement,
+		Spec: s, Usages: signOrAgree, Signing: []string{c.algorithm}, Agreement: agreement,
 		Pair: true, Importable: true, FIPS: true, family: nistFamily(&c),
 	}
 }
@@ -90,6 +110,14 @@ func hmacRow(s key.Spec, algorithm string, h crypto.Hash) *Row {
 		Spec: s, Usages: macOnly, MAC: []string{algorithm},
 		Importable: true, FIPS: true, family: hmacFamily(algorithm, h),
 	}
+}
+
+func mldsaRow(s key.Spec, set *mldsaSet) *Row {
+	return &Row{Spec: s, Usages: signOnly, Signing: mldsaSigning, Importable: true, family: mldsaFamily(set)}
+}
+
+func mlkemRow(s key.Spec, set *mlkemSet, inModule bool) *Row {
+	return &Row{Spec: s, Usages: encapsulateOnly, Encapsulation: mlkemOnly, FIPS: inModule, family: mlkemFamily(set)}
 }
 
 // digests has the hash of each algorithm that takes digests, or that hashes for itself.

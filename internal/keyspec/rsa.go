@@ -198,8 +198,12 @@ func oaepLimit(modulus int, h crypto.Hash) int { return modulus - 2*h.Size() - 2
 // modulusSizes has the length of the moduli of RSA specs in octets.
 var modulusSizes = map[key.Spec]int{RSA2048: 256, RSA3072: 384, RSA4096: 512}
 
-// MaxPlaintext returns how many octets a key of the spec encrypts at most with the algorithm, 0 if nothing limits them.
+// MaxPlaintext returns how many octets a key of the spec encrypts at most with the algorithm, 0 if the key does not limit
+// them.
 func MaxPlaintext(s key.Spec, algorithm string) int {
+	if s == SM2 && algorithm == AlgorithmSM2PKE {
+		return sm2MostPlaintext
+	}
 	modulus, h := modulusSizes[s], oaepHashes[algorithm]
 	if modulus == 0 || h == 0 {
 		return 0
@@ -209,4 +213,14 @@ func MaxPlaintext(s key.Spec, algorithm string) int {
 
 // CiphertextSize returns the length of all ciphertexts of the spec in octets, 0 where it varies: RSA ciphertexts have the
 // length of the modulus, ML-KEM ciphertexts that of FIPS 203.
-func CiphertextSize(s key.Spec) int { return modulusSizes[s] }
+func CiphertextSize(s key.Spec) int {
+	switch s {
+	case MLKEM512:
+		return mlkemSet512.ciphertextSize
+	case MLKEM768:
+		return mlkemSet768.ciphertextSize
+	case MLKEM1024:
+		return mlkemSet1024.ciphertextSize
+	}
+	return modulusSizes[s]
+}
