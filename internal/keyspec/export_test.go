@@ -1,0 +1,21 @@
+package keyspec
+
+import "github.com/keywright/keywright/internal/key"
+
+// Peek returns a key that the pool has ready and leaves it there.
+func Peek(p *Pool, s key.Spec) Private {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ready[s][0]
+}
+
+// Wiped reports whether nothing is left of the secrets of an RSA key that can be reached.
+func Wiped(k Private) bool {
+	signing := k.(*rsaKey).signing
+	for _, word := range append(signing.D.Bits(), append(signing.Primes[0].Bits(), signing.Primes[1].Bits()...)...) {
+		if word != 0 {
+			return false
+		}
+	}
+	return true
+}
