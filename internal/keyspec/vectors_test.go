@@ -14,8 +14,10 @@ import (
 	"crypto/sha3"
 	"crypto/sha512"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"io"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,6 +55,7 @@ func TestVectors(t *testing.T) {
 		{"Ed25519, reference", ed25519Reference, 128, 0},
 		{"RFC 8032", rfc8032Vectors, 4, 0},
 		{"HMAC", hmacVectors, 330, 364},
+		{"SM2, GB/T 32918.5", sm2Vectors, 2, 0},
 		{"AES-GCM", gcmVectors, 197, 119},
 		{"ML-DSA, verify", mldsaVectors, 631, 0},
 		{"ML-DSA, sign", mldsaSignVectors, 492, 15},
@@ -384,6 +387,35 @@ func hmacVectors(t *testing.T, c *tally) {
 			return err == nil && bytes.Equal(got, v.Tag), ""
 		}, f.file)
 	}
+}
+
+// sm2Vectors runs the examples of GB/T 32918.5, annexes A and C, on the recommended curve and with the default user id.
+func sm2Vectors(t *testing.T, c *tally) {
+	const scalar = "3945208f7b2144b13f36e38ac6d39f95889393692860b51a42fb81ef4df7c5b8"
+	k := parsed(t, keyspec.SM2, inPKCS8(t, oidEC, asn1.ObjectIdentifier{1, 2, 156, 10197, 1, 301}, der(t, ecPrivate{Version: 1, Scalar: unhex(t, scalar)})))
+	number := func(digits string) *big.Int { return new(big.Int).SetBytes(unhex(t, digits)) }
+	signature := der(t, struct{ R, S *big.Int }{
+		number("f5a03b0648d2c4630eeac513e1bb81a15944da3827d5b74143ac7eaceee720b3"),
+		number("b1b6aa29df212fd8763182bc0d421ca1bb9038fd1f7f42d4840b69c485bbc1aa"),
+	})
+	if !k.Public().(keyspec.Verifier).Verify("SM2DSA", keyspec.Raw, []byte("message digest"), signature) {
+		t.Error("the signature does not verify")
+	}
+	c.run++
+	ciphertext := der(t, struct {
+		X, Y *big.Int
+		Hash []byte
+		Text []byte
+	}{
+		number("04ebfc718e8d1798620432268e77feb6415e2ede0e073c0f4f640ecd2e149a73"),
+		number("e858f9d81e5430a57b36daab8f950a3c64e6ee6a63094d99283aff767e124df0"),
+		unhex(t, "59983c18f809e262923c53aec295d30383b54e39d609d160afcb1908d0bd8766"),
+		unhex(t, "21886ca989ca9c7d58087307ca93092d651efa"),
+	})
+	if got, err := k.(keyspec.Decrypter).Decrypt("SM2PKE", ciphertext); err != nil || string(got.Expose()) != "encryption standard" {
+		t.Errorf("the ciphertext does not decrypt: %v", err)
+	}
+	c.run++
 }
 
 // gcmVectors opens with the mode that the service opens ciphertexts with: a nonce before the ciphertext, always 96 bits.
