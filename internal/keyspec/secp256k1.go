@@ -10,15 +10,16 @@ import (
 	"github.com/keywright/keywright/internal/secret"
 )
 
-// The standard library has neither this curve nor its encodings. The primitive signs with nonces of RFC 6979 and always
-// gives the smaller s of the two; it verifies both.
+// The standard library has neither this curve nor its encodings. The module's arithmetic modulo the order takes constant time,
+// but its multiplication of points and its inversion do not. What is secret is therefore blinded with a random number before it gets
+// there: the time then depends on numbers that are used once. Verification has no secrets and is the module's own.
 var (
 	oidSECP256K1  = asn1.ObjectIdentifier{1, 3, 132, 0, 10} // SEC 2, A.2.1
 	secp256k1Type = keyType{algorithm: oidEC, curve: oidSECP256K1}
 )
 
 type secp256k1Key struct {
-	signing   *secp256k1.PrivateKey
+	scalar    secp256k1.ModNScalar
 	publicKey *secp256k1Public
 }
 
@@ -29,11 +30,11 @@ type secp256k1Public struct {
 
 var secp256k1Family = family{
 	generate: func() (Private, error) {
-		k, err := secp256k1.GeneratePrivateKey()
+		d, err := randomScalar()
 		if err != nil {
 			return nil, err
 		}
-		return newSECP256K1(k), nil
+		return newSECP256K1(d)
 	},
 	parse: func(octets []byte) (Private, error) {
 		scalar, points, err := parseEC(secp256k1Type, secp256k1.PrivKeyBytesLen, octets)
@@ -45,7 +46,10 @@ var secp256k1Family = family{
 		if d.SetByteSlice(scalar) || d.IsZero() { // the scalar is the order or more
 			return nil, ErrMaterial
 		}
-		k := newSECP256K1(secp256k1.NewPrivateKey(&d))
+		k, err := newSECP256K1(&d)
+		if err != nil {
+			return nil, err
+		}
 		for _, point := range points {
 			given, err := parseSECP256K1(point)
 			if err != nil || !given.IsEqual(k.publicKey.verifying) {
@@ -75,21 +79,61 @@ func parseSECP256K1(point []byte) (*secp256k1.PublicKey, error) {
 	return secp256k1.ParsePubKey(point)
 }
 
-func newSECP256K1(k *secp256k1.PrivateKey) *secp256k1Key {
-	public := k.PubKey()
-	return &secp256k1Key{k, &secp256k1Public{public, marshalSPKI(secp256k1Type, public.SerializeUncompressed())}}
+func newSECP256K1(d *secp256k1.ModNScalar) (*secp256k1Key, error) {
+	p, err := multipleOfG(d)
+	if err != nil {
+		return nil, err
+	}
+	public := secp256k1.NewPublicKey(&p.X, &p.Y)
+	return &secp256k1Key{*d, &secp256k1Public{public, marshalSPKI(secp256k1Type, public.SerializeUncompressed())}}, nil
+}
+
+// randomScalar returns a number from 1 to the order less 1.
+func randomScalar() (*secp256k1.ModNScalar, error) {
+	k, err := secp256k1.GeneratePrivateKey()
+	if err != nil {
+		return nil, err
+	}
+	return &k.Key, nil
+}
+
+// multipleOfG returns kG in affine coordinates, as the sum of (k-b)G and bG.
+func multipleOfG(k *secp256k1.ModNScalar) (*secp256k1.JacobianPoint, error) {
+	b, err := randomScalar()
+	if err != nil {
+		return nil, err
+	}
+	var rest secp256k1.ModNScalar
+	rest.NegateVal(b).Add(k)
+	var first, second, sum secp256k1.JacobianPoint
+	secp256k1.ScalarBaseMultNonConst(&rest, &first)
+	secp256k1.ScalarBaseMultNonConst(b, &second)
+	secp256k1.AddNonConst(&first, &second, &sum)
+	sum.ToAffine()
+	return &sum, nil
+}
+
+// inverse returns the inverse of k, as that of kb times b.
+func inverse(k *secp256k1.ModNScalar) (*secp256k1.ModNScalar, error) {
+	b, err := randomScalar()
+	if err != nil {
+		return nil, err
+	}
+	var blinded secp256k1.ModNScalar
+	blinded.Mul2(k, b)
+	return new(secp256k1.ModNScalar).InverseValNonConst(&blinded).Mul(b), nil
 }
 
 func (k *secp256k1Key) Octets() secret.Bytes {
-	scalar := k.signing.Serialize()
-	defer clear(scalar)
-	return secret.Take(marshalEC(secp256k1Type, scalar, k.publicKey.verifying.SerializeUncompressed()))
+	scalar := k.scalar.Bytes()
+	defer clear(scalar[:])
+	return secret.Take(marshalEC(secp256k1Type, scalar[:], k.publicKey.verifying.SerializeUncompressed()))
 }
 
 func (k *secp256k1Key) Public() Public  { return k.publicKey }
 func (p *secp256k1Public) SPKI() []byte { return p.spki }
 
-// Sign implements Signer: an Ecdsa-Sig-Value in DER (RFC 3279).
+// Sign implements Signer: an Ecdsa-Sig-Value in DER (RFC 3279), with the smaller s of the two.
 func (k *secp256k1Key) Sign(algorithm string, kind MessageType, message []byte) ([]byte, error) {
 	if algorithm != AlgorithmECDSA256 {
 		return nil, ErrAlgorithm
@@ -98,7 +142,37 @@ func (k *secp256k1Key) Sign(algorithm string, kind MessageType, message []byte) 
 	if err != nil {
 		return nil, err
 	}
-	return ecdsa.Sign(k.signing, sum).Serialize(), nil
+	for {
+		signature, err := k.sign(sum)
+		if signature != nil || err != nil {
+			return signature, err
+		}
+	}
+}
+
+// sign is ECDSA (FIPS 186-5, 6.4.1) with a random nonce. It returns nil for one that does not do, which nobody will see.
+func (k *secp256k1Key) sign(sum []byte) ([]byte, error) {
+	nonce, err := randomScalar()
+	if err != nil {
+		return nil, err
+	}
+	defer nonce.Zero()
+	point, err := multipleOfG(nonce)
+	if err != nil {
+		return nil, err
+	}
+	inverted, err := inverse(nonce)
+	if err != nil {
+		return nil, err
+	}
+	var r, s, e secp256k1.ModNScalar
+	r.SetBytes(point.X.Bytes()) // reduces what is over the order
+	e.SetByteSlice(sum)         // likewise
+	s.Mul2(&r, &k.scalar).Add(&e).Mul(inverted)
+	if r.IsZero() || s.IsZero() {
+		return nil, nil
+	}
+	return ecdsa.NewSignature(&r, &s).Serialize(), nil
 }
 
 // Verify implements Verifier.
