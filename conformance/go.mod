@@ -1,6 +1,6 @@
 module github.com/keywright/keywright/conformance
 
-go 1.26.0
+go 1.26.4
 
 require (
 	github.com/aws/aws-sdk-go-v2 v1.47.7
