@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/keywright/keywright/internal/key"
@@ -34,15 +35,27 @@ var signatureSizes = map[key.Spec]struct {
 
 var macSizes = map[string]int{"HMAC_SHA_224": 28, "HMAC_SHA_256": 32, "HMAC_SHA_384": 48, "HMAC_SHA_512": 64}
 
-// each runs a test with a fresh key of every spec.
+// keys has one key of each spec, for all tests that change nothing: RSA keys take long to make.
+var keys sync.Map
+
+func generated(t testing.TB, s key.Spec) keyspec.Private {
+	t.Helper()
+	if k, ok := keys.Load(s); ok {
+		return k.(keyspec.Private)
+	}
+	k, err := keyspec.Generate(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.Store(s, k)
+	return k
+}
+
+// each runs a test with a key of every spec.
 func each(t *testing.T, test func(t *testing.T, r *keyspec.Row, k keyspec.Private)) {
 	for _, r := range keyspec.All() {
 		t.Run(string(r.Spec), func(t *testing.T) {
-			k, err := keyspec.Generate(r.Spec)
-			if err != nil {
-				t.Fatal(err)
-			}
-			test(t, r, k)
+			test(t, r, generated(t, r.Spec))
 		})
 	}
 }
@@ -124,10 +137,7 @@ func TestKeysKeepTheirEncodings(t *testing.T) {
 // The standard library reads what it knows, and agrees.
 func TestEncodingsAreThoseOfTheStandardLibrary(t *testing.T) {
 	for _, s := range []key.Spec{keyspec.RSA2048, keyspec.P256, keyspec.P384, keyspec.P521, keyspec.Ed25519} {
-		k, err := keyspec.Generate(s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		k := generated(t, s)
 		private, err := x509.ParsePKCS8PrivateKey(k.Octets().Expose())
 		if err != nil {
 			t.Fatalf("%s: %v", s, err)
