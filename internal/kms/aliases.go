@@ -3,7 +3,6 @@ package kms
 import (
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
@@ -97,7 +96,7 @@ func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
 		return err
 	}
 	r.concerns(a, snap, true)
-	now := r.now().UTC().Truncate(time.Millisecond)
+	now := r.moment()
 	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: snap.ID, CreatedAt: now, UpdatedAt: now}
 	err = r.changeAlias(r.ctx, a, targets{next: snap.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
 		if err := r.stillThere(tx, snap.Name); err != nil {
@@ -167,7 +166,7 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 			"Alias %s cannot be changed from a CMK with key usage %s to a CMK with key usage %s. The key usage of the current CMK and the new CMK must be the same.",
 			a.name, old.Usage, next.Usage)
 	}
-	now := r.now().UTC().Truncate(time.Millisecond)
+	now := r.moment()
 	err = r.changeAlias(r.ctx, a, targets{old.ID, next.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
 		if err := r.stillThere(tx, next.Name); err != nil {
 			return err

@@ -27,7 +27,7 @@ func scheduleKeyDeletion(r *request, in *kmsapi.ScheduleKeyDeletionRequest) (*km
 	err := r.change(func(k *key.Key) error {
 		k.State = key.PendingDeletion
 		k.PendingWindowInDays = days
-		k.DeletionAt = r.now().UTC().Truncate(time.Millisecond).AddDate(0, 0, days)
+		k.DeletionAt = r.moment().AddDate(0, 0, days)
 		return nil
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func scheduleKeyDeletion(r *request, in *kmsapi.ScheduleKeyDeletionRequest) (*km
 
 func cancelKeyDeletion(r *request, _ *kmsapi.CancelKeyDeletionRequest) (*kmsapi.CancelKeyDeletionResponse, error) {
 	err := r.change(func(k *key.Key) error {
-		k.State, k.PendingWindowInDays, k.DeletionAt = key.Disabled, 0, time.Time{}
+		k.State, k.PendingWindowInDays, k.DeletionAt = k.RestoredState(), 0, time.Time{}
 		return nil
 	})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
@@ -99,7 +98,7 @@ func covered(in *kmsapi.CreateGrantRequest) func(*key.Grant) bool {
 
 func createGrant(r *request, in *kmsapi.CreateGrantRequest) (*kmsapi.CreateGrantResponse, error) {
 	g := &key.Grant{
-		ID: newGrantID(), Key: r.key.Name, Name: in.Name.V, CreatedAt: r.now().UTC().Truncate(time.Millisecond), Issuer: r.call.Caller.Account,
+		ID: newGrantID(), Key: r.key.Name, Name: in.Name.V, CreatedAt: r.moment(), Issuer: r.call.Caller.Account,
 		Operations: toOperations(in.Operations), Constraints: toConstraints(in.Constraints),
 	}
 	if err := checkGrantOn(r.key.Key, in.Operations, &g.Constraints); err != nil {

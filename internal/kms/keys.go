@@ -2,7 +2,6 @@ package kms
 
 import (
 	"context"
-	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
@@ -62,7 +61,7 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 	spec, usage, origin := createKeyDefaults(in)
 	k := &key.Key{
 		Name:        key.Name{Account: caller.Account, Region: r.call.Region, ID: arn.NewKeyID(false)},
-		CreatedAt:   r.now().UTC().Truncate(time.Millisecond),
+		CreatedAt:   r.moment(),
 		Description: in.Description.V,
 		Spec:        spec, Usage: usage, Origin: origin, Manager: key.ManagerCustomer,
 		State: key.Enabled,

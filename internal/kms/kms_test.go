@@ -581,8 +581,9 @@ func TestNothingChangesWithoutRoomForItsRecord(t *testing.T) {
 		"PutKeyPolicy": {"KeyId": id, "Policy": `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`},
 		"TagResource":  {"KeyId": id, "Tags": []in{{"TagKey": "k", "TagValue": "v"}}}, "UntagResource": {"KeyId": id, "TagKeys": []string{"k"}},
 		"UpdateKeyDescription": {"KeyId": id, "Description": "new"}, "ScheduleKeyDeletion": {"KeyId": id}, "CancelKeyDeletion": {"KeyId": id},
-		"CreateGrant": {"KeyId": id, "GranteePrincipal": alice.Root("aws"), "Operations": []string{"Decrypt"}},
-		"RetireGrant": {"GrantToken": grant.GrantToken.V}, "RevokeGrant": {"KeyId": id, "GrantId": grant.GrantID.V},
+		"CreateGrant":       {"KeyId": id, "GranteePrincipal": alice.Root("aws"), "Operations": []string{"Decrypt"}},
+		"RotateKeyOnDemand": {"KeyId": id},
+		"RetireGrant":       {"GrantToken": grant.GrantToken.V}, "RevokeGrant": {"KeyId": id, "GrantId": grant.GrantID.V},
 	}
 	for name, op := range w.operations {
 		if _, tried := requests[name]; !op.ReadOnly && !tried {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/audit"
@@ -40,7 +39,7 @@ func (r *request) plan(a aliasName) (*snapshot, error) {
 	if r.planned != nil && r.planned.Service == service { // the alias is named twice, and means the same
 		return r.planned, nil
 	}
-	now := r.now().UTC().Truncate(time.Millisecond)
+	now := r.moment()
 	k := &key.Key{
 		Name: key.Name{Account: a.account, Region: a.region, ID: arn.NewKeyID(false)}, CreatedAt: now,
 		Description: fmt.Sprintf("Default key that protects my %s data when no other key is defined", title),

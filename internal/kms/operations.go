@@ -194,6 +194,15 @@ var operations = []operation{
 		}),
 	},
 	{
+		Name: "ListKeyRotations", Permission: "kms:ListKeyRotations", Key: keyOnly, ReadOnly: true,
+		named: id(func(in *kmsapi.ListKeyRotationsRequest) string { return in.KeyID.V }),
+		do:    guard.Answers(listKeyRotations), show: show(func(f *audit.Fields, in *kmsapi.ListKeyRotationsRequest) {
+			f.String("keyId", in.KeyID.V)
+			text(f, "includeKeyMaterial", in.IncludeKeyMaterial)
+			page(f, in.Limit, in.Marker)
+		}),
+	},
+	{
 		Name: "ListKeys", Permission: "kms:ListKeys", ReadOnly: true,
 		do: guard.Answers(listKeys), show: show(func(f *audit.Fields, in *kmsapi.ListKeysRequest) { page(f, in.Limit, in.Marker) }),
 	},
@@ -247,6 +256,11 @@ var operations = []operation{
 			f.String("grantId", in.GrantID.V)
 			truth(f, "dryRun", in.DryRun)
 		}), reply: keyARN,
+	},
+	{
+		Name: "RotateKeyOnDemand", Permission: "kms:RotateKeyOnDemand", Key: keyOnly, States: rotatesNow,
+		named: id(func(in *kmsapi.RotateKeyOnDemandRequest) string { return in.KeyID.V }),
+		do:    guard.Answers(rotateKeyOnDemand), show: show(func(f *audit.Fields, in *kmsapi.RotateKeyOnDemandRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
 	},
 	{
 		Name: "ScheduleKeyDeletion", Permission: "kms:ScheduleKeyDeletion", Key: keyOnly, States: deletes,

@@ -1,29 +1,62 @@
 package kms
 
 import (
+	"context"
 	"time"
 
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
-// defaultRotationPeriod is the period in days where EnableKeyRotation names none (API_EnableKeyRotation).
-const defaultRotationPeriod = 365
+const (
+	// defaultRotationPeriod is the period in days where EnableKeyRotation names none (API_EnableKeyRotation).
+	defaultRotationPeriod = 365
+	// maxOnDemand is how often a key may be rotated on demand in its life ("Resource quotas", KMS developer guide).
+	maxOnDemand = 25
+	// beforeAutomatic is how long before an automatic rotation a key cannot be rotated on demand (API_RotateKeyOnDemand,
+	// ConflictException).
+	beforeAutomatic = 20 * time.Minute
+)
+
+// hasRotations returns the error for a key whose material never rotates: whatever is asked about it, there is no message.
+func hasRotations(k *key.Key) error {
+	if k.Spec != key.SymmetricDefault {
+		return wire.Bare(kmsapi.CodeUnsupportedOperationException)
+	}
+	return nil
+}
+
+// ownMaterial returns the error for a key whose material was not made here.
+func ownMaterial(k *key.Key) error {
+	if k.Origin != key.OriginAWSKMS {
+		return wrongOrigin(k)
+	}
+	return nil
+}
 
 func enableKeyRotation(r *request, in *kmsapi.EnableKeyRotationRequest) error {
 	days := int(in.RotationPeriodInDays.Or(defaultRotationPeriod))
+	if err := firstError(ownMaterial(r.key.Key), hasRotations(r.key.Key)); err != nil {
+		return err
+	}
 	return r.change(func(k *key.Key) error {
 		if k.Rotation.Enabled && k.Rotation.PeriodInDays == days {
 			return nil // the clock goes on
 		}
 		k.Rotation.Enabled, k.Rotation.PeriodInDays = true, days
-		k.Rotation.Next = r.now().UTC().Truncate(time.Millisecond).AddDate(0, 0, days)
+		k.Rotation.Next = r.moment().AddDate(0, 0, days)
 		return nil
 	})
 }
 
+// disableKeyRotation does nothing, successfully, to keys that have no rotation because of their spec.
 func disableKeyRotation(r *request, _ *kmsapi.DisableKeyRotationRequest) error {
+	if err := ownMaterial(r.key.Key); err != nil {
+		return err
+	}
 	return r.change(func(k *key.Key) error {
 		k.Rotation.Enabled, k.Rotation.PeriodInDays, k.Rotation.Next = false, 0, time.Time{}
 		return nil
@@ -32,6 +65,9 @@ func disableKeyRotation(r *request, _ *kmsapi.DisableKeyRotationRequest) error {
 
 func getKeyRotationStatus(r *request, _ *kmsapi.GetKeyRotationStatusRequest) (*kmsapi.GetKeyRotationStatusResponse, error) {
 	k := r.key
+	if err := ownMaterial(k.Key); err != nil {
+		return nil, err
+	}
 	on := k.Rotation.Enabled && k.State != key.PendingDeletion && k.State != key.PendingReplicaDeletion
 	out := &kmsapi.GetKeyRotationStatusResponse{KeyID: wire.Some(k.arn), KeyRotationEnabled: wire.Some(on)}
 	if on {
@@ -39,4 +75,143 @@ func getKeyRotationStatus(r *request, _ *kmsapi.GetKeyRotationStatusRequest) (*k
 		out.NextRotationDate = wire.Some(k.Rotation.Next)
 	}
 	return out, nil
+}
+
+// mayRotate checks whether a key can be rotated on demand now. What material it gets is not asked here.
+func mayRotate(k *key.Key, now time.Time) error {
+	switch {
+	case k.Rotation.OnDemand >= maxOnDemand:
+		return wire.Errorf(kmsapi.CodeLimitExceededException,
+			"The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", k.ARN())
+	case k.Rotation.Enabled && !k.Rotation.Next.After(now.Add(beforeAutomatic)):
+		return wire.Errorf(kmsapi.CodeConflictException, "An automatic rotation of %s is in progress or begins within %d minutes.", k.ARN(), int(beforeAutomatic.Minutes()))
+	}
+	return nil
+}
+
+// awaited returns the imported material to which a key can rotate.
+func awaited(k *key.Key) (key.Material, error) {
+	if m := k.Pending(); m != nil && m.State == key.PendingRotation && m.Imported() {
+		return *m, nil
+	}
+	return key.Material{}, wire.Errorf(kmsapi.CodeKMSInvalidStateException, "No available key material pending rotation for the key: %s.", k.ARN())
+}
+
+// rotateKeyOnDemand rotates at once. Besides the record of the call there is one of the rotation, as of one that was due.
+func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.RotateKeyOnDemandResponse, error) {
+	if err := hasRotations(r.key.Key); err != nil {
+		return nil, err
+	}
+	var fresh key.Material
+	if r.key.Origin == key.OriginAWSKMS { // made before the key is locked
+		var err error
+		if fresh, err = r.custody.Generate(r.permit, r.key.Key, r.moment()); err != nil {
+			return nil, err
+		}
+	}
+	name := r.key.Name
+	defer r.keys.lock(name)()
+	now, err := r.loadLocked(r.ctx, name)
+	if err != nil {
+		return nil, gone(name, err)
+	}
+	err = firstError(r.stillAllowed(now), r.op.States.blocks(now.Key))
+	if err == nil && now.Origin == key.OriginExternal {
+		fresh, err = awaited(now.Key)
+	}
+	if err := firstError(err, mayRotate(now.Key, r.now())); err != nil {
+		return nil, err
+	}
+	next := now.Key.Clone()
+	next.Rotation.OnDemand++
+	err = r.rotate(r.ctx, next, key.OnDemand, func(guard.Permit) (key.Material, error) { return fresh, nil })
+	if err != nil {
+		return nil, err
+	}
+	return &kmsapi.RotateKeyOnDemandResponse{KeyID: wire.Some(now.arn)}, nil
+}
+
+// moment is now as it is stored.
+func (s *Service) moment() time.Time { return s.now().UTC().Truncate(time.Millisecond) }
+
+// rotate makes the material that fresh returns the current one of a key and stores the key, with a record of the rotation. next
+// is a clone of the key, whose lock the caller holds. by is the type of the rotation.
+func (s *Service) rotate(ctx context.Context, next *key.Key, by string, fresh func(guard.Permit) (key.Material, error)) error {
+	return s.guard.Act(guard.RotateKey, next.Name, func(p guard.Permit) (*audit.Fields, error) {
+		m, err := fresh(p)
+		if err != nil {
+			return nil, err
+		}
+		details := new(audit.Fields)
+		details.String("rotationType", by)
+		details.String("keyOrigin", string(next.Origin))
+		details.String("previousKeyMaterialId", next.Current().ID)
+		details.String("currentKeyMaterialId", m.ID)
+		details.String("keyId", string(next.ID))
+		next.Rotate(m, by, s.moment())
+		return details, nil
+	}, func() error {
+		_, err := s.commit(context.WithoutCancel(ctx), next, nil)
+		return err
+	})
+}
+
+// listKeyRotations lists generations of material, oldest first: those that rotations brought, or all of them.
+func listKeyRotations(r *request, in *kmsapi.ListKeyRotationsRequest) (*kmsapi.ListKeyRotationsResponse, error) {
+	if err := hasRotations(r.key.Key); err != nil {
+		return nil, err
+	}
+	after, err := r.readMarker(in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	all := in.IncludeKeyMaterial.V == kmsapi.IncludeKeyMaterialAllKeyMaterial
+	out := &kmsapi.ListKeyRotationsResponse{Rotations: []kmsapi.RotationsListEntry{}, Truncated: wire.Some(false)}
+	var last string
+	begun := after == ""
+	for i := range r.key.Material {
+		m := &r.key.Material[i]
+		switch {
+		case !begun:
+			begun = m.ID == after
+		case !all && m.RotatedBy == "":
+		case len(out.Rotations) == int(in.Limit.Or(defaultRotations)):
+			out.Truncated = wire.Some(true)
+			out.NextMarker, err = r.marker(last)
+			return out, err
+		default:
+			out.Rotations = append(out.Rotations, rotationEntry(r.key.Key, m))
+			last = m.ID
+		}
+	}
+	if !begun { // of another key, or of material that is gone
+		return nil, wire.Bare(kmsapi.CodeInvalidMarkerException)
+	}
+	return out, nil
+}
+
+// defaultRotations is the length of a page of ListKeyRotations (API_ListKeyRotations).
+const defaultRotations = 100
+
+// rotationEntry describes a generation of material. The first one and one that is pending have no rotation; what an import
+// brings, only imported material has.
+func rotationEntry(k *key.Key, m *key.Material) kmsapi.RotationsListEntry {
+	e := kmsapi.RotationsListEntry{KeyID: wire.Some(string(k.ID)), KeyMaterialID: wire.Some(m.ID), KeyMaterialState: wire.Some(string(m.State))}
+	if m.RotatedBy != "" {
+		e.RotationType, e.RotationDate = wire.Some(m.RotatedBy), wire.Some(m.RotatedAt)
+	}
+	if k.Origin != key.OriginExternal {
+		return e
+	}
+	e.ImportState = wire.Some(kmsapi.ImportStatePendingImport)
+	if m.Imported() {
+		e.ImportState, e.ExpirationModel = wire.Some(kmsapi.ImportStateImported), wire.Some(string(m.Expiration))
+	}
+	if m.Description != "" {
+		e.KeyMaterialDescription = wire.Some(m.Description)
+	}
+	if !m.ValidTo.IsZero() {
+		e.ValidTo = wire.Some(m.ValidTo)
+	}
+	return e
 }

@@ -102,32 +102,12 @@ func (s *Service) forget(name key.Name) {
 	s.grants.drop(name)
 }
 
-// automatic is the RotationType of a rotation that was due (API_RotationsListEntry).
-const automatic = "AUTOMATIC"
-
 // rotateKey gives a key its next material. However late it is, one rotation is done and the next one is a period after
 // the last date that has passed. The caller holds the key's lock.
 func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
-	next := snap.Key.Clone()
-	return s.guard.Act(guard.RotateKey, snap.Name, func(p guard.Permit) (*audit.Fields, error) {
-		now := s.now().UTC().Truncate(time.Millisecond)
-		m, err := s.custody.Generate(p, next, now)
-		if err != nil {
-			return nil, err
-		}
-		details := new(audit.Fields)
-		details.String("rotationType", automatic)
-		details.String("keyOrigin", string(next.Origin))
-		details.String("previousKeyMaterialId", next.Current().ID)
-		details.String("currentKeyMaterialId", m.ID)
-		details.String("keyId", string(next.ID))
-		next.Rotate(m, automatic, now)
-		for !next.Rotation.Next.After(now) {
-			next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
-		}
-		return details, nil
-	}, func() error {
-		_, err := s.commit(context.WithoutCancel(ctx), next, nil)
-		return err
-	})
+	next, now := snap.Key.Clone(), s.moment()
+	for !next.Rotation.Next.After(now) {
+		next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
+	}
+	return s.rotate(ctx, next, key.Automatic, func(p guard.Permit) (key.Material, error) { return s.custody.Generate(p, next, now) })
 }

@@ -16,14 +16,18 @@ type stateRule struct {
 	Updating        bool
 	Unavailable     bool
 	OnlyPending     bool // refused unless pending deletion
+	OnlyExternal    bool // refused, whatever the state, unless the key's material is imported
 }
 
 // The rows of the matrix that operations share.
 var (
 	usable   = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true, Unavailable: true}
 	settable = stateRule{PendingDeletion: true, PendingImport: true, Creating: true, Updating: true} // EnableKey, DisableKey
-	rotates  = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
-	editable = stateRule{PendingDeletion: true}
+	// The settings of automatic rotation: what waits for import cannot have any, whatever its state.
+	rotates = stateRule{Disabled: true, PendingDeletion: true, Creating: true}
+	// RotateKeyOnDemand.
+	rotatesNow = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true, Updating: true}
+	editable   = stateRule{PendingDeletion: true}
 	// CreateGrant is allowed while the key is unavailable.
 	grantable = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
 	deletes   = stateRule{PendingDeletion: true, Updating: true}
@@ -32,6 +36,9 @@ var (
 
 // blocks returns the error with which the key's state keeps the operation from it, or nil.
 func (s stateRule) blocks(k *key.Key) error {
+	if s.OnlyExternal && k.Origin != key.OriginExternal {
+		return wrongOrigin(k)
+	}
 	pending := k.State == key.PendingDeletion || k.State == key.PendingReplicaDeletion
 	if s.OnlyPending && !pending {
 		return invalidState(k, "is not pending deletion.")
@@ -55,4 +62,9 @@ func (s stateRule) blocks(k *key.Key) error {
 
 func invalidState(k *key.Key, is string) error {
 	return wire.Errorf(kmsapi.CodeKMSInvalidStateException, "%s %s", k.ARN(), is)
+}
+
+// wrongOrigin is the answer to an operation that keys of this origin do not have.
+func wrongOrigin(k *key.Key) error {
+	return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "%s origin is %s which is not valid for this operation.", k.ARN(), k.Origin)
 }

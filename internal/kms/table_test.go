@@ -55,6 +55,7 @@ func (s stateRule) words() string {
 		{s.Updating, "updating"},
 		{s.Unavailable, "unavailable"},
 		{s.OnlyPending, "not pending deletion"},
+		{s.OnlyExternal, "of another origin than EXTERNAL"},
 	} {
 		if c.on {
 			w = append(w, c.word)

@@ -74,7 +74,8 @@ var resources = map[string]string{
 	"federated user": `sts:GetFederationToken`,
 	"key": `kms:CancelKeyDeletion kms:CreateGrant kms:Decrypt kms:DescribeKey kms:DisableKey kms:DisableKeyRotation kms:EnableKey kms:EnableKeyRotation
 		kms:Encrypt kms:GenerateDataKey kms:GenerateDataKeyWithoutPlaintext kms:GetKeyPolicy kms:GetKeyRotationStatus kms:ListGrants
-		kms:ListKeyPolicies kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:RetireGrant kms:RevokeGrant kms:ScheduleKeyDeletion
+		kms:ListKeyPolicies kms:ListKeyRotations kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:RetireGrant kms:RevokeGrant kms:RotateKeyOnDemand
+		kms:ScheduleKeyDeletion
 		kms:TagResource kms:UntagResource kms:UpdateKeyDescription`,
 	"alias and key": `kms:CreateAlias kms:DeleteAlias kms:UpdateAlias`,
 }
