@@ -81,6 +81,37 @@ func TestDeletedKeysLeaveTheFiles(t *testing.T) {
 	}
 }
 
+// Material that goes from a key that stays is in no file either.
+func TestErasedMaterialLeavesTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for i := range 100 {
+		k, wrapped := keyWithMaterial()
+		k.Policy = strings.Repeat("p", i*67%9000) // in the row or in pages of its own
+		put := func(erase bool) {
+			t.Helper()
+			err := s.Update(t.Context(), func(tx *store.Tx) error {
+				if erase {
+					tx.Erase()
+				}
+				return tx.PutKey(k)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(false)
+		if n := inFiles(t, dir, wrapped); n != 1 {
+			t.Fatal("the material is not found: the search is wrong")
+		}
+		k.Material[0].Wrapped = nil
+		put(true)
+		if n := inFiles(t, dir, wrapped); n != 0 {
+			t.Fatalf("the erased material of key %d is still there", i)
+		}
+	}
+}
+
 func TestDroppedSealsAndDomainKeysLeaveTheFiles(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)

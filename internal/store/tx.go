@@ -26,6 +26,10 @@ var errTxOver = errors.New("the transaction is over")
 // follow each other in commit order, on the goroutine that writes: f must be quick and must not use the Store.
 func (tx *Tx) OnCommit(f func()) { tx.onCommit = append(tx.onCommit, f) }
 
+// Erase sees to it that what the update overwrites is in no file any more when Update returns, as with what it deletes: imported
+// key material that goes from a key that stays.
+func (tx *Tx) Erase() { tx.g.deleted = true }
+
 // usable returns why nothing can run, or nil.
 func (tx *Tx) usable() error {
 	if tx.over {
