@@ -188,8 +188,11 @@ func (k *Key) open(i int) (Material, error) {
 }
 
 // Rewrap wraps one generation of a key's material again, if it is not wrapped under the newest domain key; otherwise it
-// returns what it has. It shows no material to its caller and needs no permit.
+// returns what it has, which is nothing for imported material that is missing. It shows no material to its caller and needs no permit.
 func (c *Custody) Rewrap(k *key.Key, m *key.Material) ([]byte, error) {
+	if !m.Imported() {
+		return m.Wrapped, nil
+	}
 	wrapped, err := c.engine.Rewrap(k, m)
 	if err != nil {
 		return nil, fmt.Errorf("rewrapping the material of %s: %w", k.ARN(), err)
