@@ -110,3 +110,32 @@ func (k *Key) RestoredState() State {
 	}
 	return PendingImport
 }
+
+// Share gives the replicas of a multi-Region key what the primary key's generations of material are: the same ones, in the same
+// order and states. Material made here comes with its octets. Imported material does not: each Region imports it and keeps its
+// own expiration and description, and pending material waits until all of them have. Who changes the material of one key of
+// the set calls Share before the set is stored.
+func Share(primary *Key, replicas []*Key) {
+	external := primary.Origin == OriginExternal
+	if pending := primary.Pending(); pending != nil {
+		pending.State = PendingRotation
+		for _, r := range append([]*Key{primary}, replicas...) {
+			if has := r.FindMaterial(pending.ID); has == nil || !has.Imported() {
+				pending.State = PendingMultiRegionImportAndRotation
+			}
+		}
+	}
+	for _, r := range replicas {
+		shared := make([]Material, len(primary.Material))
+		for i, m := range primary.Material {
+			if external {
+				m.Wrapped, m.Public, m.Description, m.Expiration, m.ValidTo = nil, nil, "", "", time.Time{}
+				if has := r.FindMaterial(m.ID); has != nil {
+					m.Wrapped, m.Public, m.Description, m.Expiration, m.ValidTo = has.Wrapped, has.Public, has.Description, has.Expiration, has.ValidTo
+				}
+			}
+			shared[i] = m
+		}
+		r.Material = shared
+	}
+}

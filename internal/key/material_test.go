@@ -75,3 +75,62 @@ func TestImportAndDrop(t *testing.T) {
 	k.Drop("nothing")
 	check("an unknown id", key.Updating, true, 2)
 }
+
+func TestShare(t *testing.T) {
+	primary := &key.Key{Origin: key.OriginExternal, State: key.PendingImport}
+	replica := &key.Key{Origin: key.OriginExternal, State: key.PendingImport}
+	share := func(what string, state key.MaterialState, states ...key.State) {
+		t.Helper()
+		key.Share(primary, []*key.Key{replica})
+		if len(replica.Material) != len(primary.Material) {
+			t.Fatalf("%s: %d and %d materials", what, len(primary.Material), len(replica.Material))
+		}
+		for i, m := range replica.Material {
+			if p := primary.Material[i]; m.ID != p.ID || m.State != p.State || m.RotatedBy != p.RotatedBy || !m.RotatedAt.Equal(p.RotatedAt) {
+				t.Errorf("%s: %+v and %+v", what, p, m)
+			}
+		}
+		if n := len(primary.Material); n > 0 && primary.Material[n-1].State != state {
+			t.Errorf("%s: the newest material is %s", what, primary.Material[n-1].State)
+		}
+		if primary.State != states[0] || replica.State != states[1] {
+			t.Errorf("%s: %s and %s", what, primary.State, replica.State)
+		}
+	}
+	first := generation("a", key.Current, 3)
+	first.Description = "mine"
+	primary.Import(first)
+	share("imported here", key.Current, key.Enabled, key.PendingImport)
+	if m := replica.Current(); m.Imported() || m.Description != "" || m.Expiration != "" || !m.ValidTo.IsZero() {
+		t.Errorf("the replica has %+v", m)
+	}
+	replica.Import(generation("a", key.Current, 0))
+	share("imported there", key.Current, key.Enabled, key.Enabled)
+	primary.Import(generation("b", key.PendingRotation, 0))
+	share("new material", key.PendingMultiRegionImportAndRotation, key.Enabled, key.Enabled)
+	replica.Import(generation("b", key.PendingRotation, 0))
+	share("everywhere", key.PendingRotation, key.Enabled, key.Enabled)
+	replica.Drop("b")
+	share("dropped there", key.PendingMultiRegionImportAndRotation, key.Enabled, key.Enabled)
+	replica.Import(generation("b", key.PendingRotation, 0))
+	share("and back", key.PendingRotation, key.Enabled, key.Enabled)
+	primary.Drop("b")
+	share("dropped here", key.Current, key.Enabled, key.Enabled)
+	primary.Import(generation("c", key.PendingRotation, 0))
+	share("another one", key.PendingMultiRegionImportAndRotation, key.Enabled, key.Enabled)
+	replica.Import(generation("c", key.PendingRotation, 0))
+	share("everywhere again", key.PendingRotation, key.Enabled, key.Enabled)
+	primary.Rotate(*primary.Pending(), key.OnDemand, midnight)
+	share("rotated", key.Current, key.Enabled, key.Enabled)
+	if m := replica.FindMaterial("c"); m.State != key.Current || !m.Imported() || replica.Current() != m {
+		t.Errorf("rotated: %+v", m)
+	}
+
+	own := &key.Key{Origin: key.OriginAWSKMS, Material: []key.Material{{ID: "a", State: key.Current, Wrapped: []byte("x")}}}
+	own.Rotate(key.Material{ID: "b", Wrapped: []byte("y")}, key.Automatic, midnight)
+	other := new(key.Key)
+	key.Share(own, []*key.Key{other})
+	if len(other.Material) != 2 || string(other.Material[0].Wrapped) != "x" || string(other.Current().Wrapped) != "y" {
+		t.Errorf("material made here: %+v", other.Material)
+	}
+}
