@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) custody.Engine) {
 	for name, f := range map[string]func(*testing.T, func(*testing.T) custody.Engine){
 		"RoundTrip": roundTrip, "NoPermitNoMaterial": noPermit, "Binding": binding, "Tampering": tampering,
 		"Generations": generations, "Reopen": reopen, "WrappedIsBound": wrappedIsBound, "Rewrap": rewrap, "Random": random,
+		"Imports": imports, "ImportTokens": importTokens,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, open) })
 	}
@@ -37,7 +38,8 @@ const allUses = guard.UseEncrypt | guard.UseDecrypt | guard.UseCreate | guard.Us
 // actions has an action for each use.
 var actions = map[guard.Use]string{
 	guard.UseEncrypt: "kms:Encrypt", guard.UseDecrypt: "kms:Decrypt", guard.UseCreate: "kms:CreateKey", guard.UseRandom: "kms:GenerateRandom",
-	allUses: "kms:GenerateDataKey", // the action with the most uses
+	guard.UseImport: "kms:GetParametersForImport",
+	allUses:         "kms:GenerateDataKey", // the action with the most uses
 }
 
 // permit returns a permit the only way there is: the guard makes it.
@@ -291,6 +293,9 @@ func rewrap(t *testing.T, open func(*testing.T) custody.Engine) {
 			t.Fatal(err)
 		}
 		k.Material[i].Wrapped = wrapped
+	}
+	if wrapped, err := c.Rewrap(k, &key.Material{ID: k.Material[0].ID}); err != nil || wrapped != nil {
+		t.Errorf("material that is missing: %v", err)
 	}
 	if got, _, err := decrypt(t, c, k, blob, nil); err != nil || string(got.Expose()) != "x" {
 		t.Errorf("after rewrapping: %v", err)

@@ -1,0 +1,86 @@
+package custody
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+)
+
+// The errors of Import. None of them says more of the material than its name.
+var (
+	// ErrNoImport means that the engine takes in no material.
+	ErrNoImport = errors.New("this custody does not import key material")
+	// ErrImportToken means a token that was altered, or that is not for this key.
+	ErrImportToken = errors.New("no import token of this key")
+	// ErrImportTokenExpired means a token of this key whose time is over.
+	ErrImportTokenExpired = errors.New("the import token has expired")
+	// ErrImportSize means encrypted material whose length does not fit its wrapping algorithm and wrapping key.
+	ErrImportSize = errors.New("wrong length for encrypted key material")
+	// ErrImportUnwrap means encrypted material that does not decrypt.
+	ErrImportUnwrap = errors.New("the encrypted key material does not decrypt")
+	// ErrImportMaterial means decrypted material that is no material of the key's spec.
+	ErrImportMaterial = errors.New("no material of this key spec")
+)
+
+// Wrapping says how material will come: under which WrappingAlgorithm and to which WrappingKeySpec.
+type Wrapping struct {
+	Algorithm string
+	Spec      key.Spec
+}
+
+// Importer is what an engine has that takes in material.
+type Importer interface {
+	// WrappingKey makes a fresh key pair to wrap material of the key with. It returns its public key (a DER
+	// SubjectPublicKeyInfo) and a token of at most MaxToken octets, for OpenImport to find the private key by. Nobody but the
+	// engine can read or make one; it holds for the key and the wrapping alone, until the time given.
+	WrappingKey(k *key.Key, w Wrapping, until time.Time) (public, token []byte, err error)
+	// OpenImport unwraps material for the key, with the wrapping key of a token, and returns it as Generate does, with the
+	// public key where there is one. The errors for bad input are this package's.
+	OpenImport(k *key.Key, token, encrypted []byte, now time.Time) (id string, wrapped, public []byte, err error)
+}
+
+// MaxToken is the length of the longest import token in octets (ImportToken, API_ImportKeyMaterial).
+const MaxToken = 6144
+
+func (c *Custody) importer() (Importer, error) {
+	if e, ok := c.engine.(Importer); ok {
+		return e, nil
+	}
+	return nil, ErrNoImport
+}
+
+// WrappingKey makes a key pair under which material for k may be sent until a time, and the token that finds it again. It needs a
+// permit with guard.UseImport.
+func (c *Custody) WrappingKey(p guard.Permit, k *key.Key, w Wrapping, until time.Time) (public, token []byte, err error) {
+	if !p.Allows(guard.UseImport, k.Name) {
+		return nil, nil, ErrNoPermit
+	}
+	e, err := c.importer()
+	if err != nil {
+		return nil, nil, err
+	}
+	if public, token, err = e.WrappingKey(k, w, until); err != nil {
+		return nil, nil, fmt.Errorf("making a wrapping key: %w", err)
+	}
+	return public, token, nil
+}
+
+// Import opens material that was encrypted under the wrapping key of a token for k. What it is to the key, and when it goes, is
+// for the caller to set. It needs a permit with guard.UseCreate.
+func (c *Custody) Import(p guard.Permit, k *key.Key, token, encrypted []byte, now time.Time) (key.Material, error) {
+	if !p.Allows(guard.UseCreate, k.Name) {
+		return key.Material{}, ErrNoPermit
+	}
+	e, err := c.importer()
+	if err != nil {
+		return key.Material{}, err
+	}
+	id, wrapped, public, err := e.OpenImport(k, token, encrypted, now)
+	if err != nil {
+		return key.Material{}, fmt.Errorf("importing key material: %w", err)
+	}
+	return key.Material{ID: id, CreatedAt: now, State: key.Current, Wrapped: wrapped, Public: public}, nil
+}
