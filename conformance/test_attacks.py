@@ -158,6 +158,7 @@ def belongings(shared, person, kms, ledger):
         "KeyId": key, "TargetKeyId": key, "DestinationKeyId": key, "AliasName": "alias/" + tag, "GrantId": grant, "GranteePrincipal": role,
         "RetiringPrincipal": role, "Operations": ["Encrypt"], "Plaintext": b"x", "KeySpec": "AES_256", "NumberOfBytes": 1,
         "CiphertextBlob": kms.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"],
+        "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048", "ImportToken": b"x", "EncryptedKeyMaterial": b"x",
         "Policy": document({"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}),
     }
 

@@ -261,6 +261,8 @@ var (
 	RotateKey  = Event{"RotateKey", UseCreate} // a rotation that is due
 	DeleteKey  = Event{"DeleteKey", 0}         // a deletion that is due
 	ManagedKey = Event{"CreateKey", UseCreate} // the making of an AWS managed key
+	// The deletion of imported material whose time is over.
+	DeleteExpiredMaterial = Event{"DeleteExpiredKeyMaterial", 0}
 )
 
 // Act does an event to a key. prepare makes the change ready under a permit for it and returns serviceEventDetails (nil

@@ -21,6 +21,7 @@ var conditionValues = map[string]string{
 	"kms:CustomerMasterKeyUsage":   `{"StringEquals":{"kms:CustomerMasterKeyUsage":"ENCRYPT_DECRYPT"}}`,
 	"kms:EncryptionAlgorithm":      `{"StringEquals":{"kms:EncryptionAlgorithm":"SYMMETRIC_DEFAULT"}}`,
 	"kms:EncryptionContextKeys":    `{"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":"Stage"},"Null":{"kms:EncryptionContextKeys":"false"}}`,
+	"kms:ExpirationModel":          `{"StringEquals":{"kms:ExpirationModel":"KEY_MATERIAL_EXPIRES"}}`,
 	"kms:GrantConstraintSourceArn": `{"ArnLike":{"kms:GrantConstraintSourceArn":"arn:aws:objects:*:111122223333:*"}}`,
 	"kms:GrantConstraintType":      `{"StringEquals":{"kms:GrantConstraintType":"EncryptionContextSubset"}}`,
 	"kms:GrantIsForAWSResource":    `{"Bool":{"kms:GrantIsForAWSResource":"true"}}`,
@@ -37,7 +38,10 @@ var conditionValues = map[string]string{
 	"kms:RetiringPrincipal":        `{"StringEquals":{"kms:RetiringPrincipal":"arn:aws:iam::111122223333:user/u"}}`,
 	"kms:RetiringServicePrincipal": `{"StringEquals":{"kms:RetiringServicePrincipal":"objects.example.com"}}`,
 	"kms:RotationPeriodInDays":     `{"NumericEquals":{"kms:RotationPeriodInDays":"365"}}`,
+	"kms:ValidTo":                  `{"DateEquals":{"kms:ValidTo":"2026-01-02T00:00:00Z"}}`,
 	"kms:ViaService":               `{"StringEquals":{"kms:ViaService":"objects.us-east-1.example.com"}}`,
+	"kms:WrappingAlgorithm":        `{"StringEquals":{"kms:WrappingAlgorithm":"RSAES_OAEP_SHA_256"}}`,
+	"kms:WrappingKeySpec":          `{"StringEquals":{"kms:WrappingKeySpec":"RSA_2048"}}`,
 
 	"kms:BypassPolicyLockoutSafetyCheck":            `{"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"true"}}`,
 	"kms:EncryptionContext:${EncryptionContextKey}": `{"StringEquals":{"kms:EncryptionContext:stage":"test"}}`,
@@ -63,7 +67,11 @@ var neverThere = map[string]string{
 // conditionRequest prepares a key and returns the operation that needs an action, with an input that has a value for every
 // condition key.
 func conditionRequest(w *world, action, conditionKey string) (operation string, request in) {
-	id := do[*kmsapi.CreateKeyResponse](w, "CreateKey", in{"Tags": []in{{"TagKey": "Stage", "TagValue": "test"}}}).KeyMetadata.KeyID.V
+	made := in{"Tags": []in{{"TagKey": "Stage", "TagValue": "test"}}}
+	if strings.Contains(action, "Import") {
+		made["Origin"] = "EXTERNAL"
+	}
+	id := do[*kmsapi.CreateKeyResponse](w, "CreateKey", made).KeyMetadata.KeyID.V
 	other, _ := w.newKey()
 	for _, name := range []string{"alias/used", "alias/old"} {
 		_, _ = w.try("DeleteAlias", in{"AliasName": name}) // of the case before
@@ -122,6 +130,10 @@ func conditionRequest(w *world, action, conditionKey string) (operation string, 
 		return action, in{"AliasName": "alias/used", "TargetKeyId": id}
 	case "UpdateKeyDescription":
 		return action, in{"KeyId": id, "Description": "x"}
+	case "GetParametersForImport":
+		return action, in{"KeyId": id, "WrappingAlgorithm": oaep256, "WrappingKeySpec": "RSA_2048"}
+	case "ImportKeyMaterial":
+		return action, w.parameters(id, oaep256, "RSA_2048").request(secretOf(1), until(w.now().Add(day)))
 	case "CancelKeyDeletion":
 		do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id})
 	case "GenerateRandom":
@@ -161,6 +173,9 @@ func TestConditionKeys(t *testing.T) {
 				continue
 			}
 			condition, ok := conditionValues[k]
+			if k == "kms:KeyOrigin" && strings.Contains(action, "Import") {
+				condition = `{"StringEquals":{"kms:KeyOrigin":"EXTERNAL"}}`
+			}
 			if !ok {
 				t.Errorf("%s of %s has no condition in this test", k, action)
 				continue

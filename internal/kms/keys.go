@@ -6,6 +6,7 @@ import (
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
@@ -41,6 +42,7 @@ func checkKeyKind(in *kmsapi.CreateKeyRequest) error {
 		return wire.Errorf(wire.CodeValidation, "XksKeyId can only be specified for KMS keys in an external key store.")
 	case spec != key.SymmetricDefault:
 		return missing("KeySpec", string(spec))
+	case origin == key.OriginExternal && keyspec.Of(spec).Importable:
 	case origin != key.OriginAWSKMS:
 		return missing("Origin", string(origin))
 	case in.MultiRegion.V:
@@ -99,8 +101,12 @@ func (r *request) mayTag(k *key.Key, in *kmsapi.CreateKeyRequest) error {
 	return err
 }
 
-// makeKey gives a new key its first material and stores it.
+// makeKey gives a new key its first material, unless that is imported later, and stores it.
 func (s *Service) makeKey(ctx context.Context, p guard.Permit, k *key.Key) (*snapshot, error) {
+	if k.Origin == key.OriginExternal {
+		k.State = key.PendingImport
+		return s.commit(ctx, k, nil)
+	}
 	m, err := s.custody.Generate(p, k, k.CreatedAt)
 	if err != nil {
 		return nil, err
@@ -121,6 +127,7 @@ func metadata(k *key.Key) *kmsapi.KeyMetadata {
 	if !k.DeletionAt.IsZero() {
 		m.DeletionDate = wire.Some(k.DeletionAt)
 	}
+	showExpiration(m, k)
 	if current := k.Current(); current != nil {
 		m.CurrentKeyMaterialID = wire.Some(current.ID)
 	}

@@ -520,7 +520,6 @@ func TestWhatIsNotThereIsRefused(t *testing.T) {
 	id, _ := w.newKey()
 	w.refused("InvalidGrantTokenException", "Encrypt", in{"KeyId": id, "Plaintext": []byte("x"), "GrantTokens": []string{"dG9rZW4="}})
 	w.refused("UnsupportedOperationException: This Keywright does not have keys with KeySpec RSA_2048.", "CreateKey", in{"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"})
-	w.refused("UnsupportedOperationException: This Keywright does not have keys with Origin EXTERNAL.", "CreateKey", in{"Origin": "EXTERNAL"})
 	w.refused("UnsupportedOperationException: This Keywright does not have keys with MultiRegion true.", "CreateKey", in{"MultiRegion": true})
 	w.refused("ValidationException: You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.", "CreateKey", in{"KeySpec": "RSA_2048"})
 	w.refused("InvalidKeyUsageException: Algorithm RSAES_OAEP_SHA_256 is incompatible with key spec SYMMETRIC_DEFAULT.", "Encrypt", in{"KeyId": id, "Plaintext": []byte("x"), "EncryptionAlgorithm": "RSAES_OAEP_SHA_256"})
@@ -582,7 +581,8 @@ func TestNothingChangesWithoutRoomForItsRecord(t *testing.T) {
 		"TagResource":  {"KeyId": id, "Tags": []in{{"TagKey": "k", "TagValue": "v"}}}, "UntagResource": {"KeyId": id, "TagKeys": []string{"k"}},
 		"UpdateKeyDescription": {"KeyId": id, "Description": "new"}, "ScheduleKeyDeletion": {"KeyId": id}, "CancelKeyDeletion": {"KeyId": id},
 		"CreateGrant":       {"KeyId": id, "GranteePrincipal": alice.Root("aws"), "Operations": []string{"Decrypt"}},
-		"RotateKeyOnDemand": {"KeyId": id},
+		"RotateKeyOnDemand": {"KeyId": id}, "DeleteImportedKeyMaterial": {"KeyId": id},
+		"ImportKeyMaterial": {"KeyId": id, "ImportToken": []byte("x"), "EncryptedKeyMaterial": []byte("x"), "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"},
 		"RetireGrant":       {"GrantToken": grant.GrantToken.V}, "RevokeGrant": {"KeyId": id, "GrantId": grant.GrantID.V},
 	}
 	for name, op := range w.operations {

@@ -77,6 +77,14 @@ var operations = []operation{
 		do: guard.Quiet(deleteAlias), show: show(func(f *audit.Fields, in *kmsapi.DeleteAliasRequest) { f.String("aliasName", in.AliasName.V) }), reply: keyARN,
 	},
 	{
+		Name: "DeleteImportedKeyMaterial", Permission: "kms:DeleteImportedKeyMaterial", Key: keyOnly, States: deletesImport,
+		named: id(func(in *kmsapi.DeleteImportedKeyMaterialRequest) string { return in.KeyID.V }),
+		do:    guard.Answers(deleteImportedKeyMaterial), show: show(func(f *audit.Fields, in *kmsapi.DeleteImportedKeyMaterialRequest) {
+			f.String("keyId", in.KeyID.V)
+			text(f, "keyMaterialId", in.KeyMaterialID)
+		}), reply: replyImport,
+	},
+	{
 		Name: "DescribeKey", Permission: "kms:DescribeKey", Key: anyForm, Foreign: true, ReadOnly: true,
 		tokens: tokens(func(in *kmsapi.DescribeKeyRequest) []string { return in.GrantTokens }),
 		named:  id(func(in *kmsapi.DescribeKeyRequest) string { return in.KeyID.V }),
@@ -166,6 +174,25 @@ var operations = []operation{
 		Name: "GetKeyRotationStatus", Permission: "kms:GetKeyRotationStatus", Key: keyOnly, Foreign: true, ReadOnly: true,
 		named: id(func(in *kmsapi.GetKeyRotationStatusRequest) string { return in.KeyID.V }),
 		do:    guard.Answers(getKeyRotationStatus), show: show(func(f *audit.Fields, in *kmsapi.GetKeyRotationStatusRequest) { f.String("keyId", in.KeyID.V) }),
+	},
+	{
+		Name: "GetParametersForImport", Permission: "kms:GetParametersForImport", Key: keyOnly, States: asksImport, ReadOnly: true,
+		named: id(func(in *kmsapi.GetParametersForImportRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.GetParametersForImportRequest) {
+			f.String("kms:WrappingAlgorithm", in.WrappingAlgorithm.V)
+			f.String("kms:WrappingKeySpec", in.WrappingKeySpec.V)
+		}),
+		do: guard.Answers(getParametersForImport), show: show(func(f *audit.Fields, in *kmsapi.GetParametersForImportRequest) {
+			f.String("keyId", in.KeyID.V)
+			f.String("wrappingAlgorithm", in.WrappingAlgorithm.V)
+			f.String("wrappingKeySpec", in.WrappingKeySpec.V)
+		}),
+	},
+	{
+		Name: "ImportKeyMaterial", Permission: "kms:ImportKeyMaterial", Key: keyOnly, States: imports,
+		named: id(func(in *kmsapi.ImportKeyMaterialRequest) string { return in.KeyID.V }),
+		facts: facts(importFacts), check: check(checkImport),
+		do: guard.Answers(importKeyMaterial), show: show(showImport), reply: replyImport,
 	},
 	{
 		Name: "ListAliases", Permission: "kms:ListAliases", ReadOnly: true,

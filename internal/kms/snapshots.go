@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/custody"
@@ -20,6 +21,7 @@ type snapshot struct {
 	policy   *policy.Document
 	material *custody.Key
 	aliases  func() ([]string, error) // the names of its aliases
+	expires  time.Time                // when the first of its material goes; zero for never
 }
 
 func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
@@ -31,7 +33,7 @@ func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap := &snapshot{Key: k, arn: k.ARN(), policy: doc, material: material}
+	snap := &snapshot{Key: k, arn: k.ARN(), policy: doc, material: material, expires: k.ExpiresAt(func(*key.Material) bool { return true })}
 	snap.aliases = func() ([]string, error) { return s.aliasNames(context.Background(), k.Name) } // made once, not for each request
 	return snap, nil
 }
@@ -58,26 +60,30 @@ func (s *Service) compile(text string, bindings []key.Binding) (*policy.Document
 
 // load returns the snapshot of a key, from memory or from the store. The error is store.ErrNotFound or internal.
 func (s *Service) load(ctx context.Context, name key.Name) (*snapshot, error) {
-	if snap, ok := s.keys.get(name); ok {
+	if snap, ok := s.keys.get(name); ok && !s.expired(snap) {
 		return snap, nil
 	}
 	defer s.keys.lock(name)()
 	return s.loadLocked(ctx, name)
 }
 
+// loadLocked is load for whoever holds the key's lock. Material whose time is over goes now if it has not gone yet: nobody sees a
+// key that still has it.
 func (s *Service) loadLocked(ctx context.Context, name key.Name) (*snapshot, error) {
-	if snap, ok := s.keys.get(name); ok {
-		return snap, nil
+	snap, ok := s.keys.get(name)
+	if !ok {
+		k, err := s.store.GetKey(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if snap, err = s.snapshot(k); err != nil {
+			return nil, err
+		}
+		s.keys.put(name, snap)
 	}
-	k, err := s.store.GetKey(ctx, name)
-	if err != nil {
-		return nil, err
+	if s.expired(snap) {
+		return s.expire(ctx, snap)
 	}
-	snap, err := s.snapshot(k)
-	if err != nil {
-		return nil, err
-	}
-	s.keys.put(name, snap)
 	return snap, nil
 }
 
@@ -93,7 +99,22 @@ func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snap
 	if err := edit(current, next); err != nil {
 		return nil, err
 	}
-	return s.commit(ctx, next, nil)
+	return s.commit(ctx, next, erasing(current.Key, next))
+}
+
+// erasing returns what a transaction does besides if a key loses octets of its material: they must not stay in any file. It is
+// nil if the key loses none.
+func erasing(now, next *key.Key) func(*store.Tx) error {
+	for i := range now.Material {
+		m := &now.Material[i]
+		if kept := next.FindMaterial(m.ID); m.Imported() && (kept == nil || !kept.Imported()) {
+			return func(tx *store.Tx) error {
+				tx.Erase()
+				return nil
+			}
+		}
+	}
+	return nil
 }
 
 // commit writes a key and shows its snapshot. extra, if not nil, adds writes to the same transaction. The caller holds the

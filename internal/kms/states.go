@@ -32,6 +32,10 @@ var (
 	grantable = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
 	deletes   = stateRule{PendingDeletion: true, Updating: true}
 	restores  = stateRule{OnlyPending: true}
+	// GetParametersForImport, ImportKeyMaterial and DeleteImportedKeyMaterial.
+	asksImport    = stateRule{OnlyExternal: true, PendingDeletion: true, Creating: true, Updating: true}
+	imports       = stateRule{OnlyExternal: true, PendingDeletion: true, Creating: true}
+	deletesImport = stateRule{OnlyExternal: true, Creating: true, Updating: true}
 )
 
 // blocks returns the error with which the key's state keeps the operation from it, or nil.
@@ -48,7 +52,7 @@ func (s stateRule) blocks(k *key.Key) error {
 		return wire.Errorf(kmsapi.CodeDisabledException, "%s is disabled.", k.ARN())
 	case s.PendingDeletion && pending:
 		return invalidState(k, "is pending deletion.")
-	case s.PendingImport && k.State == key.PendingImport:
+	case s.PendingImport && (k.State == key.PendingImport || k.State == key.Updating && !k.Complete()):
 		return invalidState(k, "is pending import.")
 	case s.Unavailable && k.State == key.Unavailable:
 		return invalidState(k, "is unavailable.")

@@ -73,6 +73,7 @@ var resources = map[string]string{
 		kms:CreateKey kms:GenerateRandom kms:ListAliases kms:ListKeys kms:ListRetirableGrants`,
 	"federated user": `sts:GetFederationToken`,
 	"key": `kms:CancelKeyDeletion kms:CreateGrant kms:Decrypt kms:DescribeKey kms:DisableKey kms:DisableKeyRotation kms:EnableKey kms:EnableKeyRotation
+		kms:DeleteImportedKeyMaterial kms:GetParametersForImport kms:ImportKeyMaterial
 		kms:Encrypt kms:GenerateDataKey kms:GenerateDataKeyWithoutPlaintext kms:GetKeyPolicy kms:GetKeyRotationStatus kms:ListGrants
 		kms:ListKeyPolicies kms:ListKeyRotations kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:RetireGrant kms:RevokeGrant kms:RotateKeyOnDemand
 		kms:ScheduleKeyDeletion
@@ -176,7 +177,7 @@ func (h *household) furnish() {
 		"AccountAlias": "house", "Password": "correct horse 7 Battery", "OldPassword": "correct horse 7 Battery", "NewPassword": "other horse 7 Battery",
 		"Description": "new", "Tags": []map[string]string{{"Key": "team", "Value": "red"}}, "TagKeys": []string{"team"}, "RoleSessionName": "session", "EncodedMessage": "AAAA", "Name": "guest",
 		"AliasName": "alias/box", "Operations": []string{"Encrypt"}, "GranteePrincipal": h.things["role"], "RetiringPrincipal": h.things["role"],
-		"Plaintext": []byte("x"), "KeySpec": "AES_256", "NumberOfBytes": 1,
+		"Plaintext": []byte("x"), "KeySpec": "AES_256", "NumberOfBytes": 1, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048", "ImportToken": []byte("x"), "EncryptedKeyMaterial": []byte("x"),
 	}
 	for _, op := range strings.Fields(`CreateUser CreateGroup CreateRole CreatePolicy CreateOpenIDConnectProvider AddUserToGroup AttachUserPolicy
 		AttachGroupPolicy AttachRolePolicy PutUserPolicy PutGroupPolicy PutRolePolicy PutUserPermissionsBoundary PutRolePermissionsBoundary
