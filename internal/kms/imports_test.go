@@ -3,6 +3,7 @@ package kms_test
 import (
 	"bytes"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/keywrap"
+	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
@@ -213,13 +216,7 @@ func TestImportErrors(t *testing.T) {
 	i.state("PendingImport")
 	i.imports(material, until(w.now().Add(365*day)))
 
-	unsuited := func(material, algorithm, spec string) string {
-		return "UnsupportedOperationException: Key material of key spec " + material + " cannot be imported with wrapping algorithm " + algorithm + " and wrapping key spec " + spec + "."
-	}
 	w.refused("UnsupportedOperationException: The wrapping algorithm RSAES_PKCS1_V1_5 is no longer supported.", "GetParametersForImport", in{"KeyId": id, "WrappingAlgorithm": "RSAES_PKCS1_V1_5", "WrappingKeySpec": "RSA_2048"})
-	for _, c := range [][2]string{{wrap256, "RSA_2048"}, {"SM2PKE", "RSA_2048"}, {oaep256, "SM2"}} {
-		w.refused(unsuited("SYMMETRIC_DEFAULT", c[0], c[1]), "GetParametersForImport", in{"KeyId": id, "WrappingAlgorithm": c[0], "WrappingKeySpec": c[1]})
-	}
 }
 
 func TestImportedMaterialExpires(t *testing.T) {
@@ -387,4 +384,117 @@ func TestSeveralMaterials(t *testing.T) {
 	if m := w.parameters(strange, oaep256, "RSA_2048").imports(secretOf(1), nil); m == first {
 		t.Error("two keys have material with the same id")
 	}
+}
+
+// plant stores a key of a spec that waits for its material, and returns its id and ARN.
+func (w *world) plant(s key.Spec, u key.Usage) (id, keyARN string) {
+	w.t.Helper()
+	k := &key.Key{
+		Name: key.Name{Account: alice, Region: region, ID: arn.NewKeyID(false)}, CreatedAt: w.now(), Spec: s, Usage: u,
+		Origin: key.OriginExternal, Manager: key.ManagerCustomer, State: key.PendingImport, Policy: policy.DefaultKeyPolicy(alice, "aws"),
+	}
+	w.must(w.store.Update(w.t.Context(), func(tx *store.Tx) error { return tx.PutKey(k) }))
+	return string(k.ID), k.ARN()
+}
+
+// Keys that are not symmetric have one material in their lives.
+func TestImportOtherKeys(t *testing.T) {
+	w := newWorld(t, "")
+	for _, c := range []struct {
+		spec      key.Spec
+		usage     key.Usage
+		algorithm string
+	}{
+		{keyspec.RSA2048, key.SignVerify, wrap256},
+		{keyspec.P521, key.SignVerify, wrap256},
+		{keyspec.P256, key.KeyAgreement, oaep256},
+		{keyspec.Ed25519, key.SignVerify, oaep256},
+		{keyspec.MLDSA44, key.SignVerify, "RSA_AES_KEY_WRAP_SHA_1"},
+		{keyspec.MLKEM768, key.Encapsulation, oaep256},
+		{keyspec.HMACSHA512, key.MACUsage, "RSAES_OAEP_SHA_1"},
+	} {
+		id, keyARN := w.plant(c.spec, c.usage)
+		i := w.parameters(id, c.algorithm, "RSA_2048")
+		one, err := keyspec.Generate(c.spec)
+		w.must(err)
+		other, err := keyspec.Generate(c.spec)
+		w.must(err)
+		const single = "ValidationException: ImportType, KeyMaterialId and KeyMaterialDescription can only be specified for symmetric encryption KMS keys."
+		for _, more := range []in{{"ImportType": "NEW_KEY_MATERIAL"}, {"KeyMaterialDescription": "x"}, {"KeyMaterialId": strings.Repeat("0", 64)}} {
+			i.fails(single, one.Octets().Expose(), more)
+		}
+		i.fails("IncorrectKeyMaterialException", secretOf(1)[:20], nil)
+		i.imports(one.Octets().Expose(), nil)
+		i.state("Enabled")
+		if r := w.lastRecordNamed("ImportKeyMaterial"); r["requestParameters"].(in)["importType"] != nil {
+			t.Errorf("record %v", r)
+		}
+		i.fails("IncorrectKeyMaterialException", other.Octets().Expose(), nil)
+		i.imports(one.Octets().Expose(), until(w.now().Add(time.Hour)))
+		do[*kmsapi.DeleteImportedKeyMaterialResponse](w, "DeleteImportedKeyMaterial", in{"KeyId": id})
+		i.state("PendingImport")
+		i.fails("IncorrectKeyMaterialException", other.Octets().Expose(), nil)
+		i.imports(one.Octets().Expose(), until(w.now().Add(time.Hour)))
+		w.refused("UnsupportedOperationException", "RotateKeyOnDemand", in{"KeyId": id})
+		w.refused("UnsupportedOperationException", "ListKeyRotations", in{"KeyId": id})
+		w.refused("UnsupportedOperationException: "+keyARN+" origin is EXTERNAL which is not valid for this operation.", "EnableKeyRotation", in{"KeyId": id})
+		w.clock.Add(time.Hour.Milliseconds())
+		i.state("PendingImport")
+	}
+}
+
+func TestWrappingsThatSuit(t *testing.T) {
+	w := newWorld(t, "")
+	for _, c := range []struct {
+		spec               key.Spec
+		usage              key.Usage
+		algorithm, wrapper string
+		suits              bool
+	}{
+		{key.SymmetricDefault, key.EncryptDecrypt, wrap256, "RSA_2048", false},
+		{key.SymmetricDefault, key.EncryptDecrypt, "SM2PKE", "SM2", true},
+		{key.SymmetricDefault, key.EncryptDecrypt, "SM2PKE", "RSA_2048", false},
+		{key.SymmetricDefault, key.EncryptDecrypt, oaep256, "SM2", false},
+		{keyspec.HMACSHA256, key.MACUsage, wrap256, "RSA_2048", false},
+		{keyspec.RSA3072, key.SignVerify, oaep256, "RSA_2048", false},
+		{keyspec.RSA3072, key.SignVerify, "SM2PKE", "SM2", false},
+		{keyspec.P521, key.SignVerify, oaep256, "RSA_2048", false},
+		{keyspec.P521, key.SignVerify, "RSAES_OAEP_SHA_1", "RSA_3072", true},
+		{keyspec.P256K1, key.SignVerify, "RSAES_OAEP_SHA_1", "RSA_2048", true},
+		{keyspec.SM2, key.SignVerify, "SM2PKE", "SM2", true},
+	} {
+		id, _ := w.plant(c.spec, c.usage)
+		request := in{"KeyId": id, "WrappingAlgorithm": c.algorithm, "WrappingKeySpec": c.wrapper}
+		if c.suits {
+			do[*kmsapi.GetParametersForImportResponse](w, "GetParametersForImport", request)
+			continue
+		}
+		w.refused("UnsupportedOperationException: Key material of key spec "+string(c.spec)+" cannot be imported with wrapping algorithm "+
+			c.algorithm+" and wrapping key spec "+c.wrapper+".", "GetParametersForImport", request)
+	}
+}
+
+func TestImportsAtTheSameTime(t *testing.T) {
+	w := newWorld(t, "")
+	id, keyARN := w.external(in{})
+	i := w.parameters(id, oaep256, "RSA_2048")
+	request := i.request(secretOf(1), nil)
+	var wait sync.WaitGroup
+	for n := range 8 {
+		wait.Go(func() {
+			if n%2 == 0 {
+				_, _ = w.try("DeleteImportedKeyMaterial", in{"KeyId": id})
+			} else {
+				_, _ = w.try("ImportKeyMaterial", request)
+			}
+		})
+	}
+	wait.Wait()
+	i.imports(secretOf(1), nil)
+	blob := w.encrypt(id, []byte("x"), nil)
+	do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id})
+	w.refused("KMSInvalidStateException: "+keyARN+" is pending deletion.", "ImportKeyMaterial", request)
+	do[*kmsapi.CancelKeyDeletionResponse](w, "CancelKeyDeletion", in{"KeyId": id})
+	w.done("EnableKey", in{"KeyId": id})
+	w.decrypts(blob, []byte("x"), nil)
 }
