@@ -1,0 +1,270 @@
+package kms_test
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+)
+
+// lifecycle is a small model of one symmetric key of the root user's, written after the rules of the KMS developer guide and not
+// after the service's code: each method does to the model what its operation does, and returns the error that it answers,
+// "Code: message", or an empty string.
+type lifecycle struct {
+	id, arn  string
+	external bool
+	state    string
+	deletion time.Time
+	gone     bool
+
+	rotates  bool
+	period   int
+	next     time.Time
+	onDemand int
+
+	generations []*modelMaterial
+	blobs       []modelBlob
+}
+
+// modelMaterial is one generation of material. An own one is known by its id only, an imported one by its secret, too.
+type modelMaterial struct {
+	id     string
+	secret byte
+	state  string // CURRENT, NON_CURRENT or PENDING_ROTATION
+	there  bool
+	until  time.Time // when it goes; zero for never
+	by     string    // AUTOMATIC, ON_DEMAND, or empty
+	at     time.Time
+}
+
+type modelBlob struct {
+	octets   []byte
+	material *modelMaterial
+}
+
+const modelDay = 24 * time.Hour
+
+func (m *lifecycle) missing() string {
+	if m.gone {
+		return "NotFoundException: Key '" + m.arn + "' does not exist"
+	}
+	return ""
+}
+
+// forbidden returns the error of the first of the states that is the key's.
+func (m *lifecycle) forbidden(states ...string) string {
+	if m.gone {
+		return m.missing()
+	}
+	if !slices.Contains(states, m.state) {
+		return ""
+	}
+	return map[string]string{
+		"Disabled":        "DisabledException: " + m.arn + " is disabled.",
+		"PendingDeletion": "KMSInvalidStateException: " + m.arn + " is pending deletion.",
+		"PendingImport":   "KMSInvalidStateException: " + m.arn + " is pending import.",
+	}[m.state]
+}
+
+func (m *lifecycle) origin(mustBeExternal bool) string {
+	if m.gone || m.external == mustBeExternal {
+		return ""
+	}
+	name := "AWS_KMS"
+	if m.external {
+		name = "EXTERNAL"
+	}
+	return "UnsupportedOperationException: " + m.arn + " origin is " + name + " which is not valid for this operation."
+}
+
+func firstOf(errs ...string) string {
+	for _, e := range errs {
+		if e != "" {
+			return e
+		}
+	}
+	return ""
+}
+
+func (m *lifecycle) find(ok func(*modelMaterial) bool) *modelMaterial {
+	if i := slices.IndexFunc(m.generations, ok); i >= 0 {
+		return m.generations[i]
+	}
+	return nil
+}
+
+func (m *lifecycle) current() *modelMaterial {
+	return m.find(func(g *modelMaterial) bool { return g.state == "CURRENT" })
+}
+
+func (m *lifecycle) pending() *modelMaterial {
+	return m.find(func(g *modelMaterial) bool { return g.state == "PENDING_ROTATION" })
+}
+
+// complete reports whether all material that the key has encrypted under is there.
+func (m *lifecycle) complete() bool {
+	lost := m.find(func(g *modelMaterial) bool { return g.state != "PENDING_ROTATION" && !g.there })
+	return m.current() != nil && lost == nil
+}
+
+// tick is what the time alone does: material expires.
+func (m *lifecycle) tick(now time.Time) {
+	for _, g := range slices.Clone(m.generations) {
+		if g.there && !g.until.IsZero() && !g.until.After(now) {
+			m.lose(g)
+		}
+	}
+}
+
+func (m *lifecycle) lose(g *modelMaterial) {
+	g.there, g.until = false, time.Time{}
+	if g.state == "PENDING_ROTATION" {
+		m.generations = slices.DeleteFunc(m.generations, func(has *modelMaterial) bool { return has == g })
+	}
+	if !m.complete() && m.state != "PendingDeletion" {
+		m.state = "PendingImport"
+	}
+}
+
+// schedule is what the service does besides when it has the time: deletions and rotations that are due.
+func (m *lifecycle) schedule(now time.Time) {
+	switch {
+	case m.gone:
+	case m.state == "PendingDeletion" && !m.deletion.After(now):
+		m.gone = true
+	case m.state == "Enabled" && m.rotates && !m.next.After(now):
+		m.rotateTo(&modelMaterial{there: true}, "AUTOMATIC", now)
+		for !m.next.After(now) {
+			m.next = m.next.Add(time.Duration(m.period) * modelDay)
+		}
+	}
+}
+
+func (m *lifecycle) rotateTo(g *modelMaterial, by string, now time.Time) {
+	m.current().state = "NON_CURRENT"
+	if !slices.Contains(m.generations, g) {
+		m.generations = append(m.generations, g)
+	}
+	g.state, g.by, g.at = "CURRENT", by, now
+}
+
+func (m *lifecycle) encrypt() string {
+	return m.forbidden("Disabled", "PendingDeletion", "PendingImport")
+}
+
+func (m *lifecycle) decrypt() string {
+	if m.gone {
+		return "AccessDeniedException: The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access."
+	}
+	return m.encrypt()
+}
+
+func (m *lifecycle) enable(state string) string {
+	refusal := m.forbidden("PendingDeletion", "PendingImport")
+	if refusal == "" {
+		m.state = state
+	}
+	return refusal
+}
+
+func (m *lifecycle) setRotation(days int, now time.Time) string {
+	refusal := firstOf(m.forbidden("Disabled", "PendingDeletion"), m.origin(false))
+	switch {
+	case refusal != "":
+	case days == 0:
+		m.rotates, m.next = false, time.Time{}
+	case !m.rotates || m.period != days:
+		m.rotates, m.period, m.next = true, days, now.Add(time.Duration(days)*modelDay)
+	}
+	return refusal
+}
+
+func (m *lifecycle) rotate(now time.Time) string {
+	if refusal := m.forbidden("Disabled", "PendingDeletion", "PendingImport"); refusal != "" {
+		return refusal
+	}
+	fresh := m.pending()
+	switch {
+	case m.external && fresh == nil:
+		return "KMSInvalidStateException: No available key material pending rotation for the key: " + m.arn + "."
+	case m.onDemand == 25:
+		return "LimitExceededException: The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: " + m.arn
+	case m.rotates && !m.next.After(now.Add(20*time.Minute)):
+		return "ConflictException: An automatic rotation of " + m.arn + " is in progress or begins within 20 minutes."
+	case fresh == nil:
+		fresh = &modelMaterial{there: true}
+	}
+	m.onDemand++
+	m.rotateTo(fresh, "ON_DEMAND", now)
+	return ""
+}
+
+func (m *lifecycle) scheduleDeletion(days int, now time.Time) string {
+	refusal := m.forbidden("PendingDeletion")
+	if refusal == "" {
+		m.state, m.deletion = "PendingDeletion", now.Add(time.Duration(days)*modelDay)
+	}
+	return refusal
+}
+
+func (m *lifecycle) cancelDeletion() string {
+	switch {
+	case m.gone:
+		return m.missing()
+	case m.state != "PendingDeletion":
+		return "KMSInvalidStateException: " + m.arn + " is not pending deletion."
+	case m.complete():
+		m.state = "Disabled"
+	default:
+		m.state = "PendingImport"
+	}
+	m.deletion = time.Time{}
+	return ""
+}
+
+// importMaterial takes a secret, the ImportType that was sent, if any, and the id that the service gave the material.
+func (m *lifecycle) importMaterial(secret byte, kind, id string, until time.Time) string {
+	if refusal := firstOf(m.missing(), m.origin(true), m.forbidden("PendingDeletion")); refusal != "" {
+		return refusal
+	}
+	if kind == "" && len(m.generations) == 0 {
+		kind = "NEW_KEY_MATERIAL"
+	}
+	known := m.find(func(g *modelMaterial) bool { return g.secret == secret })
+	pending := m.pending()
+	switch fresh := kind == "NEW_KEY_MATERIAL"; {
+	case fresh == (known != nil):
+		return "IncorrectKeyMaterialException"
+	case fresh && pending != nil:
+		return fmt.Sprintf("KMSInvalidStateException: New key material (id: %s) cannot be imported into KMS key %s, because another key material (id: %s) is pending rotation.", id, m.id, pending.id)
+	case fresh:
+		known = &modelMaterial{id: id, secret: secret, state: "CURRENT"}
+		if len(m.generations) > 0 {
+			known.state = "PENDING_ROTATION"
+		}
+		m.generations = append(m.generations, known)
+	}
+	known.there, known.until = true, until
+	if m.state == "PendingImport" && m.complete() {
+		m.state = "Enabled"
+	}
+	return ""
+}
+
+// deleteMaterial deletes a generation, or the current one for nil.
+func (m *lifecycle) deleteMaterial(g *modelMaterial) string {
+	if refusal := firstOf(m.missing(), m.origin(true)); refusal != "" {
+		return refusal
+	}
+	if g == nil {
+		g = m.current()
+	}
+	if g != nil && g.there {
+		m.lose(g)
+	}
+	return ""
+}
+
+// name returns the key's id as the store has it.
+func (m *lifecycle) name() arn.KeyID { return arn.KeyID(m.id) }
