@@ -16,6 +16,7 @@ import (
 	"github.com/keywright/keywright/internal/ciphertext"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/secret"
 )
 
@@ -34,22 +35,16 @@ var (
 // single keys: what it needs to open material again is in the wrapped form that it returned.
 type Engine interface {
 	// Generate makes new material for the key and returns its id (64 hexadecimal digits, the same for the same key and
-	// octets) and its wrapped form.
-	Generate(k *key.Key) (id string, wrapped []byte, err error)
+	// octets), its wrapped form and, of asymmetric keys, the public key (a DER SubjectPublicKeyInfo, RFC 5280). It can take
+	// seconds.
+	Generate(k *key.Key) (id string, wrapped, public []byte, err error)
+	// Pair makes a key pair that is no KMS key's: for a client, who gets it. It can take seconds.
+	Pair(s key.Spec) (keyspec.Private, error)
 	// Open unwraps material that Generate made for this key. A wrapped form that was altered, or is another key's, is
-	// an error.
+	// an error. The material has the abilities of the key's spec.
 	Open(k *key.Key, m *key.Material) (Material, error)
 	// Rewrap returns the material wrapped under the newest domain key: m.Wrapped itself if it is so already.
 	Rewrap(k *key.Key, m *key.Material) (wrapped []byte, err error)
-}
-
-// Material is opened key material for symmetric encryption, safe for concurrent use.
-type Material interface {
-	// Seal appends the encryption of plaintext to dst: a message key of its own derived with the nonce, GCM nonce first,
-	// tag last (ciphertext.SealOverhead). aad is authenticated with it.
-	Seal(dst []byte, nonce *[ciphertext.NonceSize]byte, plaintext, aad []byte) ([]byte, error)
-	// Open is the inverse of Seal. Every failure is ErrInvalidCiphertext.
-	Open(nonce *[ciphertext.NonceSize]byte, sealed, aad []byte) (secret.Bytes, error)
 }
 
 // Custody gives callers with a permit the use of key material. It is safe for concurrent use.
@@ -66,11 +61,11 @@ func (c *Custody) Generate(p guard.Permit, k *key.Key, now time.Time) (key.Mater
 	if !p.Allows(guard.UseCreate, k.Name) && !p.Allows(guard.UseCreate, key.Name{}) {
 		return key.Material{}, ErrNoPermit
 	}
-	id, wrapped, err := c.engine.Generate(k)
+	id, wrapped, public, err := c.engine.Generate(k)
 	if err != nil {
 		return key.Material{}, fmt.Errorf("generating key material: %w", err)
 	}
-	return key.Material{ID: id, CreatedAt: now, State: key.Current, Wrapped: wrapped}, nil
+	return key.Material{ID: id, CreatedAt: now, State: key.Current, Wrapped: wrapped, Public: public}, nil
 }
 
 // Random returns n octets from the system's generator for a caller with a permit for the named key (the zero Name where
@@ -90,7 +85,8 @@ type Key struct {
 	custody *Custody
 	key     *key.Key
 	opened  []slot // one for each generation of material, in the order of key.Material
-	current int    // which of them encrypts; -1 if none does
+	current int    // which of them encrypts, signs and so on; -1 if none does
+	public  parsedKey
 }
 
 type slot struct {
@@ -127,10 +123,7 @@ func (k *Key) Encrypt(p guard.Permit, plaintext []byte, context map[string]strin
 	if !p.Allows(guard.UseEncrypt, k.key.Name) {
 		return nil, ErrNoPermit
 	}
-	if k.current < 0 {
-		return nil, ErrNoMaterial
-	}
-	m, err := k.open(k.current)
+	m, err := ability[Sealer](k, k.current)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +153,7 @@ func (k *Key) Decrypt(p guard.Permit, h *ciphertext.Header, blob []byte, context
 		if k.opened[i].id != h.Material || len(k.key.Material[i].Wrapped) == 0 {
 			continue
 		}
-		m, err := k.open(i)
+		m, err := ability[Sealer](k, i)
 		if err != nil {
 			return secret.Bytes{}, nil, err
 		}

@@ -27,7 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) custody.Engine) {
 	for name, f := range map[string]func(*testing.T, func(*testing.T) custody.Engine){
 		"RoundTrip": roundTrip, "NoPermitNoMaterial": noPermit, "Binding": binding, "Tampering": tampering,
 		"Generations": generations, "Reopen": reopen, "WrappedIsBound": wrappedIsBound, "Rewrap": rewrap, "Random": random,
-		"Imports": imports, "ImportTokens": importTokens,
+		"Imports": imports, "ImportTokens": importTokens, "Specs": specs, "Pairs": pairs,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, open) })
 	}
@@ -38,8 +38,9 @@ const allUses = guard.UseEncrypt | guard.UseDecrypt | guard.UseCreate | guard.Us
 // actions has an action for each use.
 var actions = map[guard.Use]string{
 	guard.UseEncrypt: "kms:Encrypt", guard.UseDecrypt: "kms:Decrypt", guard.UseCreate: "kms:CreateKey", guard.UseRandom: "kms:GenerateRandom",
-	guard.UseImport: "kms:GetParametersForImport",
-	allUses:         "kms:GenerateDataKey", // the action with the most uses
+	guard.UseImport: "kms:GetParametersForImport", guard.UseSign: "kms:Sign", guard.UseVerify: "kms:Verify", guard.UseMAC: "kms:GenerateMac",
+	guard.UseAgree: "kms:DeriveSharedSecret", guard.UseEncapsulate: "kms:Encapsulate", guard.UseDecapsulate: "kms:Decapsulate",
+	allUses: "kms:GenerateDataKey", // the action with the most uses
 }
 
 // permit returns a permit the only way there is: the guard makes it.

@@ -79,7 +79,7 @@ func (e *Engine) WrappingKey(k *key.Key, w custody.Wrapping, until time.Time) (p
 	if !slices.Contains(keywrap.Algorithms(w.Spec), w.Algorithm) {
 		return nil, nil, fmt.Errorf("no wrapping algorithm %q of key spec %q", w.Algorithm, w.Spec)
 	}
-	pair, err := keyspec.Generate(w.Spec)
+	pair, err := e.Pair(w.Spec)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -126,12 +126,5 @@ func (e *Engine) OpenImport(k *key.Key, token, encrypted []byte, now time.Time) 
 	if err != nil {
 		return "", nil, nil, custody.ErrImportMaterial
 	}
-	canonical := material.Octets()
-	defer canonical.Wipe()
-	if p := material.Public(); p != nil {
-		public = p.SPKI()
-	}
-	id = materialID(k, canonical)
-	wrapped, err = e.barrier.Encrypt(seal.Material, materialData(k, id), canonical)
-	return id, wrapped, public, err
+	return e.wrap(k, material)
 }

@@ -9,31 +9,30 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 
 	"github.com/keywright/keywright/internal/ciphertext"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/kbkdf"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 )
 
-// Engine is the software engine. It has no state but the barrier.
+// Engine is the software engine. It has no state but the barrier and the keys that are ready for use.
 type Engine struct {
 	barrier *seal.Barrier
+	pool    *keyspec.Pool
 }
 
-// New returns an Engine that wraps material with the barrier.
+// New returns an Engine that wraps material with the barrier, and makes RSA keys when they are asked for.
 func New(b *seal.Barrier) *Engine { return &Engine{barrier: b} }
 
-// materialSize is the length of SYMMETRIC_DEFAULT material: a 256-bit key (KMS developer guide, "SYMMETRIC_DEFAULT key
-// spec"). It keys the KDF that gives each message its AES-256 key.
-const materialSize = 32
+// NewWithPool is New for an engine that takes its RSA keys from a pool, which remains the caller's to close.
+func NewWithPool(b *seal.Barrier, pool *keyspec.Pool) *Engine { return &Engine{barrier: b, pool: pool} }
 
 // materialData is the associated data of wrapped material. It names the key without its Region where the key is a
 // multi-Region key, because its replicas share the material.
@@ -53,18 +52,36 @@ func materialID(k *key.Key, material secret.Bytes) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// Generate implements custody.Engine.
-func (e *Engine) Generate(k *key.Key) (id string, wrapped []byte, err error) {
-	if k.Spec != key.SymmetricDefault {
-		return "", nil, fmt.Errorf("key spec %q has no software custody", k.Spec)
+// Pair implements custody.Engine.
+func (e *Engine) Pair(s key.Spec) (keyspec.Private, error) {
+	if !keyspec.Allowed(s) {
+		return nil, fmt.Errorf("key spec %q is not available here", s)
 	}
-	b := make([]byte, materialSize)
-	_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead
-	material := secret.Take(b)
-	defer material.Wipe()
-	id = materialID(k, material)
-	wrapped, err = e.barrier.Encrypt(seal.Material, materialData(k, id), material)
-	return id, wrapped, err
+	if e.pool != nil {
+		return e.pool.Take(s)
+	}
+	return keyspec.Generate(s)
+}
+
+// Generate implements custody.Engine.
+func (e *Engine) Generate(k *key.Key) (id string, wrapped, public []byte, err error) {
+	made, err := e.Pair(k.Spec)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	return e.wrap(k, made)
+}
+
+// wrap returns what is stored of material.
+func (e *Engine) wrap(k *key.Key, m keyspec.Private) (id string, wrapped, public []byte, err error) {
+	octets := m.Octets()
+	defer octets.Wipe()
+	if p := m.Public(); p != nil {
+		public = p.SPKI()
+	}
+	id = materialID(k, octets)
+	wrapped, err = e.barrier.Encrypt(seal.Material, materialData(k, id), octets)
+	return id, wrapped, public, err
 }
 
 func (e *Engine) unwrap(k *key.Key, m *key.Material) (secret.Bytes, error) {
@@ -72,20 +89,27 @@ func (e *Engine) unwrap(k *key.Key, m *key.Material) (secret.Bytes, error) {
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("unwrapping key material %s: %w", m.ID, err)
 	}
-	if material.Len() != materialSize {
-		return secret.Bytes{}, errors.New("unwrapped key material has the wrong size")
-	}
 	return material, nil
 }
 
 // Open implements custody.Engine.
 func (e *Engine) Open(k *key.Key, m *key.Material) (custody.Material, error) {
-	material, err := e.unwrap(k, m)
+	if !keyspec.Allowed(k.Spec) {
+		return nil, fmt.Errorf("key spec %q is not available here", k.Spec)
+	}
+	octets, err := e.unwrap(k, m)
 	if err != nil {
 		return nil, err
 	}
-	defer material.Wipe() // the deriver has its own copy
-	return &symmetric{kbkdf.NewDeriver(material.Expose(), messageKeyLabel)}, nil
+	defer octets.Wipe() // what comes out of it has its own copy
+	opened, err := keyspec.Parse(k.Spec, octets.Expose())
+	if err != nil {
+		return nil, fmt.Errorf("reading unwrapped key material %s: %w", m.ID, err)
+	}
+	if k.Spec == key.SymmetricDefault {
+		return &symmetric{kbkdf.NewDeriver(octets.Expose(), messageKeyLabel)}, nil
+	}
+	return opened, nil
 }
 
 // Rewrap implements custody.Engine.
@@ -121,7 +145,7 @@ func (s *symmetric) gcm(nonce *[ciphertext.NonceSize]byte) (cipher.AEAD, error) 
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// Seal implements custody.Material.
+// Seal implements custody.Sealer.
 func (s *symmetric) Seal(dst []byte, nonce *[ciphertext.NonceSize]byte, plaintext, aad []byte) ([]byte, error) {
 	aead, err := s.gcm(nonce)
 	if err != nil {
@@ -130,7 +154,7 @@ func (s *symmetric) Seal(dst []byte, nonce *[ciphertext.NonceSize]byte, plaintex
 	return aead.Seal(dst, nil, plaintext, aad), nil
 }
 
-// Open implements custody.Material.
+// Open implements custody.Sealer.
 func (s *symmetric) Open(nonce *[ciphertext.NonceSize]byte, sealed, aad []byte) (secret.Bytes, error) {
 	aead, err := s.gcm(nonce)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/custody/custodytest"
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 )
@@ -35,10 +36,27 @@ func TestEngine(t *testing.T) {
 	custodytest.Run(t, func(*testing.T) custody.Engine { return soft.New(open()) })
 }
 
-func TestOnlySymmetricKeys(t *testing.T) {
+func TestUnknownSpecs(t *testing.T) {
 	e := soft.New(root(t.Context(), t.Fatal)())
-	if _, _, err := e.Generate(&key.Key{Spec: "RSA_2048"}); err == nil {
-		t.Error("made material for a spec that it does not have")
+	if _, _, _, err := e.Generate(&key.Key{Spec: "RSA_1024"}); err == nil {
+		t.Error("made material for a spec that there is not")
+	}
+}
+
+func TestPool(t *testing.T) {
+	pool := keyspec.NewPool(map[key.Spec]int{keyspec.RSA2048: 1})
+	defer pool.Close()
+	e := soft.NewWithPool(root(t.Context(), t.Fatal)(), pool)
+	seen := map[string]bool{}
+	for range 3 {
+		pair, err := e.Pair(keyspec.RSA2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[string(pair.Public().SPKI())] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("%d different keys of 3", len(seen))
 	}
 }
 
@@ -46,7 +64,7 @@ func TestRewrapAfterDomainKeyRotation(t *testing.T) {
 	b := root(t.Context(), t.Fatal)()
 	e := soft.New(b)
 	k := &key.Key{Name: key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"}, Spec: key.SymmetricDefault}
-	id, wrapped, err := e.Generate(k)
+	id, wrapped, _, err := e.Generate(k)
 	if err != nil {
 		t.Fatal(err)
 	}
