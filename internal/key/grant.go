@@ -17,7 +17,7 @@ type GrantOperations uint32
 var grantOperations = [...]string{
 	"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify",
 	"GetPublicKey", "CreateGrant", "RetireGrant", "DescribeKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext",
-	"GenerateMac", "VerifyMac", "DeriveSharedSecret",
+	"GenerateMac", "VerifyMac", "DeriveSharedSecret", "Encapsulate", "Decapsulate",
 }
 
 // GrantOperation returns the set of one operation by its name, such as "Decrypt", and the empty set for what a grant
@@ -117,12 +117,14 @@ func GrantOperationsOf(spec Spec, usage Usage) GrantOperations {
 		words += "Encrypt Decrypt ReEncryptFrom ReEncryptTo GenerateDataKey GenerateDataKeyWithoutPlaintext GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext"
 	case usage == EncryptDecrypt:
 		words += "Encrypt Decrypt ReEncryptFrom ReEncryptTo GetPublicKey"
-	case usage == "SIGN_VERIFY":
+	case usage == SignVerify:
 		words += "Sign Verify GetPublicKey"
-	case usage == "KEY_AGREEMENT":
+	case usage == KeyAgreement:
 		words += "DeriveSharedSecret GetPublicKey"
-	case usage == "GENERATE_VERIFY_MAC":
+	case usage == MACUsage:
 		words += "GenerateMac VerifyMac"
+	case usage == Encapsulation:
+		words += "Encapsulate Decapsulate GetPublicKey"
 	}
 	var set GrantOperations
 	for word := range strings.FieldsSeq(words) {

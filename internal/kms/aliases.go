@@ -161,10 +161,8 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 	if _, err := r.authorize(old, "", question{action: r.action, in: in}); err != nil {
 		return err
 	}
-	if old.Usage != next.Usage {
-		return wire.Errorf(wire.CodeValidation,
-			"Alias %s cannot be changed from a CMK with key usage %s to a CMK with key usage %s. The key usage of the current CMK and the new CMK must be the same.",
-			a.name, old.Usage, next.Usage)
+	if err := alike(a, old.Key, next.Key); err != nil {
+		return err
 	}
 	now := r.moment()
 	err = r.changeAlias(r.ctx, a, targets{old.ID, next.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
@@ -190,6 +188,30 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 		return aliasNotFound(a)
 	}
 	return err
+}
+
+// alike checks that an alias can be moved between two keys: they are of one kind, and for the same (API_UpdateAlias).
+func alike(a aliasName, old, next *key.Key) error {
+	differ := func(what, from, to string) error {
+		return wire.Errorf(wire.CodeValidation,
+			"Alias %s cannot be changed from a CMK with key %[2]s %[3]s to a CMK with key %[2]s %[4]s. The key %[2]s of the current CMK and the new CMK must be the same.",
+			a.name, what, from, to)
+	}
+	switch {
+	case old.Usage != next.Usage:
+		return differ("usage", string(old.Usage), string(next.Usage))
+	case kindOf(old) != kindOf(next):
+		return differ("type", kindOf(old), kindOf(next))
+	}
+	return nil
+}
+
+// kindOf says which of the kinds of keys a key is whose usage could be that of another kind.
+func kindOf(k *key.Key) string {
+	if k.Spec == key.SymmetricDefault {
+		return "SYMMETRIC"
+	}
+	return "ASYMMETRIC"
 }
 
 func deleteAlias(r *request, in *kmsapi.DeleteAliasRequest) error {

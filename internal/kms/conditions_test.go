@@ -20,6 +20,11 @@ var conditionValues = map[string]string{
 	"kms:CustomerMasterKeySpec":    `{"StringEquals":{"kms:CustomerMasterKeySpec":"SYMMETRIC_DEFAULT"}}`,
 	"kms:CustomerMasterKeyUsage":   `{"StringEquals":{"kms:CustomerMasterKeyUsage":"ENCRYPT_DECRYPT"}}`,
 	"kms:EncryptionAlgorithm":      `{"StringEquals":{"kms:EncryptionAlgorithm":"SYMMETRIC_DEFAULT"}}`,
+	"kms:DataKeyPairSpec":          `{"StringEquals":{"kms:DataKeyPairSpec":"ECC_NIST_P256"}}`,
+	"kms:KeyAgreementAlgorithm":    `{"StringEquals":{"kms:KeyAgreementAlgorithm":"ECDH"}}`,
+	"kms:MacAlgorithm":             `{"StringEquals":{"kms:MacAlgorithm":"HMAC_SHA_256"}}`,
+	"kms:MessageType":              `{"StringEquals":{"kms:MessageType":"RAW"}}`,
+	"kms:SigningAlgorithm":         `{"StringEquals":{"kms:SigningAlgorithm":"ECDSA_SHA_256"}}`,
 	"kms:EncryptionContextKeys":    `{"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":"Stage"},"Null":{"kms:EncryptionContextKeys":"false"}}`,
 	"kms:ExpirationModel":          `{"StringEquals":{"kms:ExpirationModel":"KEY_MATERIAL_EXPIRES"}}`,
 	"kms:GrantConstraintSourceArn": `{"ArnLike":{"kms:GrantConstraintSourceArn":"arn:aws:objects:*:111122223333:*"}}`,
@@ -64,12 +69,23 @@ var neverThere = map[string]string{
 	"CreateKey aws:ResourceTag/${TagKey}":     "there is no resource yet",
 }
 
+// conditionKinds are the specs and usages of the keys of actions that symmetric keys do not have.
+var conditionKinds = map[string][2]string{
+	"GetPublicKey": {"ECC_NIST_P256", "KEY_AGREEMENT"}, "DeriveSharedSecret": {"ECC_NIST_P256", "KEY_AGREEMENT"},
+	"Sign": {"ECC_NIST_P256", "SIGN_VERIFY"}, "Verify": {"ECC_NIST_P256", "SIGN_VERIFY"},
+	"GenerateMac": {"HMAC_256", "GENERATE_VERIFY_MAC"}, "VerifyMac": {"HMAC_256", "GENERATE_VERIFY_MAC"},
+	"Encapsulate": {"ML_KEM_768", "ENCAPSULATE_DECAPSULATE"}, "Decapsulate": {"ML_KEM_768", "ENCAPSULATE_DECAPSULATE"},
+}
+
 // conditionRequest prepares a key and returns the operation that needs an action, with an input that has a value for every
 // condition key.
 func conditionRequest(w *world, action, conditionKey string) (operation string, request in) {
 	made := in{"Tags": []in{{"TagKey": "Stage", "TagValue": "test"}}}
 	if strings.Contains(action, "Import") {
 		made["Origin"] = "EXTERNAL"
+	}
+	if kind, ok := conditionKinds[action]; ok {
+		made["KeySpec"], made["KeyUsage"] = kind[0], kind[1]
 	}
 	id := do[*kmsapi.CreateKeyResponse](w, "CreateKey", made).KeyMetadata.KeyID.V
 	other, _ := w.newKey()
@@ -104,7 +120,26 @@ func conditionRequest(w *world, action, conditionKey string) (operation string, 
 		}
 	case "GenerateDataKey", "GenerateDataKeyWithoutPlaintext":
 		return action, in{"KeyId": "alias/used", "KeySpec": "AES_256", "EncryptionContext": context}
-	case "DescribeKey":
+	case "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext":
+		return action, in{"KeyId": "alias/used", "KeyPairSpec": "ECC_NIST_P256", "EncryptionContext": context}
+	case "Sign", "Verify":
+		request = in{"KeyId": id, "Message": []byte("x"), "SigningAlgorithm": "ECDSA_SHA_256"}
+		if action == "Verify" {
+			request["Signature"] = do[*kmsapi.SignResponse](w, "Sign", request).Signature
+		}
+	case "GenerateMac", "VerifyMac":
+		request = in{"KeyId": id, "Message": []byte("x"), "MacAlgorithm": "HMAC_SHA_256"}
+		if action == "VerifyMac" {
+			request["Mac"] = do[*kmsapi.GenerateMacResponse](w, "GenerateMac", request).Mac
+		}
+	case "Encapsulate", "Decapsulate":
+		request = in{"KeyId": id, "EncapsulationAlgorithm": "ML_KEM"}
+		if action == "Decapsulate" {
+			request["SharedSecretCiphertextBlob"] = do[*kmsapi.EncapsulateResponse](w, "Encapsulate", request).SharedSecretCiphertextBlob
+		}
+	case "DeriveSharedSecret":
+		request = in{"KeyId": id, "KeyAgreementAlgorithm": "ECDH", "PublicKey": do[*kmsapi.GetPublicKeyResponse](w, "GetPublicKey", in{"KeyId": id}).PublicKey}
+	case "DescribeKey", "GetPublicKey":
 		return action, in{"KeyId": "alias/used"}
 	case "CreateGrant":
 		return action, grant
@@ -143,6 +178,10 @@ func conditionRequest(w *world, action, conditionKey string) (operation string, 
 	case "ListKeys", "ListAliases":
 		return action, in{}
 	}
+	if request != nil {
+		request["KeyId"] = "alias/used"
+		return action, request
+	}
 	return action, in{"KeyId": id}
 }
 
@@ -175,6 +214,9 @@ func TestConditionKeys(t *testing.T) {
 			condition, ok := conditionValues[k]
 			if k == "kms:KeyOrigin" && strings.Contains(action, "Import") {
 				condition = `{"StringEquals":{"kms:KeyOrigin":"EXTERNAL"}}`
+			}
+			if kind, other := conditionKinds[action]; other {
+				condition = strings.NewReplacer("SYMMETRIC_DEFAULT", kind[0], "ENCRYPT_DECRYPT", kind[1]).Replace(condition)
 			}
 			if !ok {
 				t.Errorf("%s of %s has no condition in this test", k, action)

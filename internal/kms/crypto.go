@@ -9,6 +9,7 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -30,13 +31,45 @@ func checkContext(context map[string]string) error {
 	return nil
 }
 
-// symmetric checks an encryption algorithm against a symmetric key.
-func symmetric(algorithm wire.Opt[string], k *key.Key) error {
-	if a := algorithm.Or(string(key.SymmetricDefault)); a != string(k.Spec) {
-		return wire.Errorf(kmsapi.CodeInvalidKeyUsageException, "Algorithm %s is incompatible with key spec %s.", a, k.Spec)
+// checkContextOf is checkContext for a key, which has to be symmetric if there is a context: nothing would bind it to another
+// key's ciphertext.
+func checkContextOf(k *key.Key, context map[string]string) error {
+	if len(context) > 0 && k.Spec != key.SymmetricDefault {
+		return wire.Errorf(wire.CodeValidation, "EncryptionContext is supported only with symmetric encryption KMS keys.")
+	}
+	return checkContext(context)
+}
+
+// hasAlgorithm checks an algorithm against a key, and whether there are keys of its spec at all in the mode that this process
+// runs in.
+func hasAlgorithm(k *key.Key, algorithm string) error {
+	if k.Spec == key.SymmetricDefault && algorithm == keyspec.AlgorithmSymmetric {
+		return nil
+	}
+	if !slices.Contains(keyspec.Of(k.Spec).Algorithms(k.Usage), algorithm) {
+		return wire.Errorf(kmsapi.CodeInvalidKeyUsageException, "Algorithm %s is incompatible with key spec %s.", algorithm, k.Spec)
+	}
+	return allowedSpec(k.Spec)
+}
+
+// allowedSpec refuses key specs whose primitives are outside the FIPS 140-3 module while nothing else is to be used.
+func allowedSpec(s key.Spec) error {
+	if !keyspec.Allowed(s) {
+		return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "Key spec %s is not available in FIPS mode.", s)
 	}
 	return nil
 }
+
+// fitsPlaintext checks the length of what is to be encrypted under a key. The model has the limit of symmetric keys.
+func fitsPlaintext(k *key.Key, algorithm string, size int) error {
+	if most := keyspec.MaxPlaintext(k.Spec, algorithm); most > 0 && size > most {
+		return wire.Errorf(wire.CodeValidation, "Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", algorithm, k.Spec, most)
+	}
+	return nil
+}
+
+// encryptionAlgorithm returns the algorithm of a call that encrypts or decrypts, with its default.
+func encryptionAlgorithm(given wire.Opt[string]) string { return given.Or(keyspec.AlgorithmSymmetric) }
 
 // noRecipient refuses the encryption of an answer for an enclave instead of answering in the clear.
 func noRecipient(r *kmsapi.RecipientInfo) error {
@@ -64,36 +97,53 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// usedMaterial notes the key material that the call used, for its record.
-func (r *request) usedMaterial(m *key.Material) { r.call.Additional().String("keyMaterialId", m.ID) }
+// usedMaterial notes the key material that the call used, for its record, and returns its id for the answer. Nobody is told
+// about that of keys that are not symmetric, which have one material in their life.
+func (r *request) usedMaterial(k *key.Key, m *key.Material) (id wire.Opt[string]) {
+	if k.Spec != key.SymmetricDefault {
+		return id
+	}
+	r.call.Additional().String("keyMaterialId", m.ID)
+	return wire.Some(m.ID)
+}
+
+// seal encrypts under a key.
+func (s *snapshot) seal(p guard.Permit, algorithm string, plaintext []byte, context map[string]string) ([]byte, error) {
+	if s.Spec != key.SymmetricDefault {
+		return s.material.EncryptAsymmetric(p, algorithm, plaintext)
+	}
+	return s.material.Encrypt(p, plaintext, context)
+}
 
 func encrypt(r *request, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
-	if err := firstError(symmetric(in.EncryptionAlgorithm, r.key.Key), checkContext(in.EncryptionContext), dry(in.DryRun)); err != nil {
-		return nil, err
-	}
-	blob, err := r.key.material.Encrypt(r.permit, in.Plaintext.Expose(), in.EncryptionContext)
+	algorithm, k := encryptionAlgorithm(in.EncryptionAlgorithm), r.key.Key
+	err := firstError(hasAlgorithm(k, algorithm), fitsPlaintext(k, algorithm, in.Plaintext.Len()), checkContextOf(k, in.EncryptionContext), dry(in.DryRun))
 	if err != nil {
 		return nil, err
 	}
-	r.usedMaterial(r.key.Current())
-	return &kmsapi.EncryptResponse{
-		CiphertextBlob: blob, KeyID: wire.Some(r.key.arn), EncryptionAlgorithm: wire.Some(string(key.SymmetricDefault)),
-	}, nil
+	blob, err := r.key.seal(r.permit, algorithm, in.Plaintext.Expose(), in.EncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	r.usedMaterial(k, k.Current())
+	return &kmsapi.EncryptResponse{CiphertextBlob: blob, KeyID: wire.Some(r.key.arn), EncryptionAlgorithm: wire.Some(algorithm)}, nil
 }
 
-// sealed is a ciphertext to be opened: the blob, what its header says, and the key it is for.
+// sealed is a ciphertext to be opened: the blob, what its header says if it has one, and the key it is for.
 type sealed struct {
-	blob   []byte
-	header ciphertext.Header
-	key    *snapshot
-	permit guard.Permit
+	blob      []byte
+	header    ciphertext.Header
+	algorithm string
+	key       *snapshot
+	permit    guard.Permit
 }
 
 // unopened describes a request to decrypt, as Decrypt and ReEncrypt have it.
 type unopened struct {
 	blob      []byte
 	given     wire.Opt[string] // the key the client named, if it did
-	algorithm wire.Opt[string]
+	algorithm string
+	context   map[string]string
 	question  question
 	bare      bool  // a dry run without a ciphertext
 	rules     error // what the rules between members say, which comes after authorization
@@ -104,9 +154,28 @@ type unopened struct {
 var errForeignCiphertext = wire.Errorf(wire.CodeAccessDenied,
 	"The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
 
+// headed reports whether the ciphertext says which key it is for: those of asymmetric keys do not, and need none of us to be
+// made.
+func (u *unopened) headed() bool {
+	return !u.bare && (u.algorithm == keyspec.AlgorithmSymmetric || !u.given.Set)
+}
+
+// parse reads the header of a ciphertext that should have one.
+func (u *unopened) parse() (h ciphertext.Header, err error) {
+	h, _, err = ciphertext.Parse(u.blob)
+	switch {
+	case err == nil:
+	case u.algorithm == keyspec.AlgorithmSymmetric:
+		err = wire.Bare(kmsapi.CodeInvalidCiphertextException)
+	default:
+		err = wire.Errorf(wire.CodeValidation, "KeyId is required to decrypt with algorithm %s.", u.algorithm)
+	}
+	return h, err
+}
+
 // locate finds and authorizes the key of a ciphertext, and checks everything but the ciphertext's own integrity.
 func (r *request) locate(u unopened) (*sealed, error) {
-	s := &sealed{blob: u.blob}
+	s := &sealed{blob: u.blob, algorithm: u.algorithm}
 	var err error
 	if u.given.Set {
 		var alias arn.AliasName
@@ -117,9 +186,9 @@ func (r *request) locate(u unopened) (*sealed, error) {
 			return nil, err
 		}
 	}
-	if !u.bare {
-		if s.header, _, err = ciphertext.Parse(u.blob); err != nil {
-			return nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
+	if u.headed() {
+		if s.header, err = u.parse(); err != nil {
+			return nil, err
 		}
 	}
 	if s.key != nil {
@@ -129,16 +198,19 @@ func (r *request) locate(u unopened) (*sealed, error) {
 		return nil, u.rules
 	}
 	switch {
-	case u.bare:
 	case s.key == nil:
 		if err := r.locateByHeader(s, u); err != nil {
 			return nil, err
 		}
-	case s.header.Account != s.key.Account || s.header.Key != s.key.ID:
+	case u.headed() && (s.header.Account != s.key.Account || s.header.Key != s.key.ID):
 		return nil, wire.Errorf(kmsapi.CodeIncorrectKeyException, "The key ID in the request does not identify a CMK that can perform this operation.")
 	}
-	if err := firstError(u.rules, r.op.usage(s.key.Key), usable.blocks(s.key.Key), symmetric(u.algorithm, s.key.Key)); err != nil {
+	k := s.key.Key
+	if err := firstError(u.rules, r.op.usage(k), usable.blocks(k), hasAlgorithm(k, u.algorithm)); err != nil {
 		return nil, err
+	}
+	if k.Spec != key.SymmetricDefault {
+		return s, checkContextOf(k, u.context)
 	}
 	return s, nil
 }
@@ -163,13 +235,17 @@ func (r *request) locateByHeader(s *sealed, u unopened) error {
 	return err
 }
 
-// openSealed decrypts a located ciphertext.
-func (r *request) openSealed(s *sealed, context map[string]string) (secret.Bytes, *key.Material, error) {
-	plaintext, material, err := s.key.material.Decrypt(s.permit, &s.header, s.blob, context)
+// openSealed decrypts a located ciphertext. It returns the material as well, of which symmetric keys can have several.
+func (r *request) openSealed(s *sealed, context map[string]string) (plaintext secret.Bytes, m *key.Material, err error) {
+	if s.key.Spec == key.SymmetricDefault {
+		plaintext, m, err = s.key.material.Decrypt(s.permit, &s.header, s.blob, context)
+	} else {
+		plaintext, err = s.key.material.DecryptAsymmetric(s.permit, s.algorithm, s.blob)
+	}
 	if errors.Is(err, custody.ErrInvalidCiphertext) {
 		return secret.Bytes{}, nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
 	}
-	return plaintext, material, err
+	return plaintext, m, err
 }
 
 // bareDryRun checks the members of a request to decrypt that depend on each other, and reports whether it is a dry run
@@ -188,7 +264,9 @@ func bareDryRun(modifiers []string, run wire.Opt[bool], given wire.Opt[string], 
 func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
 	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.KeyID, "KeyId")
 	rules := firstError(err, noRecipient(in.Recipient))
-	s, err := r.locate(unopened{in.CiphertextBlob, in.KeyID, in.EncryptionAlgorithm, r.ask(in), bare, rules})
+	s, err := r.locate(unopened{
+		in.CiphertextBlob, in.KeyID, encryptionAlgorithm(in.EncryptionAlgorithm), in.EncryptionContext, r.ask(in), bare, rules,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -199,10 +277,9 @@ func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, er
 	if err := firstError(err, dry(in.DryRun)); err != nil {
 		return nil, err
 	}
-	r.usedMaterial(material)
 	return &kmsapi.DecryptResponse{
-		KeyID: wire.Some(s.key.arn), Plaintext: plaintext, EncryptionAlgorithm: wire.Some(string(key.SymmetricDefault)),
-		KeyMaterialID: wire.Some(material.ID),
+		KeyID: wire.Some(s.key.arn), Plaintext: plaintext, EncryptionAlgorithm: wire.Some(s.algorithm),
+		KeyMaterialID: r.usedMaterial(s.key.Key, material),
 	}, nil
 }
 
@@ -210,7 +287,7 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.SourceKeyID, "SourceKeyId")
 	rules := err
 	to, alias, errTo := r.find(anyForm, in.DestinationKeyID.V, actionReEncryptTo)
-	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, in.SourceEncryptionAlgorithm, question{
+	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, encryptionAlgorithm(in.SourceEncryptionAlgorithm), in.SourceEncryptionContext, question{
 		action: r.action, facts: r.sameKey(r.op.facts, in, to), in: in, bound: true, context: in.SourceEncryptionContext,
 	}, bare, rules})
 	if err := firstError(err, errTo); err != nil { // in the order of the keys, though a condition may ask for both
@@ -223,7 +300,9 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 		return nil, err
 	}
 	r.call.Concerns(to.Account, to.arn)
-	if err := firstError(r.op.usage(to.Key), usable.blocks(to.Key), symmetric(in.DestinationEncryptionAlgorithm, to.Key), checkContext(in.DestinationEncryptionContext)); err != nil {
+	algorithm := encryptionAlgorithm(in.DestinationEncryptionAlgorithm)
+	err = firstError(r.op.usage(to.Key), usable.blocks(to.Key), hasAlgorithm(to.Key, algorithm), checkContextOf(to.Key, in.DestinationEncryptionContext))
+	if err != nil {
 		return nil, err
 	}
 	if bare {
@@ -234,22 +313,26 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 		return nil, err
 	}
 	defer plaintext.Wipe()
-	if err := dry(in.DryRun); err != nil {
+	if err := firstError(fitsPlaintext(to.Key, algorithm, plaintext.Len()), dry(in.DryRun)); err != nil {
 		return nil, err
 	}
-	blob, err := to.material.Encrypt(permit, plaintext.Expose(), in.DestinationEncryptionContext)
+	blob, err := to.seal(permit, algorithm, plaintext.Expose(), in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
-	fresh := to.Current()
-	r.call.Additional().String("destinationKeyMaterialId", fresh.ID)
-	r.call.Additional().String("sourceKeyMaterialId", material.ID)
-	algorithm := wire.Some(string(key.SymmetricDefault))
-	return &kmsapi.ReEncryptResponse{
+	out := &kmsapi.ReEncryptResponse{
 		CiphertextBlob: blob, SourceKeyID: wire.Some(from.key.arn), KeyID: wire.Some(to.arn),
-		SourceEncryptionAlgorithm: algorithm, DestinationEncryptionAlgorithm: algorithm,
-		SourceKeyMaterialID: wire.Some(material.ID), DestinationKeyMaterialID: wire.Some(fresh.ID),
-	}, nil
+		SourceEncryptionAlgorithm: wire.Some(from.algorithm), DestinationEncryptionAlgorithm: wire.Some(algorithm),
+	}
+	if to.Spec == key.SymmetricDefault {
+		out.DestinationKeyMaterialID = wire.Some(to.Current().ID)
+		r.call.Additional().String("destinationKeyMaterialId", to.Current().ID)
+	}
+	if material != nil {
+		out.SourceKeyMaterialID = wire.Some(material.ID)
+		r.call.Additional().String("sourceKeyMaterialId", material.ID)
+	}
+	return out, nil
 }
 
 // sameKey adds kms:ReEncryptOnSameKey to the facts of a ReEncrypt whose destination is to, or nil if there is none.
@@ -257,7 +340,8 @@ func (r *request) sameKey(facts guard.FactSource, in *kmsapi.ReEncryptRequest, t
 	return func(f *guard.Facts, input wire.Input) {
 		facts(f, input)
 		source, _, err := ciphertext.Parse(in.CiphertextBlob)
-		if err != nil { // a dry run without a ciphertext names its source
+		if err != nil || encryptionAlgorithm(in.SourceEncryptionAlgorithm) != keyspec.AlgorithmSymmetric {
+			// A dry run without a ciphertext, and one of an asymmetric key, name their source.
 			if snap, _, err := r.find(anyForm, in.SourceKeyID.V, r.action); err == nil {
 				source.Account, source.Key = snap.Account, snap.ID
 			}
@@ -289,9 +373,17 @@ func oneSize(spec wire.Opt[string], n wire.Opt[int32]) error {
 	return nil
 }
 
+// makesDataKeys refuses a key that is for encryption but no symmetric one.
+func makesDataKeys(k *key.Key) error {
+	if k.Spec != key.SymmetricDefault {
+		return wire.Errorf(kmsapi.CodeInvalidKeyUsageException, "You cannot generate a data key with an asymmetric CMK")
+	}
+	return nil
+}
+
 // dataKey makes a data key and encrypts it.
 func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool]) (secret.Bytes, []byte, error) {
-	if err := firstError(checkContext(context), dry(run)); err != nil {
+	if err := firstError(makesDataKeys(r.key.Key), checkContext(context), dry(run)); err != nil {
 		return secret.Bytes{}, nil, err
 	}
 	plaintext, err := r.custody.Random(r.permit, r.key.Name, size)
@@ -302,7 +394,7 @@ func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool
 	if err != nil {
 		return secret.Bytes{}, nil, err
 	}
-	r.usedMaterial(r.key.Current())
+	r.usedMaterial(r.key.Key, r.key.Current())
 	return plaintext, blob, nil
 }
 

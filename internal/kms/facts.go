@@ -60,6 +60,18 @@ func pairFacts(f *guard.Facts, context map[string]string) {
 	}
 }
 
+func signFacts(f *guard.Facts, algorithm, kind wire.Opt[string]) {
+	f.String("kms:SigningAlgorithm", algorithm.V)
+	f.String("kms:MessageType", string(messageType(kind)))
+}
+
+// pairFactsOf adds what conditions may ask about a key pair that is to be made. Its private key is always encrypted under a
+// symmetric key.
+func pairFactsOf(f *guard.Facts, spec wire.Opt[string], context map[string]string) {
+	f.String("kms:DataKeyPairSpec", spec.V)
+	contextFacts(f, wire.Opt[string]{}, context)
+}
+
 func tagFacts(f *guard.Facts, tags []kmsapi.Tag) {
 	names := make([]string, len(tags))
 	for i, t := range tags {

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"slices"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
@@ -28,27 +29,27 @@ func checkKeyKind(in *kmsapi.CreateKeyRequest) error {
 		return wire.Errorf(wire.CodeValidation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 	}
 	spec, usage, origin := createKeyDefaults(in)
+	row := keyspec.Of(spec) // the model has no spec without one
 	missing := func(what, value string) error {
 		return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "This Keywright does not have keys with %s %s.", what, value)
 	}
 	switch {
 	case usage == "":
 		return wire.Errorf(wire.CodeValidation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
-	case spec == key.SymmetricDefault && usage != key.EncryptDecrypt:
+	case !slices.Contains(row.Usages, usage):
 		return wire.Errorf(wire.CodeValidation, "KeyUsage %s is not compatible with KeySpec %s", usage, spec)
 	case in.CustomKeyStoreID.Set:
 		return wire.Bare(kmsapi.CodeCustomKeyStoreNotFoundException) // there are none
 	case in.XksKeyID.Set:
 		return wire.Errorf(wire.CodeValidation, "XksKeyId can only be specified for KMS keys in an external key store.")
-	case spec != key.SymmetricDefault:
-		return missing("KeySpec", string(spec))
-	case origin == key.OriginExternal && keyspec.Of(spec).Importable:
-	case origin != key.OriginAWSKMS:
+	case origin == key.OriginExternal && !row.Importable:
+		return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "Key material cannot be imported into keys with KeySpec %s.", spec)
+	case origin != key.OriginAWSKMS && origin != key.OriginExternal:
 		return missing("Origin", string(origin))
 	case in.MultiRegion.V:
 		return missing("MultiRegion", "true")
 	}
-	return nil
+	return allowedSpec(spec)
 }
 
 func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyResponse, error) {
@@ -101,7 +102,8 @@ func (r *request) mayTag(k *key.Key, in *kmsapi.CreateKeyRequest) error {
 	return err
 }
 
-// makeKey gives a new key its first material, unless that is imported later, and stores it.
+// makeKey gives a new key its first material, unless that is imported later, and stores it. Making it can take seconds: the
+// caller holds no lock.
 func (s *Service) makeKey(ctx context.Context, p guard.Permit, k *key.Key) (*snapshot, error) {
 	if k.Origin == key.OriginExternal {
 		k.State = key.PendingImport
@@ -122,19 +124,30 @@ func metadata(k *key.Key) *kmsapi.KeyMetadata {
 		CreationDate: wire.Some(k.CreatedAt), Enabled: wire.Some(k.State == key.Enabled), Description: wire.Some(k.Description),
 		KeyUsage: wire.Some(string(k.Usage)), KeyState: wire.Some(string(k.State)), Origin: wire.Some(string(k.Origin)),
 		KeyManager: wire.Some(string(k.Manager)), CustomerMasterKeySpec: wire.Some(string(k.Spec)), KeySpec: wire.Some(string(k.Spec)),
-		EncryptionAlgorithms: symmetricAlgorithms, MultiRegion: wire.Some(k.MultiRegion),
+		MultiRegion: wire.Some(k.MultiRegion),
+	}
+	algorithms := keyspec.Of(k.Spec).Algorithms(k.Usage)
+	switch k.Usage {
+	case key.EncryptDecrypt:
+		m.EncryptionAlgorithms = algorithms
+	case key.SignVerify:
+		m.SigningAlgorithms = algorithms
+	case key.MACUsage:
+		m.MacAlgorithms = algorithms
+	case key.KeyAgreement:
+		m.KeyAgreementAlgorithms = algorithms
+	case key.Encapsulation:
+		m.EncapsulationAlgorithms = algorithms
 	}
 	if !k.DeletionAt.IsZero() {
 		m.DeletionDate = wire.Some(k.DeletionAt)
 	}
 	showExpiration(m, k)
-	if current := k.Current(); current != nil {
+	if current := k.Current(); current != nil && k.Spec == key.SymmetricDefault {
 		m.CurrentKeyMaterialID = wire.Some(current.ID)
 	}
 	return m
 }
-
-var symmetricAlgorithms = []string{string(key.SymmetricDefault)}
 
 func describeKey(r *request, _ *kmsapi.DescribeKeyRequest) (*kmsapi.DescribeKeyResponse, error) {
 	return &kmsapi.DescribeKeyResponse{KeyMetadata: metadata(r.key.Key)}, nil

@@ -519,7 +519,6 @@ func TestWhatIsNotThereIsRefused(t *testing.T) {
 	w := newWorld(t, "")
 	id, _ := w.newKey()
 	w.refused("InvalidGrantTokenException", "Encrypt", in{"KeyId": id, "Plaintext": []byte("x"), "GrantTokens": []string{"dG9rZW4="}})
-	w.refused("UnsupportedOperationException: This Keywright does not have keys with KeySpec RSA_2048.", "CreateKey", in{"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"})
 	w.refused("UnsupportedOperationException: This Keywright does not have keys with MultiRegion true.", "CreateKey", in{"MultiRegion": true})
 	w.refused("ValidationException: You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.", "CreateKey", in{"KeySpec": "RSA_2048"})
 	w.refused("InvalidKeyUsageException: Algorithm RSAES_OAEP_SHA_256 is incompatible with key spec SYMMETRIC_DEFAULT.", "Encrypt", in{"KeyId": id, "Plaintext": []byte("x"), "EncryptionAlgorithm": "RSAES_OAEP_SHA_256"})

@@ -34,8 +34,15 @@ type operation struct {
 	reply func(*audit.Fields, *guard.Call, wire.Output) // responseElements
 }
 
-// symmetricBucket is the request quota that cryptographic operations under symmetric keys share.
-const symmetricBucket = "cryptographic operations (symmetric)"
+// The request quotas that cryptographic operations share ("Request quotas", KMS developer guide). There is one for symmetric and
+// HMAC keys, one for RSA keys, one for ML-DSA keys, and one for keys of elliptic curves and SM2; and one for each spec of key
+// pairs.
+const (
+	symmetricBucket  = "cryptographic operations (symmetric)"
+	cryptoBucket     = "cryptographic operations, by the kind of key"
+	asymmetricBucket = "cryptographic operations (RSA, ECC or ML-DSA)"
+	pairBucket       = "key pairs, by their spec"
+)
 
 // operations is the table of everything that this service does. What is not in it is answered by an error that says so.
 var operations = []operation{
@@ -64,7 +71,15 @@ var operations = []operation{
 		do: guard.Answers(createKey), show: show(showCreateKey), reply: replyCreateKey,
 	},
 	{
-		Name: "Decrypt", Permission: "kms:Decrypt", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		Name: "Decapsulate", Permission: "kms:Decapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.DecapsulateRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.DecapsulateRequest) string { return in.KeyID.V }),
+		do:     guard.Answers(decapsulate), show: show(func(f *audit.Fields, in *kmsapi.DecapsulateRequest) {
+			showUse(f, in.KeyID.V, "encapsulationAlgorithm", in.EncapsulationAlgorithm, in.DryRun)
+		}),
+	},
+	{
+		Name: "Decrypt", Permission: "kms:Decrypt", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: cryptoBucket, ReadOnly: true,
 		tokens:  tokens(func(in *kmsapi.DecryptRequest) []string { return in.GrantTokens }),
 		context: pairs(func(in *kmsapi.DecryptRequest) map[string]string { return in.EncryptionContext }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.DecryptRequest) {
@@ -83,6 +98,17 @@ var operations = []operation{
 			f.String("keyId", in.KeyID.V)
 			text(f, "keyMaterialId", in.KeyMaterialID)
 		}), reply: replyImport,
+	},
+	{
+		Name: "DeriveSharedSecret", Permission: "kms:DeriveSharedSecret", Key: anyForm, Foreign: true, Usage: key.KeyAgreement, States: usable, Bucket: asymmetricBucket, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.DeriveSharedSecretRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.DeriveSharedSecretRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.DeriveSharedSecretRequest) {
+			f.String("kms:KeyAgreementAlgorithm", in.KeyAgreementAlgorithm.V)
+		}),
+		do: guard.Answers(deriveSharedSecret), show: show(func(f *audit.Fields, in *kmsapi.DeriveSharedSecretRequest) {
+			showUse(f, in.KeyID.V, "keyAgreementAlgorithm", in.KeyAgreementAlgorithm, in.DryRun)
+		}),
 	},
 	{
 		Name: "DescribeKey", Permission: "kms:DescribeKey", Key: anyForm, Foreign: true, ReadOnly: true,
@@ -117,7 +143,15 @@ var operations = []operation{
 		}), reply: keyARN,
 	},
 	{
-		Name: "Encrypt", Permission: "kms:Encrypt", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		Name: "Encapsulate", Permission: "kms:Encapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.EncapsulateRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.EncapsulateRequest) string { return in.KeyID.V }),
+		do:     guard.Answers(encapsulate), show: show(func(f *audit.Fields, in *kmsapi.EncapsulateRequest) {
+			showUse(f, in.KeyID.V, "encapsulationAlgorithm", in.EncapsulationAlgorithm, in.DryRun)
+		}),
+	},
+	{
+		Name: "Encrypt", Permission: "kms:Encrypt", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: cryptoBucket, ReadOnly: true,
 		tokens:  tokens(func(in *kmsapi.EncryptRequest) []string { return in.GrantTokens }),
 		context: pairs(func(in *kmsapi.EncryptRequest) map[string]string { return in.EncryptionContext }),
 		named:   id(func(in *kmsapi.EncryptRequest) string { return in.KeyID.V }),
@@ -144,6 +178,32 @@ var operations = []operation{
 		}),
 	},
 	{
+		Name: "GenerateDataKeyPair", Permission: "kms:GenerateDataKeyPair", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: pairBucket, ReadOnly: true,
+		tokens:  tokens(func(in *kmsapi.GenerateDataKeyPairRequest) []string { return in.GrantTokens }),
+		context: pairs(func(in *kmsapi.GenerateDataKeyPairRequest) map[string]string { return in.EncryptionContext }),
+		named:   id(func(in *kmsapi.GenerateDataKeyPairRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.GenerateDataKeyPairRequest) {
+			pairFactsOf(f, in.KeyPairSpec, in.EncryptionContext)
+		}),
+		do: guard.Answers(generateDataKeyPair), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyPairRequest) {
+			showPair(f, in.KeyID.V, in.KeyPairSpec.V, in.EncryptionContext, in.DryRun)
+		}),
+	},
+	{
+		Name: "GenerateDataKeyPairWithoutPlaintext", Permission: "kms:GenerateDataKeyPairWithoutPlaintext", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: pairBucket, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.GenerateDataKeyPairWithoutPlaintextRequest) []string { return in.GrantTokens }),
+		context: pairs(func(in *kmsapi.GenerateDataKeyPairWithoutPlaintextRequest) map[string]string {
+			return in.EncryptionContext
+		}),
+		named: id(func(in *kmsapi.GenerateDataKeyPairWithoutPlaintextRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.GenerateDataKeyPairWithoutPlaintextRequest) {
+			pairFactsOf(f, in.KeyPairSpec, in.EncryptionContext)
+		}),
+		do: guard.Answers(generateDataKeyPairWithoutPlaintext), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyPairWithoutPlaintextRequest) {
+			showPair(f, in.KeyID.V, in.KeyPairSpec.V, in.EncryptionContext, in.DryRun)
+		}),
+	},
+	{
 		Name: "GenerateDataKeyWithoutPlaintext", Permission: "kms:GenerateDataKeyWithoutPlaintext", Key: anyForm, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
 		tokens:  tokens(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) []string { return in.GrantTokens }),
 		context: pairs(func(in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) map[string]string { return in.EncryptionContext }),
@@ -156,6 +216,15 @@ var operations = []operation{
 		}),
 		do: guard.Answers(generateDataKeyWithoutPlaintext), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyWithoutPlaintextRequest) {
 			showDataKey(f, in.KeyID.V, in.KeySpec, in.NumberOfBytes, in.EncryptionContext, in.DryRun)
+		}),
+	},
+	{
+		Name: "GenerateMac", Permission: "kms:GenerateMac", Key: anyForm, Foreign: true, Usage: key.MACUsage, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.GenerateMacRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.GenerateMacRequest) string { return in.KeyID.V }),
+		facts:  facts(func(f *guard.Facts, in *kmsapi.GenerateMacRequest) { f.String("kms:MacAlgorithm", in.MacAlgorithm.V) }),
+		do:     guard.Answers(generateMac), show: show(func(f *audit.Fields, in *kmsapi.GenerateMacRequest) {
+			showUse(f, in.KeyID.V, "macAlgorithm", in.MacAlgorithm, in.DryRun)
 		}),
 	},
 	{
@@ -187,6 +256,12 @@ var operations = []operation{
 			f.String("wrappingAlgorithm", in.WrappingAlgorithm.V)
 			f.String("wrappingKeySpec", in.WrappingKeySpec.V)
 		}),
+	},
+	{
+		Name: "GetPublicKey", Permission: "kms:GetPublicKey", Key: anyForm, Foreign: true, States: readable, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.GetPublicKeyRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.GetPublicKeyRequest) string { return in.KeyID.V }),
+		do:     guard.Answers(getPublicKey), show: show(func(f *audit.Fields, in *kmsapi.GetPublicKeyRequest) { f.String("keyId", in.KeyID.V) }),
 	},
 	{
 		Name: "ImportKeyMaterial", Permission: "kms:ImportKeyMaterial", Key: keyOnly, States: imports,
@@ -263,7 +338,7 @@ var operations = []operation{
 	},
 	{
 		// Its keys are two and are found by the handler: kms:ReEncryptFrom on the source, kms:ReEncryptTo on the destination.
-		Name: "ReEncrypt", Permission: "kms:ReEncryptFrom", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		Name: "ReEncrypt", Permission: "kms:ReEncryptFrom", Key: inHandler, Foreign: true, Usage: key.EncryptDecrypt, States: usable, Bucket: cryptoBucket, ReadOnly: true,
 		tokens: tokens(func(in *kmsapi.ReEncryptRequest) []string { return in.GrantTokens }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.ReEncryptRequest) {
 			contextFacts(f, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext)
@@ -302,6 +377,16 @@ var operations = []operation{
 		}), reply: replySchedule,
 	},
 	{
+		Name: "Sign", Permission: "kms:Sign", Key: anyForm, Foreign: true, Usage: key.SignVerify, States: usable, Bucket: asymmetricBucket, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.SignRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.SignRequest) string { return in.KeyID.V }),
+		facts:  facts(func(f *guard.Facts, in *kmsapi.SignRequest) { signFacts(f, in.SigningAlgorithm, in.MessageType) }),
+		do:     guard.Answers(sign), show: show(func(f *audit.Fields, in *kmsapi.SignRequest) {
+			f.String("messageType", string(messageType(in.MessageType)))
+			showUse(f, in.KeyID.V, "signingAlgorithm", in.SigningAlgorithm, in.DryRun)
+		}),
+	},
+	{
 		Name: "TagResource", Permission: "kms:TagResource", Key: keyOnly, States: editable,
 		named: id(func(in *kmsapi.TagResourceRequest) string { return in.KeyID.V }),
 		facts: facts(func(f *guard.Facts, in *kmsapi.TagResourceRequest) { tagFacts(f, in.Tags) }),
@@ -333,6 +418,25 @@ var operations = []operation{
 			f.String("keyId", in.KeyID.V)
 			f.String("description", in.Description.V)
 		}), reply: keyARN,
+	},
+	{
+		Name: "Verify", Permission: "kms:Verify", Key: anyForm, Foreign: true, Usage: key.SignVerify, States: usable, Bucket: asymmetricBucket, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.VerifyRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.VerifyRequest) string { return in.KeyID.V }),
+		facts:  facts(func(f *guard.Facts, in *kmsapi.VerifyRequest) { signFacts(f, in.SigningAlgorithm, in.MessageType) }),
+		do:     guard.Answers(verify), show: show(func(f *audit.Fields, in *kmsapi.VerifyRequest) {
+			f.String("messageType", string(messageType(in.MessageType)))
+			showUse(f, in.KeyID.V, "signingAlgorithm", in.SigningAlgorithm, in.DryRun)
+		}),
+	},
+	{
+		Name: "VerifyMac", Permission: "kms:VerifyMac", Key: anyForm, Foreign: true, Usage: key.MACUsage, States: usable, Bucket: symmetricBucket, ReadOnly: true,
+		tokens: tokens(func(in *kmsapi.VerifyMacRequest) []string { return in.GrantTokens }),
+		named:  id(func(in *kmsapi.VerifyMacRequest) string { return in.KeyID.V }),
+		facts:  facts(func(f *guard.Facts, in *kmsapi.VerifyMacRequest) { f.String("kms:MacAlgorithm", in.MacAlgorithm.V) }),
+		do:     guard.Answers(verifyMac), show: show(func(f *audit.Fields, in *kmsapi.VerifyMacRequest) {
+			showUse(f, in.KeyID.V, "macAlgorithm", in.MacAlgorithm, in.DryRun)
+		}),
 	},
 }
 

@@ -64,6 +64,22 @@ func showDataKey(f *audit.Fields, keyID string, spec wire.Opt[string], size wire
 	truth(f, "dryRun", dryRun)
 }
 
+// showUse shows which key was used, and with which algorithm.
+func showUse(f *audit.Fields, keyID, name string, algorithm wire.Opt[string], dryRun wire.Opt[bool]) {
+	f.String("keyId", keyID)
+	text(f, name, algorithm)
+	truth(f, "dryRun", dryRun)
+}
+
+func showPair(f *audit.Fields, keyID, spec string, context map[string]string, dryRun wire.Opt[bool]) {
+	f.String("keyId", keyID)
+	f.String("keyPairSpec", spec)
+	if len(context) > 0 {
+		f.Map("encryptionContext", context)
+	}
+	truth(f, "dryRun", dryRun)
+}
+
 func showTags(f *audit.Fields, tags []kmsapi.Tag) {
 	f.Objects("tags", len(tags), func(i int, f *audit.Fields) {
 		f.String("tagKey", tags[i].TagKey.V)
@@ -103,7 +119,14 @@ func replyCreateKey(f *audit.Fields, _ *guard.Call, out wire.Output) {
 		f.String("keyManager", m.KeyManager.V)
 		f.String("customerMasterKeySpec", m.CustomerMasterKeySpec.V)
 		f.String("keySpec", m.KeySpec.V)
-		f.Strings("encryptionAlgorithms", m.EncryptionAlgorithms)
+		for name, list := range map[string][]string{
+			"encryptionAlgorithms": m.EncryptionAlgorithms, "signingAlgorithms": m.SigningAlgorithms, "macAlgorithms": m.MacAlgorithms,
+			"keyAgreementAlgorithms": m.KeyAgreementAlgorithms, "encapsulationAlgorithms": m.EncapsulationAlgorithms,
+		} {
+			if len(list) > 0 { // one of them
+				f.Strings(name, list)
+			}
+		}
 		f.Bool("multiRegion", m.MultiRegion.V)
 		text(f, "currentKeyMaterialId", m.CurrentKeyMaterialID)
 	})

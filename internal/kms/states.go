@@ -27,7 +27,9 @@ var (
 	rotates = stateRule{Disabled: true, PendingDeletion: true, Creating: true}
 	// RotateKeyOnDemand.
 	rotatesNow = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true, Updating: true}
-	editable   = stateRule{PendingDeletion: true}
+	// GetPublicKey: what a disabled key has told everybody, it goes on telling.
+	readable = stateRule{PendingDeletion: true, PendingImport: true, Creating: true, Unavailable: true}
+	editable = stateRule{PendingDeletion: true}
 	// CreateGrant is allowed while the key is unavailable.
 	grantable = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
 	deletes   = stateRule{PendingDeletion: true, Updating: true}

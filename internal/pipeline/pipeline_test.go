@@ -100,8 +100,8 @@ func TestRefusals(t *testing.T) {
 		{"other method", sign(with(list(), func(r *pipeline.Request) { r.Method = "PUT" })), 400, `{"__type":"UnknownOperationException"}`},
 		{"other path", sign(with(list(), func(r *pipeline.Request) { r.Path = "/keys" })), 400, `{"__type":"UnknownOperationException"}`},
 		{
-			"not built", sign(jsonRequest("Sign", "{}")), 400,
-			`{"__type":"UnsupportedOperationException","message":"The operation Sign is not supported by this server."}`,
+			"not built", sign(jsonRequest("ConnectCustomKeyStore", `{"CustomKeyStoreId":"cks-1"}`)), 400,
+			`{"__type":"UnsupportedOperationException","message":"The operation ConnectCustomKeyStore is not supported by this server."}`,
 		},
 		{
 			"not built, other service", w.sign(targetRequest("com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.LookupEvents", "{}"), aliceRoot, "cloudtrail"), 400,
@@ -135,8 +135,8 @@ func TestRecordOfARefusedSignature(t *testing.T) {
 	if who["type"] != "Unknown" || who["accessKeyId"] != aliceRoot.AccessKeyID || who["arn"] != nil {
 		t.Errorf("userIdentity %v", who)
 	}
-	w.serve(w.sign(jsonRequest("Sign", "{}"), aliceRoot, "kms"))
-	if r := w.lastRecord(); r["eventName"] != "Sign" || r["errorCode"] != "UnsupportedOperationException" {
+	w.serve(w.sign(jsonRequest("ConnectCustomKeyStore", "{}"), aliceRoot, "kms"))
+	if r := w.lastRecord(); r["eventName"] != "ConnectCustomKeyStore" || r["errorCode"] != "UnsupportedOperationException" {
 		t.Errorf("record %v", r)
 	}
 }

@@ -72,9 +72,10 @@ var resources = map[string]string{
 		iam:ListOpenIDConnectProviders iam:SimulateCustomPolicy sts:DecodeAuthorizationMessage sts:GetAccessKeyInfo
 		kms:CreateKey kms:GenerateRandom kms:ListAliases kms:ListKeys kms:ListRetirableGrants`,
 	"federated user": `sts:GetFederationToken`,
-	"key": `kms:CancelKeyDeletion kms:CreateGrant kms:Decrypt kms:DescribeKey kms:DisableKey kms:DisableKeyRotation kms:EnableKey kms:EnableKeyRotation
+	"key": `kms:Decapsulate kms:DeriveSharedSecret kms:Encapsulate kms:GenerateMac kms:GetPublicKey kms:Sign kms:Verify kms:VerifyMac
+		kms:CancelKeyDeletion kms:CreateGrant kms:Decrypt kms:DescribeKey kms:DisableKey kms:DisableKeyRotation kms:EnableKey kms:EnableKeyRotation
 		kms:DeleteImportedKeyMaterial kms:GetParametersForImport kms:ImportKeyMaterial
-		kms:Encrypt kms:GenerateDataKey kms:GenerateDataKeyWithoutPlaintext kms:GetKeyPolicy kms:GetKeyRotationStatus kms:ListGrants
+		kms:Encrypt kms:GenerateDataKey kms:GenerateDataKeyPair kms:GenerateDataKeyPairWithoutPlaintext kms:GenerateDataKeyWithoutPlaintext kms:GetKeyPolicy kms:GetKeyRotationStatus kms:ListGrants
 		kms:ListKeyPolicies kms:ListKeyRotations kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:RetireGrant kms:RevokeGrant kms:RotateKeyOnDemand
 		kms:ScheduleKeyDeletion
 		kms:TagResource kms:UntagResource kms:UpdateKeyDescription`,
@@ -178,6 +179,9 @@ func (h *household) furnish() {
 		"Description": "new", "Tags": []map[string]string{{"Key": "team", "Value": "red"}}, "TagKeys": []string{"team"}, "RoleSessionName": "session", "EncodedMessage": "AAAA", "Name": "guest",
 		"AliasName": "alias/box", "Operations": []string{"Encrypt"}, "GranteePrincipal": h.things["role"], "RetiringPrincipal": h.things["role"],
 		"Plaintext": []byte("x"), "KeySpec": "AES_256", "NumberOfBytes": 1, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048", "ImportToken": []byte("x"), "EncryptedKeyMaterial": []byte("x"),
+		"Message": []byte("x"), "SigningAlgorithm": "ECDSA_SHA_256", "Signature": []byte("x"), "MacAlgorithm": "HMAC_SHA_256", "Mac": []byte("x"),
+		"KeyAgreementAlgorithm": "ECDH", "PublicKey": []byte("x"), "EncapsulationAlgorithm": "ML_KEM", "SharedSecretCiphertextBlob": []byte("x"),
+		"KeyPairSpec": "ECC_NIST_P256",
 	}
 	for _, op := range strings.Fields(`CreateUser CreateGroup CreateRole CreatePolicy CreateOpenIDConnectProvider AddUserToGroup AttachUserPolicy
 		AttachGroupPolicy AttachRolePolicy PutUserPolicy PutGroupPolicy PutRolePolicy PutUserPermissionsBoundary PutRolePermissionsBoundary

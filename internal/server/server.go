@@ -27,6 +27,8 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/httpapi"
 	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
@@ -46,6 +48,7 @@ type Server struct {
 	directory *iam.Directory
 	guard     *guard.Guard
 	kms       *kms.Service
+	pool      *keyspec.Pool
 	recorder  guard.Recorder
 	closeLog  func() error // nil without a log on disk
 	certs     *certificates
@@ -106,6 +109,10 @@ func (s *Server) openAudit() error {
 	return nil
 }
 
+// readyKeys is how many RSA keys of each size wait for whoever asks for one. To make them takes about three seconds of one
+// processor.
+var readyKeys = map[key.Spec]int{keyspec.RSA2048: 32, keyspec.RSA3072: 4, keyspec.RSA4096: 2}
+
 // build makes the services.
 func (s *Server) build() {
 	c, in := &s.config, s.in
@@ -113,8 +120,9 @@ func (s *Server) build() {
 		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.Now, Loopback: c.LoopbackProviders}),
 	})
 	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
+	s.pool = keyspec.NewPool(readyKeys)
 	s.kms = kms.New(kms.Config{
-		Store: in.Store, Custody: custody.New(soft.New(in.Barrier)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
+		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory,
 	})
 	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
@@ -243,6 +251,9 @@ func (s *Server) Close() error {
 					errs = append(errs, err)
 				}
 			}
+		}
+		if s.pool != nil {
+			s.pool.Close()
 		}
 		if s.closeLog != nil {
 			errs = append(errs, s.closeLog())

@@ -1,0 +1,55 @@
+package kms
+
+import (
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// keyPair is a new key pair: its private key (PKCS#8 DER) in the clear and encrypted, and its public key.
+type keyPair struct {
+	private      secret.Bytes
+	blob, public []byte
+	materialID   wire.Opt[string] // what it is encrypted under
+}
+
+// dataKeyPair makes a key pair and encrypts its private key under the request's key.
+func (r *request) dataKeyPair(spec key.Spec, context map[string]string, run wire.Opt[bool]) (p keyPair, err error) {
+	if err := firstError(makesDataKeys(r.key.Key), allowedSpec(spec), checkContext(context), dry(run)); err != nil {
+		return keyPair{}, err
+	}
+	if p.private, p.public, err = r.custody.Pair(r.permit, r.key.Name, spec); err != nil {
+		return keyPair{}, err
+	}
+	if p.blob, err = r.key.material.Encrypt(r.permit, p.private.Expose(), context); err != nil {
+		return keyPair{}, err
+	}
+	p.materialID = r.usedMaterial(r.key.Key, r.key.Current())
+	return p, nil
+}
+
+func generateDataKeyPair(r *request, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
+	if err := noRecipient(in.Recipient); err != nil {
+		return nil, err
+	}
+	p, err := r.dataKeyPair(key.Spec(in.KeyPairSpec.V), in.EncryptionContext, in.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	return &kmsapi.GenerateDataKeyPairResponse{
+		KeyID: wire.Some(r.key.arn), KeyPairSpec: in.KeyPairSpec, PrivateKeyPlaintext: p.private, PrivateKeyCiphertextBlob: p.blob,
+		PublicKey: p.public, KeyMaterialID: p.materialID,
+	}, nil
+}
+
+func generateDataKeyPairWithoutPlaintext(r *request, in *kmsapi.GenerateDataKeyPairWithoutPlaintextRequest) (*kmsapi.GenerateDataKeyPairWithoutPlaintextResponse, error) {
+	p, err := r.dataKeyPair(key.Spec(in.KeyPairSpec.V), in.EncryptionContext, in.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	p.private.Wipe()
+	return &kmsapi.GenerateDataKeyPairWithoutPlaintextResponse{
+		KeyID: wire.Some(r.key.arn), KeyPairSpec: in.KeyPairSpec, PrivateKeyCiphertextBlob: p.blob, PublicKey: p.public, KeyMaterialID: p.materialID,
+	}, nil
+}
