@@ -159,6 +159,8 @@ def belongings(shared, person, kms, ledger):
         "RetiringPrincipal": role, "Operations": ["Encrypt"], "Plaintext": b"x", "KeySpec": "AES_256", "NumberOfBytes": 1,
         "CiphertextBlob": kms.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"],
         "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048", "ImportToken": b"x", "EncryptedKeyMaterial": b"x",
+        "Message": b"x", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": b"x", "MacAlgorithm": "HMAC_SHA_256", "Mac": b"x", "KeyPairSpec": "ECC_NIST_P256",
+        "KeyAgreementAlgorithm": "ECDH", "PublicKey": b"x", "EncapsulationAlgorithm": "ML_KEM", "SharedSecretCiphertextBlob": b"x",
         "Policy": document({"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}),
     }
 

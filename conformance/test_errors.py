@@ -161,15 +161,14 @@ CASES = [
     ("CreateKey", "RSA without usage", {"KeySpec": "RSA_2048"}, USAGE),
     ("CreateKey", "HMAC without usage", {"KeySpec": "HMAC_256"}, USAGE),
     ("CreateKey", "old member, no usage", {"CustomerMasterKeySpec": "ECC_NIST_P256"}, USAGE),
+    ("CreateKey", "RSA for MACs", {"KeySpec": "RSA_2048", "KeyUsage": "GENERATE_VERIFY_MAC"}, "ValidationException: KeyUsage GENERATE_VERIFY_MAC is not compatible with KeySpec RSA_2048"),
+    ("CreateKey", "ML-KEM imported", {"KeySpec": "ML_KEM_768", "KeyUsage": "ENCAPSULATE_DECAPSULATE", "Origin": "EXTERNAL"}, "UnsupportedOperationException: …"),
     ("CreateKey", "both specs", {"KeySpec": "SYMMETRIC_DEFAULT", "CustomerMasterKeySpec": "SYMMETRIC_DEFAULT"},
      "ValidationException: You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated."),
     ("CreateKey", "key store", {"CustomKeyStoreId": "cks-1234567890abcdef0", "Origin": "AWS_CLOUDHSM"}, "CustomKeyStoreNotFoundException…"),
     ("GenerateRandom", "key store", {"NumberOfBytes": 1, "CustomKeyStoreId": "cks-1234567890abcdef0"}, "CustomKeyStoreNotFoundException…"),
 
     # Kinds of keys that are not built yet say so.
-    ("CreateKey", "RSA", {"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"}, "UnsupportedOperationException: …"),
-    ("CreateKey", "HMAC", {"KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"}, "UnsupportedOperationException: …"),
-    ("CreateKey", "imported", {"Origin": "EXTERNAL"}, "UnsupportedOperationException: …"),
     ("CreateKey", "multi-Region", {"MultiRegion": True}, "UnsupportedOperationException: …"),
 
     # Algorithms and grants.
