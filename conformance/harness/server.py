@@ -35,11 +35,12 @@ def plain_environment():
 class Server:
     """Starts `keywright dev` with the arguments given and waits until it says that it is ready."""
 
-    def __init__(self, folder, *arguments, data=None, ledger=None):
+    def __init__(self, folder, *arguments, data=None, ledger=None, environment=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.arguments, self.data, self.ledger = list(arguments), data, ledger or Ledger()
         self.process, self.url, self.environment = None, None, {}
+        self.added = environment or {}  # to the environment of the process
         self.log, self.printed = self.folder / "stderr", self.folder / "stdout"
 
     def command(self):
@@ -50,7 +51,7 @@ class Server:
         self.began = time.monotonic()
         with open(self.log, "ab") as log, open(self.printed, "wb") as printed:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=printed, stderr=log,
-                                            env=plain_environment(), cwd=self.folder)
+                                            env=plain_environment() | self.added, cwd=self.folder)
         log_from = self.log.stat().st_size if self.log.exists() else 0
         while True:
             text = self.printed.read_text(errors="replace") + self.log.read_text(errors="replace")[log_from:]
