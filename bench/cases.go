@@ -15,15 +15,27 @@ import (
 	"github.com/keywright/keywright/internal/sigv4"
 )
 
-// kinds are the measured cases. The floors are of the empty server's rate.
+// kinds are the measured cases. The floors are of the empty server's rate; where it is the primitive that costs, of the bare
+// primitive's.
 var kinds = []kind{
-	{"Encrypt64", 16, 0.60, encryptRequests(64)},
-	{"Decrypt64", 16, 0.60, decryptRequests(64)},
-	{"Encrypt4096", 16, 0.45, encryptRequests(4096)},
-	{"Decrypt4096", 16, 0.45, decryptRequests(4096)},
-	{"GenerateDataKey", 16, 0.60, dataKeyRequests},
-	{"DescribeKey", 16, 0.60, describeRequests},
-	{"CreateKey", 64, 0.10, createRequests},
+	{"Encrypt64", 16, 0.60, encryptRequests(64), nil, 0},
+	{"Decrypt64", 16, 0.60, decryptRequests(64), nil, 0},
+	{"Encrypt4096", 16, 0.45, encryptRequests(4096), nil, 0},
+	{"Decrypt4096", 16, 0.45, decryptRequests(4096), nil, 0},
+	{"GenerateDataKey", 16, 0.60, dataKeyRequests, nil, 0},
+	{"DescribeKey", 16, 0.60, describeRequests, nil, 0},
+	{"CreateKey", 64, 0.10, createRequests, nil, 0},
+	{"SignRSA2048", 16, 0, signRequests(rsa2048), bareRSA, 0.90},
+	{"SignP256", 16, 0, signRequests(p256), bareP256, 0.60},
+	{"SignEd25519", 16, 0, signRequests(ed25519), nil, 0},
+	{"SignMLDSA65", 16, 0, signRequests(mldsa65), nil, 0},
+	{"VerifyRSA2048", 16, 0, verifyRequests(rsa2048), nil, 0},
+	{"VerifyP256", 16, 0, verifyRequests(p256), nil, 0},
+	{"VerifyEd25519", 16, 0, verifyRequests(ed25519), nil, 0},
+	{"VerifyMLDSA65", 16, 0, verifyRequests(mldsa65), nil, 0},
+	{"GenerateMac", 16, 0.60, macRequests, nil, 0},
+	{"GenerateRandom", 16, 0.60, randomRequests, nil, 0},
+	{"DeriveSharedSecret", 16, 0, agreeRequests, nil, 0},
 }
 
 // variants is how many different requests a case sends in turn.
@@ -97,9 +109,12 @@ func decode(text []byte) (object, error) {
 	return o, nil
 }
 
-// newKey makes a key and returns its ARN.
-func (t *target) newKey() (string, error) {
-	out, err := t.call("CreateKey", object{})
+// newKey makes a symmetric key and returns its ARN.
+func (t *target) newKey() (string, error) { return t.createKey(object{}) }
+
+// createKey makes a key and returns its ARN.
+func (t *target) createKey(body object) (string, error) {
+	out, err := t.call("CreateKey", body)
 	if err != nil {
 		return "", err
 	}

@@ -23,6 +23,8 @@ type kind struct {
 	connections int
 	floor       float64 // of the empty server's requests per second
 	requests    func(*target) ([]request, error)
+	bare        func() (bare, error) // the primitive that the server runs for each request; nil where it is not measured
+	bareFloor   float64              // of the primitive's calls per second on all processors
 }
 
 // result is what the rounds of a case came to.
@@ -33,6 +35,8 @@ type result struct {
 	ratio, cpuRatio    float64 // medians of the rounds' own ratios
 	lowest, highest    float64 // of the rounds' ratios
 	answers, inspected int
+	bareRate           float64 // calls of the bare primitive per second, median
+	bareRatio          float64 // median of the rounds' own ratios to it
 }
 
 func main() {
@@ -94,6 +98,9 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 		}
 	}
 	for _, r := range results {
+		if r.bareRatio < r.bareFloor {
+			return fmt.Errorf("%s reaches %.2f of the bare primitive, the floor is %.2f", r.name, r.bareRatio, r.bareFloor)
+		}
 		if r.ratio < r.floor {
 			return fmt.Errorf("%s reaches %.2f of the empty server, the floor is %.2f", r.name, r.ratio, r.floor)
 		}
@@ -104,7 +111,14 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 // measure runs the rounds of a case: in each, first the empty server, then Keywright, with the same requests.
 func measure(k kind, empty, server *target, rounds int, length time.Duration) (result, error) {
 	r := result{kind: k}
-	var null, key, nullCPU, keyCPU, ratios, cpuRatios []float64
+	var null, key, nullCPU, keyCPU, ratios, cpuRatios, bareRates, bareRatios []float64
+	var primitive bare
+	if k.bare != nil {
+		var err error
+		if primitive, err = k.bare(); err != nil {
+			return r, err
+		}
+	}
 	for round := range rounds + 1 {
 		requests, err := k.requests(server) // signed anew: a signature holds for five minutes
 		if err != nil {
@@ -125,6 +139,13 @@ func measure(k kind, empty, server *target, rounds int, length time.Duration) (r
 		if round == 0 {
 			continue
 		}
+		if primitive != nil {
+			rate, err := primitive.drive(length)
+			if err != nil {
+				return r, fmt.Errorf("bare primitive: %w", err)
+			}
+			bareRates, bareRatios = append(bareRates, rate), append(bareRatios, b.rate/rate)
+		}
 		null, key = append(null, a.rate), append(key, b.rate)
 		nullCPU, keyCPU = append(nullCPU, a.cpu), append(keyCPU, b.cpu)
 		ratios, cpuRatios = append(ratios, b.rate/a.rate), append(cpuRatios, b.cpu/a.cpu)
@@ -134,6 +155,9 @@ func measure(k kind, empty, server *target, rounds int, length time.Duration) (r
 	r.null, r.keywright, r.nullCPU, r.keyCPU = median(null), median(key), median(nullCPU), median(keyCPU)
 	r.ratio, r.cpuRatio = median(ratios), median(cpuRatios)
 	r.lowest, r.highest = slices.Min(ratios), slices.Max(ratios)
+	if primitive != nil {
+		r.bareRate, r.bareRatio = median(bareRates), median(bareRatios)
+	}
 	if r.inspected == 0 {
 		return r, fmt.Errorf("no answer was inspected")
 	}
@@ -162,5 +186,23 @@ func report(results []result, rounds int, length time.Duration) string {
 	}
 	_ = w.Flush()
 	b.WriteString("```\n")
+	reportBare(&b, results)
 	return b.String()
+}
+
+// reportBare writes what is known beside bare primitives.
+func reportBare(b *strings.Builder, results []result) {
+	if !slices.ContainsFunc(results, func(r result) bool { return r.bare != nil }) {
+		return
+	}
+	b.WriteString("\nBeside the bare primitive of Go's standard library, which the benchmark itself calls on all cores in the same round:\n\n```\n")
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	_, _ = io.WriteString(w, "case\tprimitive calls/s\tkeywright req/s\tratio\tfloor\t\n")
+	for _, r := range results {
+		if r.bare != nil {
+			_, _ = fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.2f\t%.2f\t\n", r.name, r.bareRate, r.keywright, r.bareRatio, r.bareFloor)
+		}
+	}
+	_ = w.Flush()
+	b.WriteString("```\n")
 }
