@@ -36,6 +36,9 @@ import (
 // TestVectors runs the published vectors of every primitive. Run it with -v: the counts are printed. A count that changes
 // fails: vectors that vanish from their modules, or are skipped for a new reason, are noticed.
 func TestVectors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing here runs at the same time as anything else: the long run has it")
+	}
 	total, skipped := 0, 0
 	for _, suite := range []struct {
 		name    string
