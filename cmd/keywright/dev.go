@@ -32,6 +32,7 @@ type devOptions struct {
 	accounts               []string
 	accessKeyID, secretKey string
 	partition              string
+	attestationRoots       string
 	tls                    bool
 }
 
@@ -56,6 +57,7 @@ the keys: do not use it for keys that matter. For those there are keywright init
 	f.StringVar(&o.accessKeyID, "root-access-key-id", devAccessKeyID, "access key id of the account's root user")
 	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")
 	f.StringVar(&o.partition, "partition", string(arn.Commercial), "partition of the accounts: aws, aws-cn or aws-us-gov")
+	f.StringVar(&o.attestationRoots, "attestation-roots", "", "PEM file with the roots of the attestation documents of enclaves (default: answers for enclaves are refused)")
 	f.BoolVar(&o.tls, "tls", false, "serve HTTPS with a certificate of a CA that is made here")
 	return c
 }
@@ -122,6 +124,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	}
 	config := server.Config{
 		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second, LoopbackProviders: true,
+		Attestation: server.Attestation{Roots: o.attestationRoots},
 	}
 	scheme, bundle := "http", ""
 	if o.tls {

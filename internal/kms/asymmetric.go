@@ -98,7 +98,7 @@ var errPeer = &wire.Error{Code: wire.CodeValidation}
 
 func deriveSharedSecret(r *request, in *kmsapi.DeriveSharedSecretRequest) (*kmsapi.DeriveSharedSecretResponse, error) {
 	algorithm, k := in.KeyAgreementAlgorithm.V, r.key.Key
-	if err := firstError(hasAlgorithm(k, algorithm), noRecipient(in.Recipient)); err != nil {
+	if err := firstError(hasAlgorithm(k, algorithm), r.recipient.err); err != nil {
 		return nil, err
 	}
 	if _, err := keyspec.ParsePublic(k.Spec, in.PublicKey); err != nil { // which a dry run finds out, too
@@ -114,8 +114,13 @@ func deriveSharedSecret(r *request, in *kmsapi.DeriveSharedSecretRequest) (*kmsa
 	if err != nil {
 		return nil, err
 	}
+	clear, sealed, err := r.answer(shared)
+	if err != nil {
+		return nil, err
+	}
 	return &kmsapi.DeriveSharedSecretResponse{
-		KeyID: wire.Some(r.key.arn), SharedSecret: shared, KeyAgreementAlgorithm: wire.Some(algorithm), KeyOrigin: wire.Some(string(k.Origin)),
+		KeyID: wire.Some(r.key.arn), SharedSecret: clear, CiphertextForRecipient: sealed, KeyAgreementAlgorithm: wire.Some(algorithm),
+		KeyOrigin: wire.Some(string(k.Origin)),
 	}, nil
 }
 

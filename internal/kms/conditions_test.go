@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"slices"
@@ -48,6 +49,10 @@ var conditionValues = map[string]string{
 	"kms:WrappingAlgorithm":        `{"StringEquals":{"kms:WrappingAlgorithm":"RSAES_OAEP_SHA_256"}}`,
 	"kms:WrappingKeySpec":          `{"StringEquals":{"kms:WrappingKeySpec":"RSA_2048"}}`,
 
+	"kms:RecipientAttestation:ImageSha384":    `{"StringEquals":{"kms:RecipientAttestation:ImageSha384":"` + strings.Repeat("a0", 48) + `"}}`,
+	"kms:RecipientAttestation:PCR<n>":         `{"StringEquals":{"kms:RecipientAttestation:PCR8":"` + strings.Repeat("a8", 48) + `"}}`,
+	"kms:RecipientAttestation:NitroTPMPCR<n>": `{"StringEquals":{"kms:RecipientAttestation:NitroTPMPCR23":"` + strings.Repeat("b7", 48) + `"}}`,
+
 	"kms:BypassPolicyLockoutSafetyCheck":            `{"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"true"}}`,
 	"kms:EncryptionContext:${EncryptionContextKey}": `{"StringEquals":{"kms:EncryptionContext:stage":"test"}}`,
 	"kms:ScheduleKeyDeletionPendingWindowInDays":    `{"NumericEquals":{"kms:ScheduleKeyDeletionPendingWindowInDays":"30"}}`,
@@ -61,12 +66,9 @@ var keyConditions = []string{
 
 // neverThere says why a key of the list has no value; by action, or for all of them.
 var neverThere = map[string]string{
-	"kms:MultiRegionKeyType":                  "there are no multi-Region keys",
-	"kms:RecipientAttestation:ImageSha384":    "attestation documents are refused",
-	"kms:RecipientAttestation:NitroTPMPCR<n>": "attestation documents are refused",
-	"kms:RecipientAttestation:PCR<n>":         "attestation documents are refused",
-	"kms:TrailingDaysWithoutKeyUsage":         "the use of keys is not counted",
-	"CreateKey aws:ResourceTag/${TagKey}":     "there is no resource yet",
+	"kms:MultiRegionKeyType":              "there are no multi-Region keys",
+	"kms:TrailingDaysWithoutKeyUsage":     "the use of keys is not counted",
+	"CreateKey aws:ResourceTag/${TagKey}": "there is no resource yet",
 }
 
 // conditionKinds are the specs and usages of the keys of actions that symmetric keys do not have.
@@ -185,6 +187,14 @@ func conditionRequest(w *world, action, conditionKey string) (operation string, 
 	return action, in{"KeyId": id}
 }
 
+// conditionDocument returns what is special about an attestation document that has a value for a condition key.
+func conditionDocument(conditionKey string) map[string]any {
+	if strings.Contains(conditionKey, "NitroTPM") {
+		return map[string]any{"pcrs": nil, "nitrotpm_pcrs": map[int][]byte{23: bytes.Repeat([]byte{0xb7}, 48)}}
+	}
+	return nil
+}
+
 // Every condition key that the service authorization reference gives an action has its effective value here, too, if the
 // action is here. The list of them is condition-keys.json.
 func TestConditionKeys(t *testing.T) {
@@ -196,7 +206,7 @@ func TestConditionKeys(t *testing.T) {
 	if err := json.Unmarshal(text, &actions); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, "")
+	w := newAttestedWorld(t)
 	u := w.user("u")
 	cases := 0
 	for action, facts := range actions {
@@ -225,6 +235,9 @@ func TestConditionKeys(t *testing.T) {
 			cases++
 			for _, right := range []bool{true, false} {
 				operation, request := conditionRequest(w, action, k)
+				if strings.Contains(k, "Attestation") {
+					request["Recipient"] = w.recipient(conditionDocument(k))
+				}
 				rule := condition
 				if !right { // what is there is not absent, so this takes the right away
 					_, name, _ := strings.Cut(condition, `":{"`)

@@ -71,14 +71,6 @@ func fitsPlaintext(k *key.Key, algorithm string, size int) error {
 // encryptionAlgorithm returns the algorithm of a call that encrypts or decrypts, with its default.
 func encryptionAlgorithm(given wire.Opt[string]) string { return given.Or(keyspec.AlgorithmSymmetric) }
 
-// noRecipient refuses the encryption of an answer for an enclave instead of answering in the clear.
-func noRecipient(r *kmsapi.RecipientInfo) error {
-	if r != nil {
-		return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "This Keywright does not verify attestation documents: Recipient is not supported.")
-	}
-	return nil
-}
-
 // dry ends a dry run in which everything was checked.
 func dry(run wire.Opt[bool]) error {
 	if run.V {
@@ -263,7 +255,7 @@ func bareDryRun(modifiers []string, run wire.Opt[bool], given wire.Opt[string], 
 
 func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
 	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.KeyID, "KeyId")
-	rules := firstError(err, noRecipient(in.Recipient))
+	rules := firstError(err, r.recipient.err)
 	s, err := r.locate(unopened{
 		in.CiphertextBlob, in.KeyID, encryptionAlgorithm(in.EncryptionAlgorithm), in.EncryptionContext, r.ask(in), bare, rules,
 	})
@@ -277,8 +269,12 @@ func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, er
 	if err := firstError(err, dry(in.DryRun)); err != nil {
 		return nil, err
 	}
+	clear, sealed, err := r.answer(plaintext)
+	if err != nil {
+		return nil, err
+	}
 	return &kmsapi.DecryptResponse{
-		KeyID: wire.Some(s.key.arn), Plaintext: plaintext, EncryptionAlgorithm: wire.Some(s.algorithm),
+		KeyID: wire.Some(s.key.arn), Plaintext: clear, CiphertextForRecipient: sealed, EncryptionAlgorithm: wire.Some(s.algorithm),
 		KeyMaterialID: r.usedMaterial(s.key.Key, material),
 	}, nil
 }
@@ -399,15 +395,19 @@ func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool
 }
 
 func generateDataKey(r *request, in *kmsapi.GenerateDataKeyRequest) (*kmsapi.GenerateDataKeyResponse, error) {
-	if err := noRecipient(in.Recipient); err != nil {
-		return nil, err
+	if r.recipient.err != nil {
+		return nil, r.recipient.err
 	}
 	plaintext, blob, err := r.dataKey(dataKeySize(in.KeySpec, in.NumberOfBytes), in.EncryptionContext, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
+	clear, sealed, err := r.answer(plaintext)
+	if err != nil {
+		return nil, err
+	}
 	return &kmsapi.GenerateDataKeyResponse{
-		CiphertextBlob: blob, Plaintext: plaintext, KeyID: wire.Some(r.key.arn), KeyMaterialID: wire.Some(r.key.Current().ID),
+		CiphertextBlob: blob, Plaintext: clear, CiphertextForRecipient: sealed, KeyID: wire.Some(r.key.arn), KeyMaterialID: wire.Some(r.key.Current().ID),
 	}, nil
 }
 
@@ -429,13 +429,17 @@ func generateRandom(r *request, in *kmsapi.GenerateRandomRequest) (*kmsapi.Gener
 	case in.CustomKeyStoreID.Set:
 		return nil, wire.Bare(kmsapi.CodeCustomKeyStoreNotFoundException) // there are none
 	}
-	if err := noRecipient(in.Recipient); err != nil {
-		return nil, err
+	if r.recipient.err != nil {
+		return nil, r.recipient.err
 	}
 	b, err := r.custody.Random(r.permit, key.Name{}, int(in.NumberOfBytes.V))
 	if err != nil {
 		return nil, err
 	}
 	r.call.ConcernsNothing()
-	return &kmsapi.GenerateRandomResponse{Plaintext: b}, nil
+	clear, sealed, err := r.answer(b)
+	if err != nil {
+		return nil, err
+	}
+	return &kmsapi.GenerateRandomResponse{Plaintext: clear, CiphertextForRecipient: sealed}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/attest"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
@@ -22,7 +23,7 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 )
 
-// Config is what a Service needs. All fields are required but CachedKeys.
+// Config is what a Service needs. All fields are required but CachedKeys and Attestation.
 type Config struct {
 	Store   *store.Store
 	Custody *custody.Custody
@@ -31,6 +32,10 @@ type Config struct {
 	Now     func() time.Time
 
 	Principals Principals // who can be named in key policies and grants
+
+	// Attestation verifies the attestation documents of enclaves. Nil means that no roots are trusted: answers for enclaves are
+	// refused.
+	Attestation *attest.Verifier
 
 	// CachedKeys is how many keys and aliases stay ready in memory; zero means 100,000. Of grants it is four times as many.
 	CachedKeys int
@@ -49,8 +54,9 @@ type Service struct {
 	// The names of a key's aliases, for those keys about which a policy asks.
 	aliasLists *cache[key.Name, []string]
 	// Compiled policies by their text and whom it names: most keys of an account have the same one.
-	policies   *cache[policyKey, *policy.Document]
-	principals Principals
+	policies    *cache[policyKey, *policy.Document]
+	principals  Principals
+	attestation *attest.Verifier // nil for no roots
 
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
@@ -69,11 +75,12 @@ func New(c Config) *Service {
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
 		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
-		grants:     newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
-		aliasLists: newCache[key.Name, []string](c.CachedKeys),
-		policies:   newCache[policyKey, *policy.Document](cachedPolicies),
-		principals: c.Principals,
-		failed:     map[key.Name]time.Time{},
+		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
+		aliasLists:  newCache[key.Name, []string](c.CachedKeys),
+		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
+		principals:  c.Principals,
+		attestation: c.Attestation,
+		failed:      map[key.Name]time.Time{},
 	}
 }
 
@@ -92,6 +99,8 @@ type request struct {
 	held   *grantSet     // the grants of the key, while the request has them locked
 	// planned is the AWS managed key that the client named, if nobody has made it yet.
 	planned *snapshot
+	// recipient is the enclave that the answer is for; the zero value for none.
+	recipient recipient
 }
 
 // requests is memory for requests, used again.
@@ -130,13 +139,16 @@ func (s *Service) bind(op *operation) guard.Operation {
 					return nil, err
 				}
 			}
+			if op.recipient != nil {
+				r.meet(op.recipient(in))
+			}
 			switch {
 			case op.named != nil:
 				if err := r.open(in); err != nil {
 					return nil, err
 				}
 			case op.Key == noKey:
-				permit, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: op.facts, Input: in})
+				permit, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: r.facts(), Input: in})
 				if err != nil {
 					return nil, err
 				}
@@ -182,7 +194,7 @@ type question struct {
 
 // ask returns the question of the operation's row.
 func (r *request) ask(in wire.Input) question {
-	q := question{action: r.action, facts: r.op.facts, in: in}
+	q := question{action: r.action, facts: r.facts(), in: in}
 	if r.op.context != nil {
 		q.bound, q.context = true, r.op.context(in)
 	}

@@ -27,6 +27,8 @@ type operation struct {
 	context func(wire.Input) map[string]string
 	fits    func(wire.Input) func(*key.Grant) bool
 
+	recipient func(wire.Input) *kmsapi.RecipientInfo // the enclave that the answer is to be for; nil for operations without
+
 	facts func(*guard.Facts, wire.Input) // what conditions of policies may ask about the input
 	check func(wire.Input) error         // rules between members, before usage and state are looked at
 	do    func(*request, wire.Input) (wire.Output, error)
@@ -85,7 +87,8 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.DecryptRequest) {
 			contextFacts(f, in.EncryptionAlgorithm, in.EncryptionContext)
 		}),
-		do: guard.Answers(decrypt), show: show(showDecrypt),
+		recipient: recipientOf(func(in *kmsapi.DecryptRequest) *kmsapi.RecipientInfo { return in.Recipient }),
+		do:        guard.Answers(decrypt), show: show(showDecrypt),
 	},
 	{
 		Name: "DeleteAlias", Permission: "kms:DeleteAlias", Key: inHandler,
@@ -106,7 +109,8 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.DeriveSharedSecretRequest) {
 			f.String("kms:KeyAgreementAlgorithm", in.KeyAgreementAlgorithm.V)
 		}),
-		do: guard.Answers(deriveSharedSecret), show: show(func(f *audit.Fields, in *kmsapi.DeriveSharedSecretRequest) {
+		recipient: recipientOf(func(in *kmsapi.DeriveSharedSecretRequest) *kmsapi.RecipientInfo { return in.Recipient }),
+		do:        guard.Answers(deriveSharedSecret), show: show(func(f *audit.Fields, in *kmsapi.DeriveSharedSecretRequest) {
 			showUse(f, in.KeyID.V, "keyAgreementAlgorithm", in.KeyAgreementAlgorithm, in.DryRun)
 		}),
 	},
@@ -172,8 +176,9 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.GenerateDataKeyRequest) {
 			contextFacts(f, wire.Opt[string]{}, in.EncryptionContext)
 		}),
-		check: check(func(in *kmsapi.GenerateDataKeyRequest) error { return oneSize(in.KeySpec, in.NumberOfBytes) }),
-		do:    guard.Answers(generateDataKey), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyRequest) {
+		check:     check(func(in *kmsapi.GenerateDataKeyRequest) error { return oneSize(in.KeySpec, in.NumberOfBytes) }),
+		recipient: recipientOf(func(in *kmsapi.GenerateDataKeyRequest) *kmsapi.RecipientInfo { return in.Recipient }),
+		do:        guard.Answers(generateDataKey), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyRequest) {
 			showDataKey(f, in.KeyID.V, in.KeySpec, in.NumberOfBytes, in.EncryptionContext, in.DryRun)
 		}),
 	},
@@ -185,7 +190,8 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.GenerateDataKeyPairRequest) {
 			pairFactsOf(f, in.KeyPairSpec, in.EncryptionContext)
 		}),
-		do: guard.Answers(generateDataKeyPair), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyPairRequest) {
+		recipient: recipientOf(func(in *kmsapi.GenerateDataKeyPairRequest) *kmsapi.RecipientInfo { return in.Recipient }),
+		do:        guard.Answers(generateDataKeyPair), show: show(func(f *audit.Fields, in *kmsapi.GenerateDataKeyPairRequest) {
 			showPair(f, in.KeyID.V, in.KeyPairSpec.V, in.EncryptionContext, in.DryRun)
 		}),
 	},
@@ -229,7 +235,8 @@ var operations = []operation{
 	},
 	{
 		Name: "GenerateRandom", Permission: "kms:GenerateRandom", Bucket: symmetricBucket, ReadOnly: true,
-		do: guard.Answers(generateRandom),
+		recipient: recipientOf(func(in *kmsapi.GenerateRandomRequest) *kmsapi.RecipientInfo { return in.Recipient }),
+		do:        guard.Answers(generateRandom),
 	},
 	{
 		Name: "GetKeyPolicy", Permission: "kms:GetKeyPolicy", Key: keyOnly, ReadOnly: true,
@@ -462,6 +469,10 @@ func tokens[In wire.Input](f func(In) []string) func(wire.Input) []string {
 
 func pairs[In wire.Input](f func(In) map[string]string) func(wire.Input) map[string]string {
 	return func(in wire.Input) map[string]string { return f(in.(In)) }
+}
+
+func recipientOf[In wire.Input](f func(In) *kmsapi.RecipientInfo) func(wire.Input) *kmsapi.RecipientInfo {
+	return func(in wire.Input) *kmsapi.RecipientInfo { return f(in.(In)) }
 }
 
 func facts[In wire.Input](f func(*guard.Facts, In)) guard.FactSource {

@@ -30,15 +30,19 @@ func (r *request) dataKeyPair(spec key.Spec, context map[string]string, run wire
 }
 
 func generateDataKeyPair(r *request, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
-	if err := noRecipient(in.Recipient); err != nil {
-		return nil, err
+	if r.recipient.err != nil {
+		return nil, r.recipient.err
 	}
 	p, err := r.dataKeyPair(key.Spec(in.KeyPairSpec.V), in.EncryptionContext, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
+	clear, sealed, err := r.answer(p.private)
+	if err != nil {
+		return nil, err
+	}
 	return &kmsapi.GenerateDataKeyPairResponse{
-		KeyID: wire.Some(r.key.arn), KeyPairSpec: in.KeyPairSpec, PrivateKeyPlaintext: p.private, PrivateKeyCiphertextBlob: p.blob,
+		KeyID: wire.Some(r.key.arn), KeyPairSpec: in.KeyPairSpec, PrivateKeyPlaintext: clear, CiphertextForRecipient: sealed, PrivateKeyCiphertextBlob: p.blob,
 		PublicKey: p.public, KeyMaterialID: p.materialID,
 	}, nil
 }

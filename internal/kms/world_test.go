@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/attest"
+	"github.com/keywright/keywright/internal/attest/attesttest"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
@@ -70,6 +72,9 @@ type world struct {
 	people     *people
 	caller     *guard.Caller // nil for the root user of the account
 	forward    *guard.Forward
+	// verifier is what attestation documents are verified with, enclave whose roots it trusts; nil for none.
+	verifier *attest.Verifier
+	enclave  *attesttest.Enclave
 }
 
 // people are the users, roles and accounts that there are: ARNs by unique id, which is what the service asks a directory.
@@ -182,7 +187,7 @@ func (w *world) open() {
 	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
 	w.service = kms.New(kms.Config{
 		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: w.now,
-		Principals: w.people,
+		Principals: w.people, Attestation: w.verifier,
 	})
 	w.operations = map[string]guard.Operation{}
 	for _, op := range w.service.Operations() {

@@ -48,6 +48,9 @@ type Config struct {
 	// LoopbackProviders lets accounts register identity providers on loopback addresses of this machine. It is for
 	// development: whoever administers an account could have the server talk to what listens beside it.
 	LoopbackProviders bool `yaml:"loopbackProviders"`
+	// Attestation says which attestation documents of enclaves are believed. Without it, requests that name a Recipient are
+	// refused.
+	Attestation Attestation `yaml:"attestation"`
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time `yaml:"-"`
@@ -75,6 +78,12 @@ type Audit struct {
 	Durability string `yaml:"durability"`
 	// SegmentSize is after how many octets the next segment begins. Zero means 64 MiB.
 	SegmentSize int64 `yaml:"segmentSize"`
+}
+
+// Attestation describes what is needed to verify attestation documents.
+type Attestation struct {
+	// Roots is a PEM file with the certificates that documents must lead to. It is read when the server starts.
+	Roots string `yaml:"roots"`
 }
 
 // Limits bound connections.
@@ -131,7 +140,7 @@ func ParseConfig(text []byte) (Config, error) {
 
 // paths are the members that name files.
 func (c *Config) paths() []*string {
-	all := []*string{&c.Data, &c.Audit.Dir}
+	all := []*string{&c.Data, &c.Audit.Dir, &c.Attestation.Roots}
 	if c.AdminSocket != noSocket {
 		all = append(all, &c.AdminSocket)
 	}

@@ -16,11 +16,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/keywright/keywright/internal/admin"
+	"github.com/keywright/keywright/internal/attest"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
@@ -43,20 +45,21 @@ const memoryRecords = 10_000
 
 // Server is a Keywright that is ready to run.
 type Server struct {
-	config    Config
-	in        *Installation
-	directory *iam.Directory
-	guard     *guard.Guard
-	kms       *kms.Service
-	pool      *keyspec.Pool
-	recorder  guard.Recorder
-	closeLog  func() error // nil without a log on disk
-	certs     *certificates
-	api       *httpapi.Server
-	listener  net.Listener
-	admin     *http.Server
-	adminAt   net.Listener
-	health    health
+	config      Config
+	in          *Installation
+	directory   *iam.Directory
+	guard       *guard.Guard
+	kms         *kms.Service
+	pool        *keyspec.Pool
+	attestation *attest.Verifier // nil for no roots
+	recorder    guard.Recorder
+	closeLog    func() error // nil without a log on disk
+	certs       *certificates
+	api         *httpapi.Server
+	listener    net.Listener
+	admin       *http.Server
+	adminAt     net.Listener
+	health      health
 
 	administration *admin.Admin
 	operators      *http.Server
@@ -73,6 +76,9 @@ func New(c Config, in *Installation) (*Server, error) {
 	}
 	err := c.check()
 	if err == nil {
+		err = s.readRoots()
+	}
+	if err == nil {
 		err = s.openAudit()
 	}
 	if err == nil {
@@ -84,6 +90,22 @@ func New(c Config, in *Installation) (*Server, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// readRoots reads what attestation documents are verified with, if anything.
+func (s *Server) readRoots() error {
+	path := s.config.Attestation.Roots
+	if path == "" {
+		return nil
+	}
+	roots, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("attestation: %w", err)
+	}
+	if s.attestation, err = attest.NewVerifier(roots); err != nil {
+		return fmt.Errorf("attestation: %s: %w", path, err)
+	}
+	return nil
 }
 
 // openAudit opens the audit log, or keeps records in memory if there is no data directory.
@@ -123,7 +145,7 @@ func (s *Server) build() {
 	s.pool = keyspec.NewPool(readyKeys)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
-		Principals: s.directory,
+		Principals: s.directory, Attestation: s.attestation,
 	})
 	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
 }
