@@ -117,7 +117,7 @@ def test_changes(call, key, operation, values, given):
 
 
 @pytest.mark.parametrize("operation,values,given", [
-    ("DescribeKey", {}, {}), ("GetKeyPolicy", {}, {"policyName": "default"}), ("GetKeyRotationStatus", {}, {}), ("ListKeyPolicies", {}, {}), ("ListResourceTags", {"Limit": 5}, {"limit": 5})])
+    ("DescribeKey", {}, {}), ("GetKeyPolicy", {}, {"policyName": "default"}), ("GetKeyRotationStatus", {}, {}), ("GetKeyLastUsage", {}, {}), ("ListKeyPolicies", {}, {}), ("ListResourceTags", {"Limit": 5}, {"limit": 5})])
 def test_reads(call, key, operation, values, given):
     record = call(operation, KeyId=key["Arn"], **values)
     assert record["requestParameters"] == {"keyId": key["Arn"], **given}

@@ -13,7 +13,7 @@ BLOB = base64.b64encode(b"x").decode()
 # Operations that take a key id or key ARN only: member that names the key, the other required members.
 KEY_ONLY = {
     "CancelKeyDeletion": ("KeyId", {}), "DisableKey": ("KeyId", {}), "DisableKeyRotation": ("KeyId", {}), "EnableKey": ("KeyId", {}),
-    "EnableKeyRotation": ("KeyId", {}), "GetKeyPolicy": ("KeyId", {}), "GetKeyRotationStatus": ("KeyId", {}), "ListKeyPolicies": ("KeyId", {}),
+    "EnableKeyRotation": ("KeyId", {}), "GetKeyPolicy": ("KeyId", {}), "GetKeyRotationStatus": ("KeyId", {}), "GetKeyLastUsage": ("KeyId", {}), "ListKeyPolicies": ("KeyId", {}),
     "ListResourceTags": ("KeyId", {}), "PutKeyPolicy": ("KeyId", {"Policy": POLICY}), "ScheduleKeyDeletion": ("KeyId", {}),
     "TagResource": ("KeyId", {"Tags": [{"TagKey": "a", "TagValue": "b"}]}), "UntagResource": ("KeyId", {"TagKeys": ["a"]}),
     "UpdateKeyDescription": ("KeyId", {"Description": "d"}), "ListAliases": ("KeyId", {}),

@@ -17,7 +17,7 @@ NOWHERE = ("AccessDeniedException: The ciphertext refers to a customer master ke
 OPERATIONS = {
     "CancelKeyDeletion": {}, "Decrypt": {"CiphertextBlob": "$blob"}, "DescribeKey": {}, "DisableKey": {}, "DisableKeyRotation": {}, "EnableKey": {},
     "EnableKeyRotation": {}, "Encrypt": {"Plaintext": "eA=="}, "GenerateDataKey": {"KeySpec": "AES_256"},
-    "GenerateDataKeyWithoutPlaintext": {"KeySpec": "AES_256"}, "GetKeyPolicy": {}, "GetKeyRotationStatus": {}, "ListKeyPolicies": {},
+    "GenerateDataKeyWithoutPlaintext": {"KeySpec": "AES_256"}, "GetKeyPolicy": {}, "GetKeyRotationStatus": {}, "GetKeyLastUsage": {}, "ListKeyPolicies": {},
     "ListResourceTags": {}, "PutKeyPolicy": {"Policy": "$default"}, "ScheduleKeyDeletion": {},
     "TagResource": {"Tags": [{"TagKey": "a", "TagValue": "b"}]}, "UntagResource": {"TagKeys": ["a"]}, "UpdateKeyDescription": {"Description": "d"},
 }

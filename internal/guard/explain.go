@@ -191,7 +191,6 @@ func ofInput(k policy.Key) bool {
 var never = []string{
 	"aws:principalorgid", "aws:principalorgpaths", "aws:resourceorgid", "aws:resourceorgpaths", "aws:sourceorgid", "aws:sourceorgpaths",
 	"aws:sourcevpc", "aws:sourcevpce", "aws:vpcsourceip", "aws:multifactorauthage", "aws:assumedroot", "aws:referer",
-	"kms:trailingdayswithoutkeyusage",
 }
 
 // Absent implements policy.Settled: it knows of what is certain not to be there, as things are, in a call that is only

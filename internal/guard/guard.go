@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,6 +96,7 @@ type Call struct {
 	served    arn.Account // the caller is a service: whose key it used first
 	resources []audit.Resource
 	two       [2]audit.Resource
+	events    [3]string // ids of the call's records: its own, and those of owners
 
 	// The record and what it points at, used again for other calls.
 	record                           audit.Record
@@ -118,6 +120,23 @@ func (c *Call) KeyARN() string {
 		}
 	}
 	return ""
+}
+
+// EventOf returns the id of the call's record in the trail of an account: of the one that owns a key which the call was allowed to
+// use, or the caller's.
+func (c *Call) EventOf(a arn.Account) string {
+	if i := slices.Index(c.owners, a); i >= 0 {
+		return c.event(i + 1)
+	}
+	return c.event(0)
+}
+
+// event returns the id of the caller's record, which is number 0, or of an owner's.
+func (c *Call) event(i int) string {
+	if c.events[i] == "" {
+		c.events[i] = arn.NewUUID()
+	}
+	return c.events[i]
 }
 
 // Identify sets who calls, after the signature was verified, and the Region that it is scoped to.

@@ -22,7 +22,7 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 	c.lines[0] = r.AppendJSON(c.lines[0][:0])
 	all := append(make([][]byte, 0, 3), c.lines[0])
 	for i, owner := range c.owners {
-		r.EventID, r.Recipient = arn.NewUUID(), owner
+		r.EventID, r.Recipient = c.event(i+1), owner
 		if c.Caller.belongs() {
 			r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
 		}
@@ -69,7 +69,7 @@ func eventSource(service string) string {
 func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
 	*r = audit.Record{
 		Time: c.Time, Source: eventSource(c.Service), Name: c.Name, Region: c.Region, SourceIP: c.SourceIP, UserAgent: c.UserAgent,
-		RequestID: c.RequestID, EventID: arn.NewUUID(), EventType: audit.APICall, TLS: c.TLS,
+		RequestID: c.RequestID, EventID: c.event(0), EventType: audit.APICall, TLS: c.TLS,
 	}
 	if c.TLS != nil && len(c.TLS.ServerName) > maxHost {
 		cut := *c.TLS

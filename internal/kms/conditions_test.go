@@ -55,6 +55,7 @@ var conditionValues = map[string]string{
 
 	"kms:BypassPolicyLockoutSafetyCheck":            `{"Bool":{"kms:BypassPolicyLockoutSafetyCheck":"true"}}`,
 	"kms:EncryptionContext:${EncryptionContextKey}": `{"StringEquals":{"kms:EncryptionContext:stage":"test"}}`,
+	"kms:TrailingDaysWithoutKeyUsage":               `{"NumericEquals":{"kms:TrailingDaysWithoutKeyUsage":"0"}}`,
 	"kms:ScheduleKeyDeletionPendingWindowInDays":    `{"NumericEquals":{"kms:ScheduleKeyDeletionPendingWindowInDays":"30"}}`,
 }
 
@@ -67,7 +68,6 @@ var keyConditions = []string{
 // neverThere says why a key of the list has no value; by action, or for all of them.
 var neverThere = map[string]string{
 	"kms:MultiRegionKeyType":              "there are no multi-Region keys",
-	"kms:TrailingDaysWithoutKeyUsage":     "the use of keys is not counted",
 	"CreateKey aws:ResourceTag/${TagKey}": "there is no resource yet",
 }
 

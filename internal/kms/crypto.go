@@ -273,6 +273,7 @@ func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, er
 	if err != nil {
 		return nil, err
 	}
+	r.usedKey(s.key)
 	return &kmsapi.DecryptResponse{
 		KeyID: wire.Some(s.key.arn), Plaintext: clear, CiphertextForRecipient: sealed, EncryptionAlgorithm: wire.Some(s.algorithm),
 		KeyMaterialID: r.usedMaterial(s.key.Key, material),
@@ -316,6 +317,8 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	if err != nil {
 		return nil, err
 	}
+	r.usedKey(from.key)
+	r.usedKey(to)
 	out := &kmsapi.ReEncryptResponse{
 		CiphertextBlob: blob, SourceKeyID: wire.Some(from.key.arn), KeyID: wire.Some(to.arn),
 		SourceEncryptionAlgorithm: wire.Some(from.algorithm), DestinationEncryptionAlgorithm: wire.Some(algorithm),

@@ -58,6 +58,8 @@ type Service struct {
 	principals  Principals
 	attestation *attest.Verifier // nil for no roots
 
+	uses *uses // last uses of keys that are not yet in the store
+
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
@@ -80,6 +82,7 @@ func New(c Config) *Service {
 		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
 		principals:  c.Principals,
 		attestation: c.Attestation,
+		uses:        newUses(),
 		failed:      map[key.Name]time.Time{},
 	}
 }
@@ -101,6 +104,7 @@ type request struct {
 	planned *snapshot
 	// recipient is the enclave that the answer is for; the zero value for none.
 	recipient recipient
+	used      [2]*snapshot // the keys that it uses besides its own
 }
 
 // requests is memory for requests, used again.
@@ -154,7 +158,11 @@ func (s *Service) bind(op *operation) guard.Operation {
 				}
 				r.permit = permit
 			}
-			return op.do(r, in)
+			out, err := op.do(r, in)
+			if err == nil {
+				r.noteUses()
+			}
+			return out, err
 		},
 	}
 }
@@ -206,8 +214,15 @@ func (r *request) ask(in wire.Input) question {
 
 // authorize asks the guard for an action on a key.
 func (r *request) authorize(snap *snapshot, alias arn.AliasName, q question) (guard.Permit, error) {
+	facts := q.facts
+	if r.op.idle {
+		var err error
+		if facts, err = r.idleFacts(snap, facts); err != nil {
+			return guard.Permit{}, err
+		}
+	}
 	about := guard.Resource{
-		Action: q.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: q.facts, Input: q.in,
+		Action: q.action, ARN: snap.arn, Key: snap.Key, Policy: snap.policy, Foreign: r.op.Foreign, Alias: alias, Facts: facts, Input: q.in,
 		GrantFits: q.fits, EncryptionContext: q.context, Aliases: snap.aliases,
 	}
 	if !snap.isPlan() { // a key that is not made has no grants, and looking for them would remember its name

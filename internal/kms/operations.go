@@ -29,6 +29,7 @@ type operation struct {
 
 	recipient func(wire.Input) *kmsapi.RecipientInfo // the enclave that the answer is to be for; nil for operations without
 
+	idle  bool                           // conditions may ask how long the key has not been used
 	facts func(*guard.Facts, wire.Input) // what conditions of policies may ask about the input
 	check func(wire.Input) error         // rules between members, before usage and state are looked at
 	do    func(*request, wire.Input) (wire.Output, error)
@@ -123,6 +124,7 @@ var operations = []operation{
 	{
 		Name: "DisableKey", Permission: "kms:DisableKey", Key: keyOnly, States: settable,
 		named: id(func(in *kmsapi.DisableKeyRequest) string { return in.KeyID.V }),
+		idle:  true,
 		do:    guard.Quiet(disableKey), show: show(func(f *audit.Fields, in *kmsapi.DisableKeyRequest) { f.String("keyId", in.KeyID.V) }), reply: keyARN,
 	},
 	{
@@ -237,6 +239,11 @@ var operations = []operation{
 		Name: "GenerateRandom", Permission: "kms:GenerateRandom", Bucket: symmetricBucket, ReadOnly: true,
 		recipient: recipientOf(func(in *kmsapi.GenerateRandomRequest) *kmsapi.RecipientInfo { return in.Recipient }),
 		do:        guard.Answers(generateRandom),
+	},
+	{
+		Name: "GetKeyLastUsage", Permission: "kms:GetKeyLastUsage", Key: keyOnly, ReadOnly: true,
+		named: id(func(in *kmsapi.GetKeyLastUsageRequest) string { return in.KeyID.V }),
+		do:    guard.Answers(getKeyLastUsage), show: show(func(f *audit.Fields, in *kmsapi.GetKeyLastUsageRequest) { f.String("keyId", in.KeyID.V) }),
 	},
 	{
 		Name: "GetKeyPolicy", Permission: "kms:GetKeyPolicy", Key: keyOnly, ReadOnly: true,
@@ -377,8 +384,8 @@ var operations = []operation{
 		facts: facts(func(f *guard.Facts, in *kmsapi.ScheduleKeyDeletionRequest) {
 			f.Int("kms:ScheduleKeyDeletionPendingWindowInDays", int64(in.PendingWindowInDays.Or(defaultWindow)))
 		}),
-		check: check(checkWindow),
-		do:    guard.Answers(scheduleKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.ScheduleKeyDeletionRequest) {
+		check: check(checkWindow), idle: true,
+		do: guard.Answers(scheduleKeyDeletion), show: show(func(f *audit.Fields, in *kmsapi.ScheduleKeyDeletionRequest) {
 			f.String("keyId", in.KeyID.V)
 			f.Int("pendingWindowInDays", int64(in.PendingWindowInDays.Or(defaultWindow)))
 		}), reply: replySchedule,

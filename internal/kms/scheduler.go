@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"time"
 
@@ -15,11 +16,14 @@ import (
 // dueBatch is how many due keys one look at the store brings.
 const dueBatch = 100
 
-// RunSchedule does what is due until ctx ends: it rotates and deletes keys. What is due is in the store, so that nothing
+// RunSchedule does what is due until ctx ends: it rotates and deletes keys, and writes down when keys were used, also at the end. What is due is in the store, so that nothing
 // is forgotten over a restart; every is how often it looks.
 func (s *Service) RunSchedule(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	flush := time.NewTicker(flushEvery)
+	defer flush.Stop()
+	defer s.flush(context.WithoutCancel(ctx))
 	for {
 		if err := s.RunDue(ctx); err != nil && ctx.Err() == nil {
 			logFailure("scheduled work", key.Name{}, err)
@@ -28,7 +32,15 @@ func (s *Service) RunSchedule(ctx context.Context, every time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-flush.C:
+			s.flush(ctx)
 		}
+	}
+}
+
+func (s *Service) flush(ctx context.Context) {
+	if err := s.FlushUses(ctx); err != nil && ctx.Err() == nil {
+		slog.Warn("the last uses of keys will be written later", "err", err)
 	}
 }
 
@@ -98,6 +110,7 @@ func (s *Service) deleteKey(ctx context.Context, snap *snapshot) error {
 func (s *Service) forget(name key.Name) {
 	s.keys.drop(name)
 	s.forgetAliasList(name)
+	s.uses.forget(name)
 	defer s.grants.lock(name)()
 	s.grants.drop(name)
 }

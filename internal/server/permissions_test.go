@@ -75,7 +75,7 @@ var resources = map[string]string{
 	"key": `kms:Decapsulate kms:DeriveSharedSecret kms:Encapsulate kms:GenerateMac kms:GetPublicKey kms:Sign kms:Verify kms:VerifyMac
 		kms:CancelKeyDeletion kms:CreateGrant kms:Decrypt kms:DescribeKey kms:DisableKey kms:DisableKeyRotation kms:EnableKey kms:EnableKeyRotation
 		kms:DeleteImportedKeyMaterial kms:GetParametersForImport kms:ImportKeyMaterial
-		kms:Encrypt kms:GenerateDataKey kms:GenerateDataKeyPair kms:GenerateDataKeyPairWithoutPlaintext kms:GenerateDataKeyWithoutPlaintext kms:GetKeyPolicy kms:GetKeyRotationStatus kms:ListGrants
+		kms:Encrypt kms:GenerateDataKey kms:GenerateDataKeyPair kms:GenerateDataKeyPairWithoutPlaintext kms:GenerateDataKeyWithoutPlaintext kms:GetKeyLastUsage kms:GetKeyPolicy kms:GetKeyRotationStatus kms:ListGrants
 		kms:ListKeyPolicies kms:ListKeyRotations kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:RetireGrant kms:RevokeGrant kms:RotateKeyOnDemand
 		kms:ScheduleKeyDeletion
 		kms:TagResource kms:UntagResource kms:UpdateKeyDescription`,

@@ -79,6 +79,7 @@ func CheckBackup(ctx context.Context, path string) (BackupInfo, error) {
 const (
 	grantsSchema     = 2
 	identitiesSchema = 3
+	keyUsesSchema    = 4
 )
 
 // inspect checks the file as far as that goes without the root key.
@@ -104,6 +105,9 @@ func (db *DB) inspect(ctx context.Context) (BackupInfo, error) {
 	}
 	if info.Schema >= identitiesSchema {
 		counted["identities"] = &info.Counts.Identities
+	}
+	if info.Schema >= keyUsesSchema {
+		counted["key_uses"] = &info.Counts.KeyUses
 	}
 	for table, n := range counted {
 		if err := db.read.QueryRowContext(ctx, `SELECT count(*) FROM `+table).Scan(n); err != nil {

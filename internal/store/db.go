@@ -91,6 +91,9 @@ func (db *DB) start(ctx context.Context, policy schemaPolicy) error {
 		}
 		_, err := db.write.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ('installation', $1)
 			ON CONFLICT (name) DO NOTHING`, arn.NewUUID())
+		if err == nil {
+			err = db.trackUses(ctx)
+		}
 		if err != nil {
 			return err
 		}

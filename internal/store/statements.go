@@ -40,6 +40,8 @@ const (
 	selectGrantsOfKey
 	selectRetirable
 	walkGrants
+	selectKeyUse
+	walkKeyUses
 	savepoint
 	rollbackToSavepoint
 	releaseSavepoint
@@ -61,6 +63,8 @@ const (
 	upsertGrant
 	deleteGrant
 	deleteGrantsOfKey
+	upsertKeyUse
+	deleteKeyUse
 	statementCount
 )
 
@@ -114,6 +118,10 @@ var statements = [statementCount]string{
 		ORDER BY account, key_id, grant_id LIMIT $6`,
 	walkGrants: `SELECT account, region, key_id, grant_id, retiring, body, tag FROM grants
 		WHERE (account, region, key_id, grant_id) > ($1, $2, $3, $4) ORDER BY account, region, key_id, grant_id LIMIT $5`,
+	selectKeyUse: `SELECT account, region, key_id, body, tag FROM key_uses
+		WHERE account = $1 AND region = $2 AND key_id = $3`,
+	walkKeyUses: `SELECT account, region, key_id, body, tag FROM key_uses
+		WHERE (account, region, key_id) > ($1, $2, $3) ORDER BY account, region, key_id LIMIT $4`,
 
 	savepoint:           `SAVEPOINT one_update`,
 	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,
@@ -149,6 +157,10 @@ var statements = [statementCount]string{
 		ON CONFLICT (account, region, key_id, grant_id) DO UPDATE SET retiring = excluded.retiring, body = excluded.body, tag = excluded.tag`,
 	deleteGrant:       `DELETE FROM grants WHERE account = $1 AND region = $2 AND key_id = $3 AND grant_id = $4`,
 	deleteGrantsOfKey: `DELETE FROM grants WHERE account = $1 AND region = $2 AND key_id = $3`,
+	upsertKeyUse: `INSERT INTO key_uses (account, region, key_id, body, tag)
+		SELECT account, region, key_id, $1, $2 FROM keys WHERE account = $3 AND region = $4 AND key_id = $5
+		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
+	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
 }
 
 // prepared holds the statements prepared on one pool, by their number.

@@ -156,7 +156,7 @@ func (tx *Tx) PutKey(k *key.Key) error {
 	return doing("writing a key", err)
 }
 
-// DeleteKey removes a key, its aliases and its grants; ErrNotFound if it is not there.
+// DeleteKey removes a key, its aliases, its grants and its last use; ErrNotFound if it is not there.
 func (tx *Tx) DeleteKey(n key.Name) error {
 	if err := tx.usable(); err != nil {
 		return err
@@ -172,6 +172,9 @@ func (tx *Tx) DeleteKey(n key.Name) error {
 		}
 	}
 	if _, err := tx.exec(deleteGrantsOfKey, string(n.Account), string(n.Region), string(n.ID)); err != nil {
+		return doing("deleting a key", err)
+	}
+	if _, err := tx.exec(deleteKeyUse, string(n.Account), string(n.Region), string(n.ID)); err != nil {
 		return doing("deleting a key", err)
 	}
 	count, err := tx.exec(deleteKey, string(n.Account), string(n.Region), string(n.ID))

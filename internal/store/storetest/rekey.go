@@ -57,7 +57,7 @@ func old(t *testing.T, h Harness) (*store.Store, []*key.Key) {
 			k := Key()
 			keys = append(keys, k)
 			err = errors.Join(err, w.wrap(k.Name, &k.Material[0], "material of "+string(k.ID)), tx.PutKey(k),
-				tx.InsertAlias(alias(k, string(k.ID))), tx.PutGrant(grant(k, 1)))
+				tx.InsertAlias(alias(k, string(k.ID))), tx.PutGrant(grant(k, 1)), tx.PutKeyUse(use(k)))
 		}
 		return err
 	})
@@ -100,7 +100,7 @@ func testRekey(t *testing.T, h Harness) {
 	}
 	put(t, s, fresh)
 	more, err := s.Rekey(ctx, w.rewrap)
-	if err != nil || done+more != 1+2+1+300+300+300 {
+	if err != nil || done+more != 1+2+1+300+300+300+300 {
 		t.Errorf("%d and %d rows, %v", done, more, err)
 	}
 	if again, err := s.Rekey(ctx, w.rewrap); err != nil || again != 0 {
@@ -123,7 +123,7 @@ func testRekey(t *testing.T, h Harness) {
 		t.Errorf("domain keys %+v, %v", sealed.DomainKeys, err)
 	}
 	counts, err := s.Verify(ctx, nil)
-	if want := (store.Counts{Seals: 1, DomainKeys: 4, Accounts: 1, AccessKeys: 2, Identities: 1, Keys: 301, Aliases: 300, Grants: 300}); err != nil || counts != want {
+	if want := (store.Counts{Seals: 1, DomainKeys: 4, Accounts: 1, AccessKeys: 2, Identities: 1, Keys: 301, Aliases: 300, Grants: 300, KeyUses: 300}); err != nil || counts != want {
 		t.Errorf("%+v, %v", counts, err)
 	}
 	sameAccessKey(t, s, anAccessKey("AKIA2"))

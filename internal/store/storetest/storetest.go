@@ -49,6 +49,7 @@ func Run(t *testing.T, h Harness) {
 		{"Pages", testPages},
 		{"Due", testDue},
 		{"Identities", testIdentities},
+		{"KeyUses", testKeyUses},
 		{"Counts", testCounts},
 		{"GaplessChanges", testGapless},
 		{"GroupIsolation", testGroupIsolation},

@@ -26,6 +26,16 @@ type authenticated struct {
 
 var tables = []authenticated{
 	{
+		"key_uses", 3,
+		[]string{"account", "region", "key_id", "body", "tag"},
+		func(ctx context.Context, s *store.Store, pk []any) error {
+			n := key.Name{Account: arn.Account(text(pk[0])), Region: arn.Region(text(pk[1])), ID: arn.KeyID(text(pk[2]))}
+			_, err := s.GetKeyUse(ctx, n)
+			return err
+		},
+		func(context.Context, *store.Store) []error { return nil },
+	},
+	{
 		"accounts", 1,
 		[]string{"account", "body", "tag"},
 		func(ctx context.Context, s *store.Store, pk []any) error {
@@ -154,13 +164,14 @@ func filled(t *testing.T, h Harness) (*store.Store, map[string][]any) {
 	a, g := alias(k, "name"), grant(k, 1)
 	update(t, s, func(tx *store.Tx) error {
 		return errors.Join(tx.PutAccount(anAccount()), tx.PutAccessKey(anAccessKey("AKIA1")),
-			tx.PutIdentity(anIdentity("bob")), tx.PutKey(k), tx.InsertAlias(a), tx.PutGrant(g))
+			tx.PutIdentity(anIdentity("bob")), tx.PutKey(k), tx.InsertAlias(a), tx.PutGrant(g), tx.PutKeyUse(use(k)))
 	})
 	return s, map[string][]any{
 		"accounts": {string(account)}, "access_keys": {"AKIA1"},
 		"identities": {string(account), "user", "bob"},
 		"keys":       {string(account), string(region), string(k.ID)},
 		"aliases":    {string(account), string(region), string(a.Name)},
+		"key_uses":   {string(account), string(region), string(k.ID)},
 		"grants":     {string(account), string(region), string(k.ID), g.ID},
 	}
 }

@@ -1,0 +1,216 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// flushEvery is how often the last uses of keys are written down; a server that is killed forgets what came after. AWS KMS
+// allows itself an hour until a use is seen (API_GetKeyLastUsage); here it is seen at once.
+const flushEvery = time.Minute
+
+// flushBatch is how many uses one transaction writes: it holds up other changes for that long.
+const flushBatch = 500
+
+// trackingBegan is when AWS KMS began to keep the last uses of keys (API_GetKeyLastUsage).
+var trackingBegan = time.Date(2026, 4, 23, 0, 0, 0, 0, time.UTC)
+
+// uses has the last uses of keys that are not yet in the store. It is in shards, so that busy keys do not wait for each other.
+type uses struct {
+	seed   maphash.Seed
+	shards [64]useShard
+}
+
+type useShard struct {
+	mu   sync.Mutex
+	last map[key.Name]store.KeyUse
+}
+
+func newUses() *uses {
+	u := &uses{seed: maphash.MakeSeed()}
+	for i := range u.shards {
+		u.shards[i].last = map[key.Name]store.KeyUse{}
+	}
+	return u
+}
+
+func (u *uses) shard(n key.Name) *useShard {
+	return &u.shards[maphash.String(u.seed, string(n.ID))%uint64(len(u.shards))]
+}
+
+// note takes a use that ended later than those before it.
+func (u *uses) note(use store.KeyUse) {
+	s := u.shard(use.Key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last[use.Key] = use
+}
+
+func (u *uses) of(n key.Name) (store.KeyUse, bool) {
+	s := u.shard(n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	use, ok := s.last[n]
+	return use, ok
+}
+
+// forget drops what it knows of a key that was deleted.
+func (u *uses) forget(n key.Name) {
+	s := u.shard(n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.last, n)
+}
+
+// list returns all that is there.
+func (u *uses) list() (all []store.KeyUse) {
+	for i := range u.shards {
+		s := &u.shards[i]
+		s.mu.Lock()
+		for _, use := range s.last {
+			all = append(all, use)
+		}
+		s.mu.Unlock()
+	}
+	return all
+}
+
+// wrote drops uses that are in the store now, but for keys that were used again.
+func (u *uses) wrote(batch []store.KeyUse) {
+	for _, use := range batch {
+		s := u.shard(use.Key)
+		s.mu.Lock()
+		if s.last[use.Key] == use {
+			delete(s.last, use.Key)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// FlushUses writes down when keys were last used. What could not be written stays for the next time.
+func (s *Service) FlushUses(ctx context.Context) error {
+	all := s.uses.list()
+	for len(all) > 0 {
+		batch := all[:min(len(all), flushBatch)]
+		all = all[len(batch):]
+		err := s.store.Update(ctx, func(tx *store.Tx) error {
+			for i := range batch {
+				if err := tx.PutKeyUse(&batch[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		s.uses.wrote(batch)
+	}
+	return nil
+}
+
+// usedKey notes that the request has used a key, once it has succeeded. ReEncrypt uses two.
+func (r *request) usedKey(snap *snapshot) {
+	if r.used[0] == nil {
+		r.used[0] = snap
+	} else if r.used[0] != snap {
+		r.used[1] = snap
+	}
+}
+
+// noteUses remembers which keys a request has used that succeeded.
+func (r *request) noteUses() {
+	if r.op.Usage == "" {
+		return
+	}
+	if r.key != nil {
+		r.usedKey(r.key)
+	}
+	for _, snap := range r.used {
+		if snap != nil {
+			r.Service.uses.note(store.KeyUse{
+				Key: snap.Name, At: r.moment(), Operation: r.op.Name, EventID: r.call.EventOf(snap.Account), RequestID: r.call.RequestID,
+			})
+		}
+	}
+}
+
+// lastUse returns the last use of a key, or nil if it was never used.
+func (s *Service) lastUse(ctx context.Context, n key.Name) (*store.KeyUse, error) {
+	if use, ok := s.uses.of(n); ok {
+		return &use, nil
+	}
+	use, err := s.store.GetKeyUse(ctx, n)
+	if errors.Is(err, store.ErrNotFound) {
+		if use, ok := s.uses.of(n); ok { // noted since
+			return &use, nil
+		}
+		return nil, nil
+	}
+	return use, err
+}
+
+// trackedSince returns from when on a use of a key would be known.
+func (s *Service) trackedSince(ctx context.Context, k *key.Key) (time.Time, error) {
+	since, err := s.store.UsesSince(ctx)
+	if err != nil {
+		return since, err
+	}
+	for _, t := range []time.Time{trackingBegan, k.CreatedAt} {
+		if t.After(since) {
+			since = t
+		}
+	}
+	return since, nil
+}
+
+// idleFacts returns facts with kms:TrailingDaysWithoutKeyUsage: the whole days since the key was used, or, if it never was, since a
+// use would be known.
+func (r *request) idleFacts(snap *snapshot, facts guard.FactSource) (guard.FactSource, error) {
+	use, err := r.lastUse(r.ctx, snap.Name)
+	if err != nil {
+		return nil, err
+	}
+	var from time.Time
+	if use != nil {
+		from = use.At
+	} else if from, err = r.trackedSince(r.ctx, snap.Key); err != nil {
+		return nil, err
+	}
+	days := max(int64(r.now().Sub(from)/(24*time.Hour)), 0)
+	return func(f *guard.Facts, in wire.Input) {
+		if facts != nil {
+			facts(f, in)
+		}
+		f.Int("kms:TrailingDaysWithoutKeyUsage", days)
+	}, nil
+}
+
+func getKeyLastUsage(r *request, _ *kmsapi.GetKeyLastUsageRequest) (*kmsapi.GetKeyLastUsageResponse, error) {
+	since, err := r.trackedSince(r.ctx, r.key.Key)
+	if err != nil {
+		return nil, err
+	}
+	use, err := r.lastUse(r.ctx, r.key.Name)
+	if err != nil {
+		return nil, err
+	}
+	out := &kmsapi.GetKeyLastUsageResponse{
+		KeyID: wire.Some(string(r.key.ID)), KeyLastUsage: &kmsapi.KeyLastUsageData{}, TrackingStartDate: wire.Some(since), KeyCreationDate: wire.Some(r.key.CreatedAt),
+	}
+	if use != nil {
+		out.KeyLastUsage = &kmsapi.KeyLastUsageData{
+			Operation: wire.Some(use.Operation), Timestamp: wire.Some(use.At), CloudTrailEventID: wire.Some(use.EventID), KmsRequestID: wire.Some(use.RequestID),
+		}
+	}
+	return out, nil
+}

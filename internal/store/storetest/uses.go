@@ -1,0 +1,55 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/store"
+)
+
+func use(k *key.Key) *store.KeyUse {
+	return &store.KeyUse{Key: k.Name, At: moment, Operation: "Encrypt", EventID: "an event", RequestID: "a request"}
+}
+
+func testKeyUses(t *testing.T, h Harness) {
+	s := h.Open(t)
+	ctx := t.Context()
+	k, gone := Key(), Key()
+	put(t, s, k)
+	if _, err := s.GetKeyUse(ctx, k.Name); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("never used: %v", err)
+	}
+	if since, err := s.UsesSince(ctx); err != nil || !since.IsZero() {
+		t.Errorf("uses of a new store are known since %v, %v", since, err)
+	}
+	before, err := s.Positions(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := use(k)
+	last.At, last.Operation = moment.Add(time.Millisecond), "Decrypt"
+	update(t, s, func(tx *store.Tx) error {
+		return errors.Join(tx.PutKeyUse(use(k)), tx.PutKeyUse(last), tx.PutKeyUse(use(gone)))
+	})
+	if h.Reopen != nil {
+		s = h.Reopen(t, s)
+	}
+	if got, err := s.GetKeyUse(ctx, k.Name); err != nil || *got != *last {
+		t.Errorf("got %+v, %v, want %+v", got, err, last)
+	}
+	if _, err := s.GetKeyUse(ctx, gone.Name); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("of a key that is not there: %v", err)
+	}
+	if err := s.Update(ctx, func(tx *store.Tx) error { return tx.PutKeyUse(&store.KeyUse{Key: k.Name, At: moment}) }); err == nil {
+		t.Error("a use without an operation is taken")
+	}
+	if after, err := s.Positions(ctx); err != nil || len(after) != len(before) || after[0] != before[0] {
+		t.Errorf("a use is in the change feed: %v, then %v, %v", before, after, err)
+	}
+	update(t, s, func(tx *store.Tx) error { return tx.DeleteKey(k.Name) })
+	if _, err := s.GetKeyUse(ctx, k.Name); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("of a deleted key: %v", err)
+	}
+}

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/seal"
+)
+
+// keyUseBodyVersion is the layout of a key use's body that is written now.
+const keyUseBodyVersion = 1
+
+// KeyUse is the last cryptographic use of a key.
+type KeyUse struct {
+	Key       key.Name
+	At        time.Time // kept to the millisecond
+	Operation string    // such as Decrypt
+	EventID   string    // of its audit record
+	RequestID string    // of its answer
+}
+
+type keyUseRow struct {
+	account, region, key string
+	body, tag            []byte
+}
+
+func scanKeyUseRow(rows *sql.Rows) (r keyUseRow, err error) {
+	return r, rows.Scan(&r.account, &r.region, &r.key, &r.body, &r.tag)
+}
+
+func (r *keyUseRow) primaryKey() string { return r.account + "/" + r.region + "/" + r.key }
+
+func (r *keyUseRow) data() []byte {
+	return rowData("key_uses", r.account, r.region, r.key, string(r.body))
+}
+
+func encodeKeyUse(u *KeyUse) []byte {
+	w := make(bodyWriter, 0, 128)
+	w.octet(keyUseBodyVersion)
+	w.time(u.At)
+	w.str(u.Operation)
+	w.str(u.EventID)
+	w.str(u.RequestID)
+	return w
+}
+
+func decodeKeyUse(name key.Name, body []byte) (*KeyUse, error) {
+	r := bodyReader{rest: body}
+	r.version(keyUseBodyVersion)
+	u := &KeyUse{Key: name, At: r.time(), Operation: r.str(), EventID: r.str(), RequestID: r.str()}
+	return u, r.end()
+}
+
+func (v *verifier) keyUse(ctx context.Context, q querier, r keyUseRow) (*KeyUse, error) {
+	if err := v.verify(ctx, q, "key_uses", r.primaryKey(), r.data(), r.tag); err != nil {
+		return nil, err
+	}
+	u, err := decodeKeyUse(key.Name{Account: arn.Account(r.account), Region: arn.Region(r.region), ID: arn.KeyID(r.key)}, r.body)
+	if err != nil {
+		return nil, v.corrupt("key_uses", r.primaryKey())
+	}
+	return u, nil
+}
+
+func (v *verifier) keyUseRow(u *KeyUse) (r keyUseRow, err error) {
+	n := u.Key
+	if n.Account == "" || n.Region == "" || n.ID == "" || u.At.IsZero() || u.Operation == "" {
+		return r, errors.New("a use of a key has a key, a time and an operation")
+	}
+	r = keyUseRow{account: string(n.Account), region: string(n.Region), key: string(n.ID), body: encodeKeyUse(u)}
+	r.tag, err = v.tag(r.data())
+	return r, err
+}
+
+// GetKeyUse returns the last use of a key that was written down, or ErrNotFound.
+func (s *Store) GetKeyUse(ctx context.Context, n key.Name) (*KeyUse, error) {
+	u, err := verified(ctx, &s.verifier, s.reads, "key_uses", scanKeyUseRow, s.verifier.keyUse, selectKeyUse,
+		string(n.Account), string(n.Region), string(n.ID))
+	return u, doing("reading the last use of a key", err)
+}
+
+// PutKeyUse writes the last use of a key in place of the one before. It does nothing if the key is not there any more. A use is
+// no change of the key: it is not in the feed.
+func (tx *Tx) PutKeyUse(u *KeyUse) error {
+	r, err := tx.g.w.verifier.keyUseRow(u)
+	if err == nil {
+		_, err = tx.exec(upsertKeyUse, r.body, r.tag, r.account, r.region, r.key)
+	}
+	return doing("writing the last use of a key", err)
+}
+
+var keyUseTable = table[keyUseRow]{
+	walkKeyUses, scanKeyUseRow,
+	[]any{"", "", ""},
+	func(r keyUseRow) []any { return []any{r.account, r.region, r.key} },
+}
+
+func (tx *Tx) rekeyKeyUse(r keyUseRow, checkOnly bool) (bool, error) {
+	v := tx.g.w.verifier
+	u, err := v.keyUse(context.Background(), tx.g, r)
+	if err != nil || !v.barrier.StaleTag(seal.Row, r.tag) {
+		return false, err
+	}
+	if checkOnly {
+		return true, nil
+	}
+	return true, tx.PutKeyUse(u)
+}
+
+// trackUses notes since when the uses of keys are written down, once: in an installation that had keys before, since now.
+func (db *DB) trackUses(ctx context.Context) error {
+	_, err := db.write.ExecContext(ctx, `INSERT INTO meta (name, value)
+		SELECT 'uses since', CASE WHEN EXISTS (SELECT 1 FROM keys) THEN $1 ELSE '0' END WHERE true
+		ON CONFLICT (name) DO NOTHING`, strconv.FormatInt(time.Now().UnixMilli(), 10))
+	return err
+}
+
+// UsesSince returns since when the uses of keys are written down in this installation; zero for always. Of a key that was
+// there before nobody knows whether it was used.
+func (s *Store) UsesSince(ctx context.Context) (time.Time, error) {
+	var text string
+	err := s.db.read.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'uses since'`).Scan(&text)
+	if err != nil {
+		return time.Time{}, doing("reading since when uses are written down", err)
+	}
+	since, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || since == 0 {
+		return time.Time{}, doing("reading since when uses are written down", err)
+	}
+	return time.UnixMilli(since).UTC(), nil
+}
