@@ -67,14 +67,15 @@ type Document struct {
 
 // Verifier verifies documents. It is safe for concurrent use.
 type Verifier struct {
-	roots  *x509.CertPool
-	chains *chainCache
+	roots   *x509.CertPool
+	trusted map[string]bool // the same, by their DER
+	chains  *chainCache
 }
 
 // NewVerifier returns a Verifier that trusts the certificates in roots, PEM, of which there must be one at least. Each must be
 // a CA with an ECDSA key on P-384, as the root of AWS is; ErrRoots otherwise.
 func NewVerifier(roots []byte) (*Verifier, error) {
-	v := &Verifier{roots: x509.NewCertPool(), chains: newChainCache()}
+	v := &Verifier{roots: x509.NewCertPool(), trusted: map[string]bool{}, chains: newChainCache()}
 	n := 0
 	for rest := bytes.TrimSpace(roots); len(rest) > 0; n++ {
 		var block *pem.Block
@@ -89,6 +90,7 @@ func NewVerifier(roots []byte) (*Verifier, error) {
 			return nil, fmt.Errorf("%w: number %d is no CA with a key on P-384", ErrRoots, n+1)
 		}
 		v.roots.AddCert(c)
+		v.trusted[string(c.Raw)] = true
 		rest = bytes.TrimSpace(rest)
 	}
 	if n == 0 {

@@ -5,9 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -100,10 +103,7 @@ func TestCOSE(t *testing.T) {
 func TestRefusedPayloads(t *testing.T) {
 	e := attesttest.New(t, now)
 	v := verifier(t, e)
-	small, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err != nil {
-		t.Fatal(err)
-	}
+	small := rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 2046, 1), E: 65537}
 	ec, err := x509.MarshalPKIXPublicKey(e.Chain[0].Key.Public())
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestRefusedPayloads(t *testing.T) {
 		"the root twice": {"cabundle": [][]byte{root, root, zone}}, "too many": {"cabundle": slices.Repeat([][]byte{root}, 17)},
 		"no public_key": {"public_key": nil}, "empty public_key": {"public_key": []byte{}}, "long public_key": {"public_key": make([]byte, 1025)},
 		"malformed public_key": {"public_key": spki[:len(spki)-1]}, "public_key and more": {"public_key": append(slices.Clone(spki), 0)},
-		"elliptic public_key": {"public_key": ec}, "small public_key": {"public_key": x509.MarshalPKCS1PublicKey(&small.PublicKey)},
+		"elliptic public_key": {"public_key": ec}, "small public_key": {"public_key": x509.MarshalPKCS1PublicKey(&small)},
 		"exponent 3": {"public_key": x509.MarshalPKCS1PublicKey(&cube)},
 		"user_data":  {"user_data": make([]byte, 513)}, "nonce": {"nonce": make([]byte, 513)}, "nonce of text": {"nonce": "text"},
 		"long payload": {"more": make([]byte, 16<<10)}, "deep": {"more": []any{[]any{[]any{[]any{[]any{}}}}}},
@@ -213,7 +213,10 @@ func TestRefusedChains(t *testing.T) {
 		"path length":         at(root, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true }),
 		"a CA as the enclave": at(leaf, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageDigitalSignature }),
 		"not for signatures":  at(leaf, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }),
-		"SHA-256":             at(leaf, func(c *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA256 }),
+		"a critical extension": at(zone, func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
+		}),
+		"SHA-256": at(leaf, func(c *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA256 }),
 	} {
 		e := attesttest.New(t, now, hook)
 		if _, err := verifier(t, e).Verify(e.Document(nil), now); !errors.Is(err, attest.ErrDocument) {

@@ -104,9 +104,12 @@ func (v *Verifier) verifyChain(p *payload, now time.Time) (chain, error) {
 		}
 		all.after, all.before = later(all.after, c.NotBefore), earlier(all.before, c.NotAfter)
 	}
+	if err := v.signedDown(want); err != nil {
+		return chain{}, err
+	}
 	found, err := leaf.Verify(x509.VerifyOptions{Roots: v.roots, Intermediates: middle, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
-		return chain{}, bad("its certificates do not lead to a root that is trusted here")
+		return chain{}, bad("its certificates are not a valid chain")
 	}
 	for _, f := range found {
 		if sameChain(f, want) {
@@ -114,6 +117,21 @@ func (v *Verifier) verifyChain(p *payload, now time.Time) (chain, error) {
 		}
 	}
 	return chain{}, bad("cabundle is not the chain of its certificate, the root first")
+}
+
+// signedDown checks the signatures of a chain from its root down, so that a forged one costs a single verification: the search
+// for a path, which knows the rest of the rules, would try many.
+func (v *Verifier) signedDown(chain []*x509.Certificate) error {
+	root := len(chain) - 1
+	if !v.trusted[string(chain[root].Raw)] {
+		return bad("its certificates do not lead to a root that is trusted here")
+	}
+	for i := root; i > 0; i-- {
+		if err := chain[i-1].CheckSignatureFrom(chain[i]); err != nil {
+			return bad("a certificate is not signed by the one above it")
+		}
+	}
+	return nil
 }
 
 // fitsChain checks what a certificate says of itself, over what every chain on the internet must meet.
