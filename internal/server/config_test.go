@@ -30,6 +30,8 @@ audit:
   dir: audit
   durability: written
   segmentSize: 1048576
+attestation:
+  roots: roots.pem
 drain: 10s
 schedule: 500ms
 limits:
@@ -53,9 +55,10 @@ func TestLoadConfig(t *testing.T) {
 	want := server.Config{
 		Listen: "0.0.0.0:443", TLS: &server.TLS{Certificate: filepath.Join(dir, "tls/cert.pem"), Key: "/etc/key.pem", Reload: time.Minute},
 		Admin: "127.0.0.1:4600", Data: filepath.Join(dir, "data"),
-		Seals: []server.Seal{{Kind: seal.KindKeyFile, Name: "main", File: filepath.Join(dir, "unseal.key")}, {Kind: seal.KindPassphrase, Env: "PHRASE"}},
-		Audit: server.Audit{Dir: filepath.Join(dir, "audit"), Durability: "written", SegmentSize: 1 << 20},
-		Drain: 10 * time.Second, Schedule: 500 * time.Millisecond,
+		Seals:       []server.Seal{{Kind: seal.KindKeyFile, Name: "main", File: filepath.Join(dir, "unseal.key")}, {Kind: seal.KindPassphrase, Env: "PHRASE"}},
+		Audit:       server.Audit{Dir: filepath.Join(dir, "audit"), Durability: "written", SegmentSize: 1 << 20},
+		Attestation: server.Attestation{Roots: filepath.Join(dir, "roots.pem")},
+		Drain:       10 * time.Second, Schedule: 500 * time.Millisecond,
 		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5},
 	}
 	if !reflect.DeepEqual(got, want) {
