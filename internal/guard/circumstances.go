@@ -271,8 +271,11 @@ func ofKey(k policy.Key, about *key.Key) policy.Values {
 	case "kms:multiregion":
 		return policy.One(strconv.FormatBool(about.MultiRegion))
 	case "kms:multiregionkeytype":
-		if about.MultiRegion {
-			return policy.One("PRIMARY") // there are no replicas
+		switch {
+		case about.IsReplica():
+			return policy.One("REPLICA")
+		case about.MultiRegion:
+			return policy.One("PRIMARY")
 		}
 	case "aws:resourcetag":
 		return ofTags(k, about.Tags)

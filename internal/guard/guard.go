@@ -96,7 +96,8 @@ type Call struct {
 	served    arn.Account // the caller is a service: whose key it used first
 	resources []audit.Resource
 	two       [2]audit.Resource
-	events    [3]string // ids of the call's records: its own, and those of owners
+	events    [3]string   // ids of the call's records: its own, and those of owners
+	elsewhere []Elsewhere // what it did in other Regions
 
 	// The record and what it points at, used again for other calls.
 	record                           audit.Record
@@ -169,6 +170,27 @@ func (c *Call) Concerns(account arn.Account, arn string) {
 	}
 	c.resources = append(c.resources, audit.Resource{Account: account, ARN: arn})
 }
+
+// In has the call be one in another Region while f runs: what is authorized there is asked of policies as a request to that
+// Region.
+func (c *Call) In(r arn.Region, f func() error) error {
+	own := c.Region
+	defer func() { c.Region = own }()
+	c.Region = r
+	return f()
+}
+
+// Elsewhere is what a call does in another Region besides: it has a record there.
+type Elsewhere struct {
+	Region    arn.Region
+	Name      string              // of the operation there
+	Show      func(*audit.Fields) // requestParameters
+	Resources []audit.Resource
+}
+
+// Does notes what the call does in another Region. If the call succeeds, the record of that follows the call's own, and names the
+// service as the one that did it.
+func (c *Call) Does(e Elsewhere) { c.elsewhere = append(c.elsewhere, e) }
 
 // Additional returns the fields of additionalEventData, for a handler to add to.
 func (c *Call) Additional() *audit.Fields { return &c.additional }
@@ -280,6 +302,8 @@ var (
 	RotateKey  = Event{"RotateKey", UseCreate} // a rotation that is due
 	DeleteKey  = Event{"DeleteKey", 0}         // a deletion that is due
 	ManagedKey = Event{"CreateKey", UseCreate} // the making of an AWS managed key
+	// A replica of a multi-Region key got what its primary key has.
+	SynchronizeKey = Event{"SynchronizeMultiRegionKey", 0}
 	// The deletion of imported material whose time is over.
 	DeleteExpiredMaterial = Event{"DeleteExpiredKeyMaterial", 0}
 )

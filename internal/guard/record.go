@@ -14,6 +14,9 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 	r := &c.record
 	c.describe(r, out, failure)
 	denied := failure != nil && failure.Code == wire.CodeAccessDenied // the owners of keys hear of allowed calls only
+	if len(c.elsewhere) > 0 && failure == nil {
+		return g.recordAll(c, r)
+	}
 	if len(c.owners) == 0 || denied {
 		c.lines[0] = r.AppendJSON(c.lines[0][:0])
 		return g.config.Recorder.Append(c.lines[0])
@@ -31,6 +34,24 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 	}
 	return g.config.Recorder.Append(all...)
 }
+
+// recordAll writes the record of a call and those of what it did in other Regions, all or none. Such calls are to keys of the
+// caller's own account.
+func (g *Guard) recordAll(c *Call, r *audit.Record) error {
+	lines := [][]byte{r.AppendJSON(nil)}
+	r.Identity.InvokedBy, r.SourceIP, r.UserAgent, r.TLS = replicator, replicator, replicator, nil
+	r.Response, r.Additional = nil, nil
+	for _, e := range c.elsewhere {
+		parameters := new(audit.Fields)
+		e.Show(parameters)
+		r.EventID, r.Region, r.Name, r.Parameters, r.Resources = arn.NewUUID(), e.Region, e.Name, parameters, e.Resources
+		lines = append(lines, r.AppendJSON(nil))
+	}
+	return g.config.Recorder.Append(lines...)
+}
+
+// replicator is who the records of such deeds name.
+const replicator = "kms.amazonaws.com"
 
 // touches notes that the call was allowed to use a key of another account. No operation uses more than two keys. What a
 // service does is recorded where the key is: the service itself has no account.

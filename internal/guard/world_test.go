@@ -462,6 +462,7 @@ func (w *world) place(q *question, name string, options map[string]string) {
 			Name: w.keyName(short), Spec: key.SymmetricDefault, Usage: key.EncryptDecrypt, Origin: key.OriginAWSKMS, Tags: w.tags[short],
 			MultiRegion: w.multi[short],
 		}
+		r.Key.Primary = r.Key.Region
 		r.Grants = w.grants
 	case strings.HasPrefix(name, "role:") && strings.HasPrefix(r.Action.Name(), "sts:"):
 		statements, kind = w.policies["trust "+name[5:]], policy.TrustPolicy

@@ -211,8 +211,11 @@ func (k *Key) RemoveTags(keys []string) {
 
 func compareTags(a, b Tag) int { return strings.Compare(a.Key, b.Key) }
 
+// IsReplica reports whether the key is a replica of a multi-Region key: what all keys of the set share, its primary key has.
+func (k *Key) IsReplica() bool { return k.MultiRegion && k.Primary != k.Region }
+
 // Due returns when the scheduler must next look at the key: its deletion, the end of its creation or update, the expiry of
-// its material and, while it is enabled, its rotation. The zero time means never.
+// its material and, while it is enabled and no replica, its rotation. The zero time means never.
 func (k *Key) Due() time.Time {
 	var due time.Time
 	at := func(t time.Time) {
@@ -226,7 +229,7 @@ func (k *Key) Due() time.Time {
 	case Creating, Updating:
 		at(k.ReadyAt)
 	case Enabled:
-		if k.Rotation.Enabled {
+		if k.Rotation.Enabled && !k.IsReplica() {
 			at(k.Rotation.Next)
 		}
 	}

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 )
 
@@ -101,7 +102,7 @@ func (c *cache[K, V]) drop(k K) {
 }
 
 // lock locks the key against others who load or change it, and returns how to unlock it. Whoever holds a lock must not
-// take another one of the same cache. Of several caches those of aliases come first, then keys, grants, and lists of aliases.
+// take another one of the same cache but by lockTwo and lockAll. Of several caches those of aliases come first, then keys, grants, and lists of aliases.
 func (c *cache[K, V]) lock(k K) (unlock func()) {
 	m := &c.locks[c.stripe(k)]
 	m.Lock()
@@ -120,6 +121,24 @@ func (c *cache[K, V]) lockTwo(a, b K) (unlock func()) {
 	return func() {
 		second.Unlock()
 		first.Unlock()
+	}
+}
+
+// lockAll locks any number of keys, of which some may be the same.
+func (c *cache[K, V]) lockAll(all []K) (unlock func()) {
+	stripes := make([]uint64, len(all))
+	for i, k := range all {
+		stripes[i] = c.stripe(k)
+	}
+	slices.Sort(stripes) // one order, as in lockTwo
+	stripes = slices.Compact(stripes)
+	for _, i := range stripes {
+		c.locks[i].Lock()
+	}
+	return func() {
+		for _, i := range slices.Backward(stripes) {
+			c.locks[i].Unlock()
+		}
 	}
 }
 

@@ -38,6 +38,9 @@ var conditionValues = map[string]string{
 	"kms:KeySpec":                  `{"StringEquals":{"kms:KeySpec":"SYMMETRIC_DEFAULT"}}`,
 	"kms:KeyUsage":                 `{"StringEquals":{"kms:KeyUsage":"ENCRYPT_DECRYPT"}}`,
 	"kms:MultiRegion":              `{"Bool":{"kms:MultiRegion":"false"}}`,
+	"kms:MultiRegionKeyType":       `{"StringEquals":{"kms:MultiRegionKeyType":"PRIMARY"}}`,
+	"kms:PrimaryRegion":            `{"StringEquals":{"kms:PrimaryRegion":"eu-west-1"}}`,
+	"kms:ReplicaRegion":            `{"StringEquals":{"kms:ReplicaRegion":"eu-west-1"}}`,
 	"kms:ReEncryptOnSameKey":       `{"Bool":{"kms:ReEncryptOnSameKey":"true"}}`,
 	"kms:RequestAlias":             `{"StringEquals":{"kms:RequestAlias":"alias/used"}}`,
 	"kms:ResourceAliases":          `{"ForAnyValue:StringEquals":{"kms:ResourceAliases":"alias/used"}}`,
@@ -67,7 +70,6 @@ var keyConditions = []string{
 
 // neverThere says why a key of the list has no value; by action, or for all of them.
 var neverThere = map[string]string{
-	"kms:MultiRegionKeyType":              "there are no multi-Region keys",
 	"CreateKey aws:ResourceTag/${TagKey}": "there is no resource yet",
 }
 
@@ -79,6 +81,11 @@ var conditionKinds = map[string][2]string{
 	"Encapsulate": {"ML_KEM_768", "ENCAPSULATE_DECAPSULATE"}, "Decapsulate": {"ML_KEM_768", "ENCAPSULATE_DECAPSULATE"},
 }
 
+// inRegions reports whether an action is about multi-Region keys.
+func inRegions(action string) bool {
+	return action == "ReplicateKey" || action == "UpdatePrimaryRegion"
+}
+
 // conditionRequest prepares a key and returns the operation that needs an action, with an input that has a value for every
 // condition key.
 func conditionRequest(w *world, action, conditionKey string) (operation string, request in) {
@@ -86,8 +93,14 @@ func conditionRequest(w *world, action, conditionKey string) (operation string, 
 	if strings.Contains(action, "Import") {
 		made["Origin"] = "EXTERNAL"
 	}
+	if inRegions(action) {
+		made["MultiRegion"] = true
+	}
 	if kind, ok := conditionKinds[action]; ok {
 		made["KeySpec"], made["KeyUsage"] = kind[0], kind[1]
+	}
+	if action == "ReplicateKey" || action == "UpdatePrimaryRegion" {
+		made["MultiRegion"] = true
 	}
 	id := do[*kmsapi.CreateKeyResponse](w, "CreateKey", made).KeyMetadata.KeyID.V
 	other, _ := w.newKey()
@@ -110,7 +123,16 @@ func conditionRequest(w *world, action, conditionKey string) (operation string, 
 	}
 	switch action {
 	case "CreateKey":
-		return action, in{"Tags": tags, "BypassPolicyLockoutSafetyCheck": true}
+		return action, in{"Tags": tags, "BypassPolicyLockoutSafetyCheck": true, "MultiRegion": conditionKey == "kms:MultiRegionKeyType"}
+	case "ReplicateKey":
+		return action, in{"KeyId": id, "ReplicaRegion": "eu-west-1"}
+	case "UpdatePrimaryRegion": // whose permission is asked for on both keys
+		do[*kmsapi.ReplicateKeyResponse](w, "ReplicateKey", in{"KeyId": id, "ReplicaRegion": "eu-west-1", "Tags": made["Tags"]})
+		w.must(w.service.RunDue(w.t.Context()))
+		there := w.as(w.account, "eu-west-1")
+		_, _ = there.try("DeleteAlias", in{"AliasName": "alias/used"})
+		there.done("CreateAlias", in{"AliasName": "alias/used", "TargetKeyId": id})
+		return action, in{"KeyId": id, "PrimaryRegion": "eu-west-1"}
 	case "Encrypt":
 		return action, in{"KeyId": "alias/used", "Plaintext": []byte("x"), "EncryptionContext": context}
 	case "Decrypt":
@@ -224,6 +246,9 @@ func TestConditionKeys(t *testing.T) {
 			condition, ok := conditionValues[k]
 			if k == "kms:KeyOrigin" && strings.Contains(action, "Import") {
 				condition = `{"StringEquals":{"kms:KeyOrigin":"EXTERNAL"}}`
+			}
+			if k == "kms:MultiRegion" && inRegions(action) {
+				condition = `{"Bool":{"kms:MultiRegion":"true"}}`
 			}
 			if kind, other := conditionKinds[action]; other {
 				condition = strings.NewReplacer("SYMMETRIC_DEFAULT", kind[0], "ENCRYPT_DECRYPT", kind[1]).Replace(condition)

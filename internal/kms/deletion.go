@@ -25,18 +25,24 @@ func checkWindow(in *kmsapi.ScheduleKeyDeletionRequest) error {
 func scheduleKeyDeletion(r *request, in *kmsapi.ScheduleKeyDeletionRequest) (*kmsapi.ScheduleKeyDeletionResponse, error) {
 	days := int(in.PendingWindowInDays.Or(defaultWindow))
 	err := r.change(func(k *key.Key) error {
-		k.State = key.PendingDeletion
-		k.PendingWindowInDays = days
-		k.DeletionAt = r.moment().AddDate(0, 0, days)
+		k.PendingWindowInDays, k.Next, k.ReadyAt = days, "", time.Time{}
+		if !k.IsReplica() && len(k.Replicas) > 0 { // the window begins when the last of them has gone
+			k.State = key.PendingReplicaDeletion
+			return nil
+		}
+		k.State, k.DeletionAt = key.PendingDeletion, r.moment().AddDate(0, 0, days)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &kmsapi.ScheduleKeyDeletionResponse{
-		KeyID: wire.Some(r.key.arn), DeletionDate: wire.Some(r.key.DeletionAt), KeyState: wire.Some(string(r.key.State)),
-		PendingWindowInDays: wire.Some(int32(days)),
-	}, nil
+	out := &kmsapi.ScheduleKeyDeletionResponse{
+		KeyID: wire.Some(r.key.arn), KeyState: wire.Some(string(r.key.State)), PendingWindowInDays: wire.Some(int32(days)),
+	}
+	if !r.key.DeletionAt.IsZero() {
+		out.DeletionDate = wire.Some(r.key.DeletionAt)
+	}
+	return out, nil
 }
 
 func cancelKeyDeletion(r *request, _ *kmsapi.CancelKeyDeletionRequest) (*kmsapi.CancelKeyDeletionResponse, error) {

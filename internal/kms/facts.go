@@ -91,6 +91,9 @@ func createKeyFacts(f *guard.Facts, in *kmsapi.CreateKeyRequest) {
 	f.String("kms:CustomerMasterKeyUsage", string(usage))
 	f.String("kms:KeyOrigin", string(origin))
 	f.Bool("kms:MultiRegion", in.MultiRegion.V)
+	if in.MultiRegion.V {
+		f.String("kms:MultiRegionKeyType", kmsapi.MultiRegionKeyTypePrimary)
+	}
 	f.Bool("kms:BypassPolicyLockoutSafetyCheck", in.BypassPolicyLockoutSafetyCheck.V)
 	tagFacts(f, in.Tags)
 }

@@ -135,7 +135,7 @@ func importKeyMaterial(r *request, in *kmsapi.ImportKeyMaterialRequest) (*kmsapi
 	if in.ValidTo.Set {
 		m.ValidTo = in.ValidTo.V.UTC().Truncate(time.Millisecond)
 	}
-	err = r.change(func(k *key.Key) error {
+	err = r.changeShared(func(k *key.Key) error {
 		if k.Spec == key.SymmetricDefault { // for the record, too
 			in.ImportType = wire.Some(in.ImportType.Or(defaultImportType(k)))
 		}
@@ -149,18 +149,18 @@ func importKeyMaterial(r *request, in *kmsapi.ImportKeyMaterialRequest) (*kmsapi
 
 // defaultImportType is what an import is that does not say so (API_ImportKeyMaterial).
 func defaultImportType(k *key.Key) string {
-	if len(k.Material) == 0 {
+	if len(k.Material) == 0 && !k.IsReplica() {
 		return kmsapi.ImportTypeNewKeyMaterial
 	}
 	return kmsapi.ImportTypeExistingKeyMaterial
 }
 
 // takeIn gives a key imported material. importType is empty for keys that have one generation only, and expected is the id that
-// the material should have, empty for any.
+// the material should have, empty for any. A replica gets the material of its primary key only.
 func takeIn(k *key.Key, m key.Material, importType, expected string) error {
 	known := k.FindMaterial(m.ID) != nil
 	fresh := importType == kmsapi.ImportTypeNewKeyMaterial || importType == "" && len(k.Material) == 0
-	if known == fresh || expected != "" && expected != m.ID {
+	if known == fresh || fresh && k.IsReplica() || expected != "" && expected != m.ID {
 		return wire.Bare(kmsapi.CodeIncorrectKeyMaterialException)
 	}
 	if pending := k.Pending(); fresh && pending != nil {
@@ -178,7 +178,7 @@ func takeIn(k *key.Key, m key.Material, importType, expected string) error {
 // without effect.
 func deleteImportedKeyMaterial(r *request, in *kmsapi.DeleteImportedKeyMaterialRequest) (*kmsapi.DeleteImportedKeyMaterialResponse, error) {
 	out := new(kmsapi.DeleteImportedKeyMaterialResponse)
-	err := r.change(func(k *key.Key) error {
+	err := r.changeShared(func(k *key.Key) error {
 		id := in.KeyMaterialID.V
 		switch current := k.Current(); {
 		case in.KeyMaterialID.Set && k.FindMaterial(id) == nil:
@@ -219,18 +219,23 @@ func (s *Service) expired(snap *snapshot) bool {
 	return !snap.expires.IsZero() && !snap.expires.After(s.now())
 }
 
-// expire deletes the material of a key whose time is over, each with its record, and returns the key as it is then. The caller
+// expiredDetails returns what the record of material that expired says.
+func expiredDetails(k *key.Key, id string) func(guard.Permit) (*audit.Fields, error) {
+	return func(guard.Permit) (*audit.Fields, error) {
+		details := new(audit.Fields)
+		details.String("keyId", string(k.ID))
+		details.String("keyMaterialId", id)
+		return details, nil
+	}
+}
+
+// expire deletes the material of a single-Region key whose time is over, each with its record, and returns the key as it is then. The caller
 // holds the key's lock.
 func (s *Service) expire(ctx context.Context, snap *snapshot) (*snapshot, error) {
 	for _, id := range snap.Expired(s.now()) {
 		next := snap.Key.Clone()
 		next.Drop(id)
-		err := s.guard.Act(guard.DeleteExpiredMaterial, next.Name, func(guard.Permit) (*audit.Fields, error) {
-			details := new(audit.Fields)
-			details.String("keyId", string(next.ID))
-			details.String("keyMaterialId", id)
-			return details, nil
-		}, func() (err error) {
+		err := s.guard.Act(guard.DeleteExpiredMaterial, next.Name, expiredDetails(next, id), func() (err error) {
 			snap, err = s.commit(context.WithoutCancel(ctx), next, erasing(snap.Key, next))
 			return err
 		})

@@ -46,8 +46,6 @@ func checkKeyKind(in *kmsapi.CreateKeyRequest) error {
 		return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "Key material cannot be imported into keys with KeySpec %s.", spec)
 	case origin != key.OriginAWSKMS && origin != key.OriginExternal:
 		return missing("Origin", string(origin))
-	case in.MultiRegion.V:
-		return missing("MultiRegion", "true")
 	}
 	return allowedSpec(spec)
 }
@@ -63,14 +61,17 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 	}
 	spec, usage, origin := createKeyDefaults(in)
 	k := &key.Key{
-		Name:        key.Name{Account: caller.Account, Region: r.call.Region, ID: arn.NewKeyID(false)},
+		Name:        key.Name{Account: caller.Account, Region: r.call.Region, ID: arn.NewKeyID(in.MultiRegion.V)},
 		CreatedAt:   r.moment(),
 		Description: in.Description.V,
 		Spec:        spec, Usage: usage, Origin: origin, Manager: key.ManagerCustomer,
-		State: key.Enabled,
+		State: key.Enabled, MultiRegion: in.MultiRegion.V,
+	}
+	if k.MultiRegion {
+		k.Primary = k.Region
 	}
 	k.SetTags(toTags(in.Tags))
-	if err := r.mayTag(k, in); err != nil {
+	if err := r.mayTag(k, in.Tags, r.op.facts, in); err != nil {
 		return nil, err
 	}
 	doc, bindings, err := r.readPolicy(text)
@@ -89,16 +90,16 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 	return &kmsapi.CreateKeyResponse{KeyMetadata: metadata(snap.Key)}, nil
 }
 
-// actionTagResource is what CreateKey needs besides its own permission if the new key is to have tags.
+// actionTagResource is what CreateKey and ReplicateKey need besides their own permission if the new key is to have tags.
 var actionTagResource = guard.NewAction("kms:TagResource")
 
 // mayTag asks whether the caller may give a new key its tags. There is no key policy yet: identity policies decide, over the
 // key's ARN ("Controlling access to tags", KMS developer guide).
-func (r *request) mayTag(k *key.Key, in *kmsapi.CreateKeyRequest) error {
-	if len(in.Tags) == 0 {
+func (r *request) mayTag(k *key.Key, tags []kmsapi.Tag, facts guard.FactSource, in wire.Input) error {
+	if len(tags) == 0 {
 		return nil
 	}
-	_, err := r.call.Authorize(guard.Resource{Action: actionTagResource, ARN: k.ARN(), Owner: k.Account, Facts: r.op.facts, Input: in})
+	_, err := r.call.Authorize(guard.Resource{Action: actionTagResource, ARN: k.ARN(), Owner: k.Account, Facts: facts, Input: in})
 	return err
 }
 
@@ -142,8 +143,14 @@ func metadata(k *key.Key) *kmsapi.KeyMetadata {
 	if !k.DeletionAt.IsZero() {
 		m.DeletionDate = wire.Some(k.DeletionAt)
 	}
+	if k.State == key.PendingReplicaDeletion {
+		m.PendingDeletionWindowInDays = wire.Some(int32(k.PendingWindowInDays))
+	}
+	if k.MultiRegion {
+		m.MultiRegionConfiguration = regionsOf(k)
+	}
 	showExpiration(m, k)
-	if current := k.Current(); current != nil && k.Spec == key.SymmetricDefault {
+	if current := k.Current(); current != nil && k.State != key.Creating && k.Spec == key.SymmetricDefault {
 		m.CurrentKeyMaterialID = wire.Some(current.ID)
 	}
 	return m

@@ -519,7 +519,6 @@ func TestWhatIsNotThereIsRefused(t *testing.T) {
 	w := newWorld(t, "")
 	id, _ := w.newKey()
 	w.refused("InvalidGrantTokenException", "Encrypt", in{"KeyId": id, "Plaintext": []byte("x"), "GrantTokens": []string{"dG9rZW4="}})
-	w.refused("UnsupportedOperationException: This Keywright does not have keys with MultiRegion true.", "CreateKey", in{"MultiRegion": true})
 	w.refused("ValidationException: You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.", "CreateKey", in{"KeySpec": "RSA_2048"})
 	w.refused("InvalidKeyUsageException: Algorithm RSAES_OAEP_SHA_256 is incompatible with key spec SYMMETRIC_DEFAULT.", "Encrypt", in{"KeyId": id, "Plaintext": []byte("x"), "EncryptionAlgorithm": "RSAES_OAEP_SHA_256"})
 	if _, failure := w.try("GenerateDataKey", in{"KeyId": id, "KeySpec": "AES_256", "Recipient": in{"KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256", "AttestationDocument": []byte("x")}}); failure == nil || failure.Code != "UnsupportedOperationException" {
@@ -579,7 +578,8 @@ func TestNothingChangesWithoutRoomForItsRecord(t *testing.T) {
 		"PutKeyPolicy": {"KeyId": id, "Policy": `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}]}`},
 		"TagResource":  {"KeyId": id, "Tags": []in{{"TagKey": "k", "TagValue": "v"}}}, "UntagResource": {"KeyId": id, "TagKeys": []string{"k"}},
 		"UpdateKeyDescription": {"KeyId": id, "Description": "new"}, "ScheduleKeyDeletion": {"KeyId": id}, "CancelKeyDeletion": {"KeyId": id},
-		"CreateGrant":       {"KeyId": id, "GranteePrincipal": alice.Root("aws"), "Operations": []string{"Decrypt"}},
+		"CreateGrant":  {"KeyId": id, "GranteePrincipal": alice.Root("aws"), "Operations": []string{"Decrypt"}},
+		"ReplicateKey": {"KeyId": id, "ReplicaRegion": "eu-west-1"}, "UpdatePrimaryRegion": {"KeyId": id, "PrimaryRegion": "eu-west-1"},
 		"RotateKeyOnDemand": {"KeyId": id}, "DeleteImportedKeyMaterial": {"KeyId": id},
 		"ImportKeyMaterial": {"KeyId": id, "ImportToken": []byte("x"), "EncryptedKeyMaterial": []byte("x"), "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"},
 		"RetireGrant":       {"GrantToken": grant.GrantToken.V}, "RevokeGrant": {"KeyId": id, "GrantId": grant.GrantID.V},

@@ -360,6 +360,11 @@ var operations = []operation{
 		do: guard.Answers(reEncrypt), show: show(showReEncrypt),
 	},
 	{
+		Name: "ReplicateKey", Permission: "kms:ReplicateKey", Key: keyOnly, States: replicates,
+		named: id(func(in *kmsapi.ReplicateKeyRequest) string { return in.KeyID.V }),
+		facts: facts(replicateFacts), do: guard.Answers(replicateKey), show: show(showReplicate), reply: replyReplicate,
+	},
+	{
 		// The grant says who may retire it, and the handler finds it: by its token, or by the key's ARN and its id.
 		Name: "RetireGrant", Permission: "kms:RetireGrant", Key: inHandler, Foreign: true,
 		do: guard.Quiet(retireGrant), reply: keyARN,
@@ -432,6 +437,17 @@ var operations = []operation{
 			f.String("keyId", in.KeyID.V)
 			f.String("description", in.Description.V)
 		}), reply: keyARN,
+	},
+	{
+		Name: "UpdatePrimaryRegion", Permission: "kms:UpdatePrimaryRegion", Key: keyOnly, States: leadsOff,
+		named: id(func(in *kmsapi.UpdatePrimaryRegionRequest) string { return in.KeyID.V }),
+		facts: facts(func(f *guard.Facts, in *kmsapi.UpdatePrimaryRegionRequest) {
+			f.String("kms:PrimaryRegion", in.PrimaryRegion.V)
+		}),
+		do: guard.Quiet(updatePrimaryRegion), show: show(func(f *audit.Fields, in *kmsapi.UpdatePrimaryRegionRequest) {
+			f.String("keyId", in.KeyID.V)
+			f.String("primaryRegion", in.PrimaryRegion.V)
+		}),
 	},
 	{
 		Name: "Verify", Permission: "kms:Verify", Key: anyForm, Foreign: true, Usage: key.SignVerify, States: usable, Bucket: asymmetricBucket, ReadOnly: true,

@@ -105,38 +105,53 @@ func showCreateKey(f *audit.Fields, in *kmsapi.CreateKeyRequest) {
 }
 
 func replyCreateKey(f *audit.Fields, _ *guard.Call, out wire.Output) {
-	m := out.(*kmsapi.CreateKeyResponse).KeyMetadata
-	f.Object("keyMetadata", func(f *audit.Fields) {
-		f.String("aWSAccountId", m.AWSAccountID.V)
-		f.String("keyId", m.KeyID.V)
-		f.String("arn", m.ARN.V)
-		f.Date("creationDate", m.CreationDate.V)
-		f.Bool("enabled", m.Enabled.V)
-		f.String("description", m.Description.V)
-		f.String("keyUsage", m.KeyUsage.V)
-		f.String("keyState", m.KeyState.V)
-		f.String("origin", m.Origin.V)
-		f.String("keyManager", m.KeyManager.V)
-		f.String("customerMasterKeySpec", m.CustomerMasterKeySpec.V)
-		f.String("keySpec", m.KeySpec.V)
-		for name, list := range map[string][]string{
-			"encryptionAlgorithms": m.EncryptionAlgorithms, "signingAlgorithms": m.SigningAlgorithms, "macAlgorithms": m.MacAlgorithms,
-			"keyAgreementAlgorithms": m.KeyAgreementAlgorithms, "encapsulationAlgorithms": m.EncapsulationAlgorithms,
-		} {
-			if len(list) > 0 { // one of them
-				f.Strings(name, list)
-			}
+	f.Object("keyMetadata", func(f *audit.Fields) { showMetadata(f, out.(*kmsapi.CreateKeyResponse).KeyMetadata) })
+}
+
+// showMetadata shows the description of a key that was made.
+func showMetadata(f *audit.Fields, m *kmsapi.KeyMetadata) {
+	f.String("aWSAccountId", m.AWSAccountID.V)
+	f.String("keyId", m.KeyID.V)
+	f.String("arn", m.ARN.V)
+	f.Date("creationDate", m.CreationDate.V)
+	f.Bool("enabled", m.Enabled.V)
+	f.String("description", m.Description.V)
+	f.String("keyUsage", m.KeyUsage.V)
+	f.String("keyState", m.KeyState.V)
+	f.String("origin", m.Origin.V)
+	f.String("keyManager", m.KeyManager.V)
+	f.String("customerMasterKeySpec", m.CustomerMasterKeySpec.V)
+	f.String("keySpec", m.KeySpec.V)
+	for name, list := range map[string][]string{
+		"encryptionAlgorithms": m.EncryptionAlgorithms, "signingAlgorithms": m.SigningAlgorithms, "macAlgorithms": m.MacAlgorithms,
+		"keyAgreementAlgorithms": m.KeyAgreementAlgorithms, "encapsulationAlgorithms": m.EncapsulationAlgorithms,
+	} {
+		if len(list) > 0 { // one of them
+			f.Strings(name, list)
 		}
-		f.Bool("multiRegion", m.MultiRegion.V)
-		text(f, "currentKeyMaterialId", m.CurrentKeyMaterialID)
-	})
+	}
+	f.Bool("multiRegion", m.MultiRegion.V)
+	text(f, "currentKeyMaterialId", m.CurrentKeyMaterialID)
+	if c := m.MultiRegionConfiguration; c != nil {
+		one := func(f *audit.Fields, k *kmsapi.MultiRegionKey) {
+			f.String("arn", k.ARN.V)
+			f.String("region", k.Region.V)
+		}
+		f.Object("multiRegionConfiguration", func(f *audit.Fields) {
+			f.String("multiRegionKeyType", c.MultiRegionKeyType.V)
+			f.Object("primaryKey", func(f *audit.Fields) { one(f, c.PrimaryKey) })
+			f.Objects("replicaKeys", len(c.ReplicaKeys), func(i int, f *audit.Fields) { one(f, &c.ReplicaKeys[i]) })
+		})
+	}
 }
 
 func replySchedule(f *audit.Fields, _ *guard.Call, out wire.Output) {
 	s := out.(*kmsapi.ScheduleKeyDeletionResponse)
 	f.String("keyId", s.KeyID.V)
 	f.String("keyState", s.KeyState.V)
-	f.Date("deletionDate", s.DeletionDate.V)
+	if s.DeletionDate.Set {
+		f.Date("deletionDate", s.DeletionDate.V)
+	}
 	f.Int("pendingWindowInDays", int64(s.PendingWindowInDays.V))
 }
 

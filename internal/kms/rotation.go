@@ -39,10 +39,13 @@ func ownMaterial(k *key.Key) error {
 
 func enableKeyRotation(r *request, in *kmsapi.EnableKeyRotationRequest) error {
 	days := int(in.RotationPeriodInDays.Or(defaultRotationPeriod))
-	if err := firstError(ownMaterial(r.key.Key), hasRotations(r.key.Key)); err != nil {
+	if err := firstError(ownMaterial(r.key.Key), hasRotations(r.key.Key), leads(r.key.Key)); err != nil {
 		return err
 	}
-	return r.change(func(k *key.Key) error {
+	return r.changeShared(func(k *key.Key) error {
+		if err := leads(k); err != nil {
+			return err
+		}
 		if k.Rotation.Enabled && k.Rotation.PeriodInDays == days {
 			return nil // the clock goes on
 		}
@@ -54,10 +57,13 @@ func enableKeyRotation(r *request, in *kmsapi.EnableKeyRotationRequest) error {
 
 // disableKeyRotation does nothing, successfully, to keys that have no rotation because of their spec.
 func disableKeyRotation(r *request, _ *kmsapi.DisableKeyRotationRequest) error {
-	if err := ownMaterial(r.key.Key); err != nil {
+	if err := firstError(ownMaterial(r.key.Key), leads(r.key.Key)); err != nil {
 		return err
 	}
-	return r.change(func(k *key.Key) error {
+	return r.changeShared(func(k *key.Key) error {
+		if err := leads(k); err != nil {
+			return err
+		}
 		k.Rotation.Enabled, k.Rotation.PeriodInDays, k.Rotation.Next = false, 0, time.Time{}
 		return nil
 	})
@@ -99,7 +105,7 @@ func awaited(k *key.Key) (key.Material, error) {
 
 // rotateKeyOnDemand rotates at once. Besides the record of the call there is one of the rotation, as of one that was due.
 func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.RotateKeyOnDemandResponse, error) {
-	if err := hasRotations(r.key.Key); err != nil {
+	if err := firstError(hasRotations(r.key.Key), leads(r.key.Key)); err != nil {
 		return nil, err
 	}
 	var fresh key.Material
@@ -110,21 +116,22 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 		}
 	}
 	name := r.key.Name
-	defer r.keys.lock(name)()
-	now, err := r.loadLocked(r.ctx, name)
+	set, unlock, err := r.lockRegions(r.ctx, name)
 	if err != nil {
 		return nil, gone(name, err)
 	}
-	err = firstError(r.stillAllowed(now), r.op.States.blocks(now.Key))
-	if err == nil && now.Origin == key.OriginExternal {
-		fresh, err = awaited(now.Key)
+	defer unlock()
+	now, next := set.now[0], set.own()
+	set.share() // material of a replica may have expired since
+	err = firstError(r.stillAllowed(now), r.op.States.blocks(now.Key), leads(next))
+	if err == nil && next.Origin == key.OriginExternal {
+		fresh, err = awaited(next)
 	}
-	if err := firstError(err, mayRotate(now.Key, r.now())); err != nil {
+	if err := firstError(err, mayRotate(next, r.now())); err != nil {
 		return nil, err
 	}
-	next := now.Key.Clone()
 	next.Rotation.OnDemand++
-	err = r.rotate(r.ctx, next, key.OnDemand, func(guard.Permit) (key.Material, error) { return fresh, nil })
+	err = r.rotate(r.ctx, set, key.OnDemand, func(guard.Permit) (key.Material, error) { return fresh, nil })
 	if err != nil {
 		return nil, err
 	}
@@ -134,9 +141,10 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 // moment is now as it is stored.
 func (s *Service) moment() time.Time { return s.now().UTC().Truncate(time.Millisecond) }
 
-// rotate makes the material that fresh returns the current one of a key and stores the key, with a record of the rotation. next
-// is a clone of the key, whose lock the caller holds. by is the type of the rotation.
-func (s *Service) rotate(ctx context.Context, next *key.Key, by string, fresh func(guard.Permit) (key.Material, error)) error {
+// rotate makes the material that fresh returns the current one of a key in all its Regions and stores it, with a record of the
+// rotation. The key that the set was locked for is not a replica. by is the type of the rotation.
+func (s *Service) rotate(ctx context.Context, set *regionSet, by string, fresh func(guard.Permit) (key.Material, error)) error {
+	next := set.own()
 	return s.guard.Act(guard.RotateKey, next.Name, func(p guard.Permit) (*audit.Fields, error) {
 		m, err := fresh(p)
 		if err != nil {
@@ -149,11 +157,9 @@ func (s *Service) rotate(ctx context.Context, next *key.Key, by string, fresh fu
 		details.String("currentKeyMaterialId", m.ID)
 		details.String("keyId", string(next.ID))
 		next.Rotate(m, by, s.moment())
+		set.share()
 		return details, nil
-	}, func() error {
-		_, err := s.commit(context.WithoutCancel(ctx), next, nil)
-		return err
-	})
+	}, func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) })
 }
 
 // listKeyRotations lists generations of material, oldest first: those that rotations brought, or all of them.

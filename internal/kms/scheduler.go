@@ -5,9 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
-	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/store"
@@ -79,31 +80,57 @@ func (s *Service) RunDue(ctx context.Context) error {
 }
 
 func (s *Service) runDueKey(ctx context.Context, name key.Name) error {
-	defer s.keys.lock(name)()
-	snap, err := s.loadLocked(ctx, name)
+	set, unlock, err := s.lockRegions(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	defer unlock()
+	snap := set.now[0]
 	switch due := snap.Due(); {
 	case due.IsZero() || due.After(s.now()):
 		return nil // it changed since the store was asked
 	case snap.State == key.PendingDeletion:
-		return s.deleteKey(ctx, snap)
+		return s.deleteKey(ctx, set)
+	case snap.State == key.Creating || snap.State == key.Updating:
+		return s.makeReady(ctx, set)
 	default:
-		return s.rotateKey(ctx, snap)
+		return s.rotateKey(ctx, set)
 	}
 }
 
-// deleteKey removes a key, its material and its aliases for good. The caller holds the key's lock.
-func (s *Service) deleteKey(ctx context.Context, snap *snapshot) error {
-	nothing := func(guard.Permit) (*audit.Fields, error) { return nil, nil }
-	return s.guard.Act(guard.DeleteKey, snap.Name, nothing, func() error {
-		defer s.forget(snap.Name)
-		return s.store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.DeleteKey(snap.Name) })
-	})
+// deleteKey removes a key, its material and its aliases for good, in the Region that the set was locked for. A primary key that
+// waited for the last of its replicas to go goes itself when its own window has passed.
+func (s *Service) deleteKey(ctx context.Context, set *regionSet) error {
+	set.gone = set.own()
+	if primary := set.primary(); primary != set.gone {
+		primary.Replicas = slices.DeleteFunc(primary.Replicas, func(r arn.Region) bool { return r == set.gone.Region })
+		if len(primary.Replicas) == 0 && primary.State == key.PendingReplicaDeletion {
+			primary.State, primary.DeletionAt = key.PendingDeletion, s.moment().AddDate(0, 0, primary.PendingWindowInDays)
+		}
+		set.share()
+	}
+	return s.guard.Act(guard.DeleteKey, set.gone.Name, nothing, func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) })
+}
+
+// makeReady ends the creation of a replica, or the update of a key that became or ceased to be the primary one.
+func (s *Service) makeReady(ctx context.Context, set *regionSet) error {
+	k := set.own()
+	made := k.State == key.Creating
+	k.State, k.Next, k.ReadyAt = k.Next, "", time.Time{}
+	if !k.Complete() && k.State == key.Enabled {
+		k.State = key.PendingImport
+	}
+	commit := func() error {
+		_, err := s.commit(context.WithoutCancel(ctx), k, nil)
+		return err
+	}
+	if made {
+		return s.guard.Act(guard.SynchronizeKey, k.Name, nothing, commit)
+	}
+	return commit()
 }
 
 // forget drops everything that is remembered of a key. The caller holds the key's lock.
@@ -116,11 +143,11 @@ func (s *Service) forget(name key.Name) {
 }
 
 // rotateKey gives a key its next material. However late it is, one rotation is done and the next one is a period after
-// the last date that has passed. The caller holds the key's lock.
-func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
-	next, now := snap.Key.Clone(), s.moment()
+// the last date that has passed.
+func (s *Service) rotateKey(ctx context.Context, set *regionSet) error {
+	next, now := set.own(), s.moment()
 	for !next.Rotation.Next.After(now) {
 		next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
 	}
-	return s.rotate(ctx, next, key.Automatic, func(p guard.Permit) (key.Material, error) { return s.custody.Generate(p, next, now) })
+	return s.rotate(ctx, set, key.Automatic, func(p guard.Permit) (key.Material, error) { return s.custody.Generate(p, next, now) })
 }

@@ -60,31 +60,49 @@ func (s *Service) compile(text string, bindings []key.Binding) (*policy.Document
 
 // load returns the snapshot of a key, from memory or from the store. The error is store.ErrNotFound or internal.
 func (s *Service) load(ctx context.Context, name key.Name) (*snapshot, error) {
-	if snap, ok := s.keys.get(name); ok && !s.expired(snap) {
+	snap, ok := s.keys.get(name)
+	if ok && !s.expired(snap) {
 		return snap, nil
+	}
+	if ok && snap.MultiRegion {
+		return s.loadExpired(ctx, name)
 	}
 	defer s.keys.lock(name)()
 	return s.loadLocked(ctx, name)
 }
 
 // loadLocked is load for whoever holds the key's lock. Material whose time is over goes now if it has not gone yet: nobody sees a
-// key that still has it.
+// key that still has it. That of a multi-Region key, which concerns keys that are not locked, goes from what is returned, and from
+// the store at the key's next use or when the scheduler comes to it.
 func (s *Service) loadLocked(ctx context.Context, name key.Name) (*snapshot, error) {
-	snap, ok := s.keys.get(name)
-	if !ok {
-		k, err := s.store.GetKey(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if snap, err = s.snapshot(k); err != nil {
-			return nil, err
-		}
-		s.keys.put(name, snap)
+	snap, err := s.loadStored(ctx, name)
+	if err != nil || !s.expired(snap) {
+		return snap, err
 	}
-	if s.expired(snap) {
+	if !snap.MultiRegion {
 		return s.expire(ctx, snap)
 	}
-	return snap, nil
+	without := snap.Key.Clone()
+	for _, id := range snap.Expired(s.now()) {
+		without.Drop(id)
+	}
+	return s.snapshot(without)
+}
+
+// loadStored returns a key as it is stored, its material expired or not. The caller holds its lock.
+func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, error) {
+	if snap, ok := s.keys.get(name); ok {
+		return snap, nil
+	}
+	k, err := s.store.GetKey(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.snapshot(k)
+	if err == nil {
+		s.keys.put(name, snap)
+	}
+	return snap, err
 }
 
 // change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that

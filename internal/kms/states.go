@@ -33,7 +33,10 @@ var (
 	// CreateGrant is allowed while the key is unavailable.
 	grantable = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
 	deletes   = stateRule{PendingDeletion: true, Updating: true}
-	restores  = stateRule{OnlyPending: true}
+	// ReplicateKey and UpdatePrimaryRegion.
+	replicates = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true, Updating: true}
+	leadsOff   = stateRule{Disabled: true, PendingDeletion: true, PendingImport: true, Creating: true}
+	restores   = stateRule{OnlyPending: true}
 	// GetParametersForImport, ImportKeyMaterial and DeleteImportedKeyMaterial.
 	asksImport    = stateRule{OnlyExternal: true, PendingDeletion: true, Creating: true, Updating: true}
 	imports       = stateRule{OnlyExternal: true, PendingDeletion: true, Creating: true}

@@ -76,9 +76,9 @@ var resources = map[string]string{
 		kms:CancelKeyDeletion kms:CreateGrant kms:Decrypt kms:DescribeKey kms:DisableKey kms:DisableKeyRotation kms:EnableKey kms:EnableKeyRotation
 		kms:DeleteImportedKeyMaterial kms:GetParametersForImport kms:ImportKeyMaterial
 		kms:Encrypt kms:GenerateDataKey kms:GenerateDataKeyPair kms:GenerateDataKeyPairWithoutPlaintext kms:GenerateDataKeyWithoutPlaintext kms:GetKeyLastUsage kms:GetKeyPolicy kms:GetKeyRotationStatus kms:ListGrants
-		kms:ListKeyPolicies kms:ListKeyRotations kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:RetireGrant kms:RevokeGrant kms:RotateKeyOnDemand
+		kms:ListKeyPolicies kms:ListKeyRotations kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:ReplicateKey kms:RetireGrant kms:RevokeGrant kms:RotateKeyOnDemand
 		kms:ScheduleKeyDeletion
-		kms:TagResource kms:UntagResource kms:UpdateKeyDescription`,
+		kms:TagResource kms:UntagResource kms:UpdateKeyDescription kms:UpdatePrimaryRegion`,
 	"alias and key": `kms:CreateAlias kms:DeleteAlias kms:UpdateAlias`,
 }
 

@@ -1,0 +1,283 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
+)
+
+// Each key of a multi-Region set has a row of its own, with what all of them share in each. What is shared changes in all rows
+// in one transaction, under the locks of all keys: whoever looks at any of them never sees them differ.
+
+// regionSet is a key in every Region that has it, locked: as it is and as it is to be. A single-Region key is a set of one.
+type regionSet struct {
+	now  []*snapshot // the key that was asked for comes first
+	next []*key.Key  // clones, in the same order; those that are to be made follow
+	gone *key.Key    // the one of next that is to go, if one is
+}
+
+// own returns the key that was asked for.
+func (g *regionSet) own() *key.Key { return g.next[0] }
+
+// primary returns the primary key, or the only one.
+func (g *regionSet) primary() *key.Key {
+	for _, k := range g.next {
+		if !k.IsReplica() {
+			return k
+		}
+	}
+	return nil
+}
+
+// replica returns the replica in a Region, or nil.
+func (g *regionSet) replica(r arn.Region) *key.Key {
+	for _, k := range g.next {
+		if k.Region == r && k.IsReplica() {
+			return k
+		}
+	}
+	return nil
+}
+
+// share gives all keys what the primary key has of what they share.
+func (g *regionSet) share() {
+	from := g.primary()
+	var replicas []*key.Key
+	for _, k := range g.next {
+		if k != from && k != g.gone {
+			k.Primary, k.Replicas, k.Rotation = from.Primary, slices.Clone(from.Replicas), from.Rotation
+			replicas = append(replicas, k)
+		}
+	}
+	key.Share(from, replicas)
+}
+
+// related returns the names of the keys of a key's set, its own first.
+func related(k *key.Key) []key.Name {
+	names := []key.Name{k.Name}
+	if !k.MultiRegion {
+		return names
+	}
+	for _, r := range append([]arn.Region{k.Primary}, k.Replicas...) {
+		if r != k.Region {
+			names = append(names, key.Name{Account: k.Account, Region: r, ID: k.ID})
+		}
+	}
+	return names
+}
+
+// lockRegions locks a key in all its Regions, and in others where it is to be made. The error is store.ErrNotFound if there is no
+// such key, or internal. The caller holds no lock of a key.
+func (s *Service) lockRegions(ctx context.Context, name key.Name, also ...arn.Region) (*regionSet, func(), error) {
+	snap, err := s.peek(ctx, name)
+	for err == nil {
+		names := related(snap.Key)
+		locked := slices.Clone(names)
+		for _, r := range also {
+			locked = append(locked, key.Name{Account: name.Account, Region: r, ID: name.ID})
+		}
+		unlock := s.keys.lockAll(locked)
+		var set *regionSet
+		if set, err = s.loadRegions(ctx, names); err == nil && slices.Equal(related(set.now[0].Key), names) {
+			if err = s.expireRegions(ctx, set); err == nil {
+				return set, unlock, nil
+			}
+		}
+		if err == nil {
+			snap = set.now[0] // the set has grown or shrunk since
+		}
+		unlock()
+	}
+	return nil, nil, err
+}
+
+// peek returns a key as it is stored.
+func (s *Service) peek(ctx context.Context, name key.Name) (*snapshot, error) {
+	defer s.keys.lock(name)()
+	return s.loadStored(ctx, name)
+}
+
+// loadExpired is load for a multi-Region key whose material has to go.
+func (s *Service) loadExpired(ctx context.Context, name key.Name) (*snapshot, error) {
+	set, unlock, err := s.lockRegions(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return set.now[0], nil
+}
+
+// expireRegions deletes the material of a set whose time is over, each with its record. What the primary key has not yet encrypted
+// under goes from all keys.
+func (s *Service) expireRegions(ctx context.Context, set *regionSet) error {
+	for i := range set.now {
+		for _, id := range set.now[i].Expired(s.now()) {
+			set.next[i].Drop(id)
+			set.share()
+			commit := func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) }
+			if err := s.guard.Act(guard.DeleteExpiredMaterial, set.next[i].Name, expiredDetails(set.next[i], id), commit); err != nil {
+				return err
+			}
+			for j, k := range set.next {
+				snap, err := s.loadStored(ctx, k.Name)
+				if err != nil {
+					return err
+				}
+				set.now[j], set.next[j] = snap, snap.Key.Clone()
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Service) loadRegions(ctx context.Context, names []key.Name) (*regionSet, error) {
+	set := new(regionSet)
+	for i, name := range names {
+		snap, err := s.loadStored(ctx, name)
+		if i > 0 && errors.Is(err, store.ErrNotFound) {
+			if set, err := s.loadRegions(ctx, names[:1]); err != nil || !slices.Equal(related(set.now[0].Key), names) {
+				return set, err // the names were those of before
+			}
+			return nil, fmt.Errorf("%s is not there, though %s is a key of the same set", name.ARN(), names[0].ARN())
+		}
+		if err != nil {
+			return nil, err
+		}
+		set.now, set.next = append(set.now, snap), append(set.next, snap.Key.Clone())
+	}
+	return set, nil
+}
+
+// commitRegions writes the keys of a set and shows their snapshots. extra, if not nil, adds writes to the same transaction. Replicas
+// that get something from it each have a record of that first.
+func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(*store.Tx) error) error {
+	snaps := make([]*snapshot, len(set.next))
+	for i, k := range set.next {
+		var err error
+		if snaps[i], err = s.snapshot(k); err != nil {
+			return err
+		}
+	}
+	return s.synchronize(set, func() error {
+		err := s.store.Update(ctx, func(tx *store.Tx) error { return set.write(tx, extra) })
+		for i, k := range set.next {
+			switch {
+			case k == set.gone:
+				s.forget(k.Name)
+			case err != nil:
+				s.keys.drop(k.Name) // as in commit
+			default:
+				s.keys.put(k.Name, snaps[i])
+			}
+		}
+		return err
+	})
+}
+
+func (g *regionSet) write(tx *store.Tx, extra func(*store.Tx) error) error {
+	for i, k := range g.next {
+		var err error
+		if k == g.gone {
+			err = tx.DeleteKey(k.Name)
+		} else {
+			err = tx.PutKey(k)
+		}
+		if err != nil {
+			return err
+		}
+		if i < len(g.now) && k != g.gone {
+			if erase := erasing(g.now[i].Key, k); erase != nil {
+				if err := erase(tx); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if extra != nil {
+		return extra(tx)
+	}
+	return nil
+}
+
+// synchronize runs commit with a record for each replica, but the key that was asked for, that gets something from it.
+func (s *Service) synchronize(set *regionSet, commit func() error) error {
+	for i := 1; i < len(set.now); i++ {
+		name, follow := set.next[i].Name, commit
+		if set.next[i].IsReplica() && follows(set.now[i].Key, set.next[i]) {
+			commit = func() error { return s.guard.Act(guard.SynchronizeKey, name, nothing, follow) }
+		}
+	}
+	return commit()
+}
+
+// nothing is the preparation of an event that needs none.
+func nothing(guard.Permit) (*audit.Fields, error) { return nil, nil }
+
+// follows reports whether a replica differs from what it was in what it has from its primary key.
+func follows(was, is *key.Key) bool {
+	return was.Rotation != is.Rotation || was.Primary != is.Primary ||
+		!slices.EqualFunc(was.Material, is.Material, func(a, b key.Material) bool { return a.ID == b.ID && a.State == b.State })
+}
+
+// changeRegions changes the request's key and those that share with it, under the rules of change.
+func (r *request) changeRegions(edit func(*regionSet) error) error {
+	set, unlock, err := r.lockRegions(r.ctx, r.key.Name)
+	if err != nil {
+		return gone(r.key.Name, err)
+	}
+	defer unlock()
+	if err := firstError(r.stillAllowed(set.now[0]), r.op.States.blocks(set.own())); err != nil {
+		return err
+	}
+	if err := edit(set); err != nil {
+		return err
+	}
+	set.share()
+	if err := r.commitRegions(r.ctx, set, nil); err != nil {
+		return err
+	}
+	return r.reload()
+}
+
+// reload takes the request's key as it is now. The caller holds its lock.
+func (r *request) reload() error {
+	snap, err := r.loadLocked(r.ctx, r.key.Name)
+	if err == nil {
+		r.key = snap
+	}
+	return err
+}
+
+// changeShared is change for what all keys of a set share, edited in the request's key.
+func (r *request) changeShared(edit func(*key.Key) error) error {
+	return r.changeRegions(func(set *regionSet) error { return edit(set.own()) })
+}
+
+// isPrimary returns the error for a key that follows another one, or has none to follow it where it must have.
+func isPrimary(k *key.Key) error {
+	if !k.MultiRegion || k.IsReplica() {
+		return notPrimary(k)
+	}
+	return nil
+}
+
+// leads returns the error for a replica, which has from its primary key what is to change.
+func leads(k *key.Key) error {
+	if k.IsReplica() {
+		return notPrimary(k)
+	}
+	return nil
+}
+
+func notPrimary(k *key.Key) error {
+	return wire.Errorf(kmsapi.CodeUnsupportedOperationException, "%s is not a multi-region primary key.", k.ARN())
+}
