@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -181,6 +182,51 @@ func TestRegionsAfterRestarts(t *testing.T) {
 		}
 		if keys := do[*kmsapi.ListKeysResponse](w.in(r), "ListKeys", in{}).Keys; len(keys) != 1 {
 			t.Errorf("%s has keys %v", r, keys)
+		}
+	}
+}
+
+// Calls that change sets in several Regions at the same time end, and leave their keys alike.
+func TestRegionsAtTheSameTime(t *testing.T) {
+	w := newWorld(t, "")
+	id, other := w.newSet(in{}, ireland), w.in(ireland).newSet(in{}, region)
+	calls := []func(n int){
+		func(n int) { _, _ = w.try("EnableKeyRotation", in{"KeyId": id, "RotationPeriodInDays": 90 + n}) },
+		func(int) {
+			_, _ = w.in(ireland).try("UpdatePrimaryRegion", in{"KeyId": other, "PrimaryRegion": region})
+		},
+		func(int) { _, _ = w.try("UpdatePrimaryRegion", in{"KeyId": other, "PrimaryRegion": ireland}) },
+		func(int) { _, _ = w.try("RotateKeyOnDemand", in{"KeyId": id}) },
+		func(n int) {
+			_, _ = w.try("ReplicateKey", in{"KeyId": id, "ReplicaRegion": []arn.Region{tokyo, "us-west-2"}[n%2]})
+		},
+		func(int) { _, _ = w.in(ireland).try("Encrypt", in{"KeyId": id, "Plaintext": []byte("x")}) },
+		func(int) { _ = w.service.RunDue(t.Context()) },
+		func(n int) { _, _ = w.in(ireland).try("UpdateKeyDescription", in{"KeyId": other, "Description": "x"}) },
+	}
+	var all sync.WaitGroup
+	for _, call := range calls {
+		all.Go(func() {
+			for n := range 20 {
+				call(n)
+			}
+		})
+	}
+	all.Wait()
+	w.pass(0)
+	for _, k := range []string{id, other} {
+		want := w.describe(k)
+		regions := []arn.Region{region}
+		for _, r := range append(want.MultiRegionConfiguration.ReplicaKeys, *want.MultiRegionConfiguration.PrimaryKey) {
+			regions = append(regions, arn.Region(r.Region.V))
+		}
+		rotation := do[*kmsapi.GetKeyRotationStatusResponse](w, "GetKeyRotationStatus", in{"KeyId": k}).RotationPeriodInDays
+		for _, r := range regions {
+			got := w.in(r).describe(k)
+			if got.KeyState.V != "Enabled" || got.CurrentKeyMaterialID != want.CurrentKeyMaterialID || len(got.MultiRegionConfiguration.ReplicaKeys) != len(want.MultiRegionConfiguration.ReplicaKeys) ||
+				do[*kmsapi.GetKeyRotationStatusResponse](w.in(r), "GetKeyRotationStatus", in{"KeyId": k}).RotationPeriodInDays != rotation {
+				t.Errorf("%s in %s: %+v", k, r, got)
+			}
 		}
 	}
 }
