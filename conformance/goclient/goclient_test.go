@@ -156,7 +156,7 @@ func TestTypedErrors(t *testing.T) {
 			return err
 		}},
 		"unsupported": {as[*types.UnsupportedOperationException], func() error {
-			_, err := c.CreateKey(ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify})
+			_, err := c.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: k.KeyId})
 			return err
 		}},
 		"key store": {as[*types.CustomKeyStoreNotFoundException], func() error {
