@@ -288,10 +288,16 @@ def test_every_changed_octet_of_a_ciphertext(wire, names, tally):
 
 
 def test_aliases_per_key(wire, new_key, tally):
-    """Aliases can be many; names are their own in each Region."""
+    """A key can have fifty aliases, whether they are made for it or moved to it; one of them goes on pointing at it."""
     key = new_key()["KeyId"]
-    for i in range(20):
+    for i in range(50):
         wire.ok("CreateAlias", AliasName=f"alias/many/{key}/{i:02}", TargetKeyId=key)
+    refused = "LimitExceededException: Aliases per key quota for this account in this region is 50, current usage is 50."
+    other = new_key()["KeyId"]
+    wire.ok("CreateAlias", AliasName=f"alias/many/{key}/moved", TargetKeyId=other)
+    expect_error(wire.call("CreateAlias", AliasName=f"alias/many/{key}/50", TargetKeyId=key), refused)
+    expect_error(wire.call("UpdateAlias", AliasName=f"alias/many/{key}/moved", TargetKeyId=key), refused)
+    wire.ok("UpdateAlias", AliasName=f"alias/many/{key}/00", TargetKeyId=key)
     listed = wire.ok("ListAliases", KeyId=key)
-    assert [a["AliasName"] for a in listed["Aliases"]] == [f"alias/many/{key}/{i:02}" for i in range(20)]
-    tally(20)
+    assert [a["AliasName"] for a in listed["Aliases"]] == [f"alias/many/{key}/{i:02}" for i in range(50)]
+    tally(54)

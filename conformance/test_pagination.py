@@ -86,7 +86,7 @@ def test_while_keys_are_made(crowd, tally):
 
 def test_aliases(crowd, tally):
     client, made = crowd
-    names = {f"alias/page/{i:03}": made[i % 3] for i in range(230)}
+    names = {f"alias/page/{i:03}": made[i % 6] for i in range(230)}
     for name, key in names.items():
         client.ok("CreateAlias", AliasName=name, TargetKeyId=key)
     for limit, first in ((None, 50), (100, 100), (7, 7)):

@@ -102,10 +102,21 @@ func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
 		if err := r.stillThere(tx, snap.Name); err != nil {
 			return err
 		}
+		if err := r.aliasQuota(tx, snap.Name); err != nil {
+			return existing(tx, a, err)
+		}
 		return tx.InsertAlias(alias)
 	})
 	if errors.Is(err, store.ErrExists) {
 		return wire.Errorf(kmsapi.CodeAlreadyExistsException, "An alias with the name %s already exists", a.ARN())
+	}
+	return err
+}
+
+// existing returns err, or store.ErrExists if the alias is there already: that is what its maker must hear first.
+func existing(tx *store.Tx, a aliasName, err error) error {
+	if _, missing := tx.GetAlias(a.account, a.region, a.name); missing == nil {
+		return store.ErrExists
 	}
 	return err
 }
@@ -175,6 +186,11 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 		}
 		if alias.Target != old.ID {
 			return errMoved
+		}
+		if old.ID != next.ID {
+			if err := r.aliasQuota(tx, next.Name); err != nil {
+				return err
+			}
 		}
 		moved := *alias
 		moved.Target, moved.UpdatedAt = next.ID, now

@@ -9,6 +9,7 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -106,16 +107,17 @@ func (r *request) mayTag(k *key.Key, tags []kmsapi.Tag, facts guard.FactSource, 
 // makeKey gives a new key its first material, unless that is imported later, and stores it. Making it can take seconds: the
 // caller holds no lock.
 func (s *Service) makeKey(ctx context.Context, p guard.Permit, k *key.Key) (*snapshot, error) {
+	room := func(tx *store.Tx) error { return s.keyQuota(tx, k.Name) }
 	if k.Origin == key.OriginExternal {
 		k.State = key.PendingImport
-		return s.commit(ctx, k, nil)
+		return s.commit(ctx, k, room)
 	}
 	m, err := s.custody.Generate(p, k, k.CreatedAt)
 	if err != nil {
 		return nil, err
 	}
 	k.Material = []key.Material{m}
-	return s.commit(ctx, k, nil)
+	return s.commit(ctx, k, room)
 }
 
 // metadata describes a key as CreateKey and DescribeKey answer it.

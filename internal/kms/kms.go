@@ -23,7 +23,7 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 )
 
-// Config is what a Service needs. All fields are required but CachedKeys and Attestation.
+// Config is what a Service needs. All fields are required but CachedKeys, Quotas and Attestation.
 type Config struct {
 	Store   *store.Store
 	Custody *custody.Custody
@@ -39,6 +39,8 @@ type Config struct {
 
 	// CachedKeys is how many keys and aliases stay ready in memory; zero means 100,000. Of grants it is four times as many.
 	CachedKeys int
+
+	Quotas Quotas // what an account may have
 }
 
 // Service answers the operations of KMS. It is safe for concurrent use.
@@ -58,7 +60,8 @@ type Service struct {
 	principals  Principals
 	attestation *attest.Verifier // nil for no roots
 
-	uses *uses // last uses of keys that are not yet in the store
+	quotas Quotas
+	uses   *uses // last uses of keys that are not yet in the store
 
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
@@ -82,6 +85,7 @@ func New(c Config) *Service {
 		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
 		principals:  c.Principals,
 		attestation: c.Attestation,
+		quotas:      c.Quotas.filled(),
 		uses:        newUses(),
 		failed:      map[key.Name]time.Time{},
 	}

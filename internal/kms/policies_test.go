@@ -5,8 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
@@ -233,9 +236,17 @@ func TestResourceAliases(t *testing.T) {
 	no()
 	w.done("UpdateAlias", in{"AliasName": "alias/prod/a", "TargetKeyId": id})
 	u.encrypt(keyARN, []byte("x"), nil)
-	for i := range 50 {
-		w.done("CreateAlias", in{"AliasName": fmt.Sprintf("alias/%d", i), "TargetKeyId": id})
-	}
+	w.done("DeleteAlias", in{"AliasName": "alias/prod/a"})
+	k, err := w.store.GetKey(t.Context(), key.Name{Account: alice, Region: region, ID: arn.KeyID(id)})
+	w.must(err)
+	w.must(w.store.Update(t.Context(), func(tx *store.Tx) error { // as before there was a quota
+		for i := range 50 {
+			if err := tx.InsertAlias(&key.Alias{Account: alice, Region: region, Name: arn.AliasName(fmt.Sprintf("alias/%d", i)), Target: k.ID}); err != nil {
+				return err
+			}
+		}
+		return tx.InsertAlias(&key.Alias{Account: alice, Region: region, Name: "alias/prod/a", Target: k.ID})
+	}))
 	u.refused("AccessDeniedException: "+keyARN+" has more aliases than a condition on kms:ResourceAliases can be about.", "Encrypt", request)
 	w.done("DeleteAlias", in{"AliasName": "alias/prod/a"})
 	no()

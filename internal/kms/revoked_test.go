@@ -72,6 +72,8 @@ func TestRightsTakenMeanwhile(t *testing.T) {
 func TestRightsTakenFromManyCalls(t *testing.T) {
 	const callers = 30
 	w := newWorld(t, t.TempDir())
+	w.quotas.AliasesPerKey = 1000
+	w.restart()
 	eve := w.user("eve").may(allowing(`"kms:*"`, "arn:aws:kms:*:*:alias/*", ""))
 	other, _ := w.newKey()
 	description := func(id string) string {

@@ -234,17 +234,14 @@ func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allow
 	return nil
 }
 
-// maxAliases is how many aliases of a key kms:ResourceAliases can have ("Resource quotas", KMS developer guide: aliases per
-// key). The service refuses calls to a key with more where a policy asks for them.
-const maxAliases = 50
-
-// aliasNames returns the names of a key's aliases, from memory or from the store.
+// aliasNames returns the names of a key's aliases, from memory or from the store. A key can have more than the quota allows, from
+// before there was one: calls to it are refused where a policy asks for them.
 func (s *Service) aliasNames(ctx context.Context, name key.Name) ([]string, error) {
 	if names, ok := s.aliasLists.get(name); ok {
 		return names, nil
 	}
 	defer s.aliasLists.lock(name)()
-	list, more, err := s.store.ListAliasesOfKey(ctx, name, "", maxAliases)
+	list, more, err := s.store.ListAliasesOfKey(ctx, name, "", s.quotas.AliasesPerKey)
 	if err != nil {
 		return nil, err
 	}

@@ -75,6 +75,7 @@ type world struct {
 	// verifier is what attestation documents are verified with, enclave whose roots it trusts; nil for none.
 	verifier *attest.Verifier
 	enclave  *attesttest.Enclave
+	quotas   kms.Quotas
 }
 
 // people are the users, roles and accounts that there are: ARNs by unique id, which is what the service asks a directory.
@@ -187,7 +188,7 @@ func (w *world) open() {
 	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
 	w.service = kms.New(kms.Config{
 		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: w.now,
-		Principals: w.people, Attestation: w.verifier,
+		Principals: w.people, Attestation: w.verifier, Quotas: w.quotas,
 	})
 	w.operations = map[string]guard.Operation{}
 	for _, op := range w.service.Operations() {

@@ -86,13 +86,16 @@ type Attestation struct {
 	Roots string `yaml:"roots"`
 }
 
-// Limits bound connections.
+// Limits bound connections, memory, and what an account may have.
 type Limits struct {
 	HeaderTimeout time.Duration `yaml:"headerTimeout"` // for all header lines of a request; zero means ReadTimeout
 	ReadTimeout   time.Duration `yaml:"readTimeout"`   // for a whole request; zero means 20 s
 	WriteTimeout  time.Duration `yaml:"writeTimeout"`  // for an answer; zero means 60 s
 	IdleTimeout   time.Duration `yaml:"idleTimeout"`   // between two requests; zero means 5 min
 	CachedKeys    int           `yaml:"cachedKeys"`    // keys and aliases that stay ready in memory; zero means 100,000
+
+	KeysPerRegion int `yaml:"keysPerRegion"` // customer managed keys of an account in a Region; zero means 100,000
+	AliasesPerKey int `yaml:"aliasesPerKey"` // zero means 50
 }
 
 // LoadConfig reads a configuration file. Relative paths in it start from the file's own directory.
@@ -173,7 +176,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s: a negative time", name)
 		}
 	}
-	if c.Limits.CachedKeys < 0 || c.Audit.SegmentSize < 0 {
+	if min(c.Limits.CachedKeys, c.Limits.KeysPerRegion, c.Limits.AliasesPerKey) < 0 || c.Audit.SegmentSize < 0 {
 		return errors.New("limits: a negative number")
 	}
 	if t := c.TLS; t != nil && (t.Certificate == "" || t.Key == "" || t.Reload < 0) {

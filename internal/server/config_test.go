@@ -40,6 +40,8 @@ limits:
   writeTimeout: 3s
   idleTimeout: 4s
   cachedKeys: 5
+  keysPerRegion: 6
+  aliasesPerKey: 7
 `
 
 func TestLoadConfig(t *testing.T) {
@@ -59,7 +61,7 @@ func TestLoadConfig(t *testing.T) {
 		Audit:       server.Audit{Dir: filepath.Join(dir, "audit"), Durability: "written", SegmentSize: 1 << 20},
 		Attestation: server.Attestation{Roots: filepath.Join(dir, "roots.pem")},
 		Drain:       10 * time.Second, Schedule: 500 * time.Millisecond,
-		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5},
+		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5, KeysPerRegion: 6, AliasesPerKey: 7},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
@@ -72,18 +74,19 @@ func TestParseConfigRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
-		"":                                   "no data directory",
-		"[]":                                 "cannot unmarshal",
-		least + "lisen: x\n":                 "line 3: field lisen not found",
-		least + "audit: {dri: x}\n":          "field dri not found",
-		least + "data: e\n":                  "already defined",
-		least + "---\n" + least:              "more than one document",
-		least + "listen: 10.0.0.1:1\n":       "plain HTTP",
-		least + "drain: -1s\n":               "drain: a negative time",
-		least + "drain: 1 parsec\n":          "cannot unmarshal",
-		least + "limits: {cachedKeys: -1}":   "negative number",
-		"data: d\nseals: [{kind: magic}]":    `unknown kind "magic"`,
-		"data: d\nseals: [{kind: key-file}]": "has a file and nothing else",
+		"":                                    "no data directory",
+		"[]":                                  "cannot unmarshal",
+		least + "lisen: x\n":                  "line 3: field lisen not found",
+		least + "audit: {dri: x}\n":           "field dri not found",
+		least + "data: e\n":                   "already defined",
+		least + "---\n" + least:               "more than one document",
+		least + "listen: 10.0.0.1:1\n":        "plain HTTP",
+		least + "drain: -1s\n":                "drain: a negative time",
+		least + "drain: 1 parsec\n":           "cannot unmarshal",
+		least + "limits: {cachedKeys: -1}":    "negative number",
+		least + "limits: {keysPerRegion: -1}": "negative number",
+		"data: d\nseals: [{kind: magic}]":     `unknown kind "magic"`,
+		"data: d\nseals: [{kind: key-file}]":  "has a file and nothing else",
 		"data: d\nseals: [{kind: passphrase, file: a, env: b}]": "not from both",
 	} {
 		if _, err := server.ParseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

@@ -146,6 +146,7 @@ func (s *Server) build() {
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory, Attestation: s.attestation,
+		Quotas: kms.Quotas{Keys: c.Limits.KeysPerRegion, AliasesPerKey: c.Limits.AliasesPerKey},
 	})
 	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
 }

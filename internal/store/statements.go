@@ -21,6 +21,7 @@ const (
 	selectAliases
 	selectAliasesOfKey
 	selectAliasCount
+	selectAliasRange
 	selectAccount
 	selectAccessKey
 	selectAccessKeysOfAccount
@@ -85,6 +86,7 @@ var statements = [statementCount]string{
 	selectAliasesOfKey: `SELECT account, region, name, target, body, tag FROM aliases
 		WHERE account = $1 AND region = $2 AND target = $3 AND name > $4 ORDER BY name LIMIT $5`,
 	selectAliasCount: `SELECT count(*) FROM aliases WHERE account = $1 AND region = $2 AND target = $3`,
+	selectAliasRange: `SELECT count(*) FROM aliases WHERE account = $1 AND region = $2 AND name >= $3 AND name < $4`,
 	selectAccount:    `SELECT account, body, tag FROM accounts WHERE account = $1`,
 	selectAccessKey: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
 		WHERE access_key_id = $1`,

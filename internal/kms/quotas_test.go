@@ -1,0 +1,72 @@
+package kms_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/wire"
+)
+
+func TestQuotaOfKeys(t *testing.T) {
+	w := newWorld(t, "")
+	w.quotas = kms.Quotas{Keys: 3}
+	w.open()
+	// AWS managed keys do not count.
+	do[wire.Output](w, "DescribeKey", map[string]any{"KeyId": "alias/aws/s3"})
+	first, _ := w.newKey()
+	w.newKey()
+	do[wire.Output](w, "CreateKey", map[string]any{"Origin": "EXTERNAL"})
+	const refused = "LimitExceededException: KMS keys quota for this account in this region is 3, current usage is 3."
+	w.refused(refused, "CreateKey", map[string]any{})
+	w.refused(refused, "CreateKey", map[string]any{"Origin": "EXTERNAL"})
+	w.as(bob, region).newKey()
+	w.as(alice, "eu-west-1").newKey()
+	// A key that is pending deletion still counts, one that is gone does not.
+	do[wire.Output](w, "ScheduleKeyDeletion", map[string]any{"KeyId": first, "PendingWindowInDays": 7})
+	w.refused(refused, "CreateKey", map[string]any{})
+	w.pass(8 * day)
+	w.newKey()
+	w.refused(refused, "CreateKey", map[string]any{})
+	n, err := w.store.CountKeys(t.Context(), alice, region)
+	if err != nil || n != 4 {
+		t.Errorf("%d keys, %v", n, err)
+	}
+}
+
+func TestQuotaOfAliases(t *testing.T) {
+	w := newWorld(t, "")
+	id, _ := w.newKey()
+	other, _ := w.newKey()
+	for i := range 50 {
+		w.done("CreateAlias", map[string]any{"AliasName": fmt.Sprintf("alias/%d", i), "TargetKeyId": id})
+	}
+	const refused = "LimitExceededException: Aliases per key quota for this account in this region is 50, current usage is 50."
+	w.refused(refused, "CreateAlias", map[string]any{"AliasName": "alias/more", "TargetKeyId": id})
+	w.refused("AlreadyExistsException: An alias with the name arn:aws:kms:us-east-1:111122223333:alias/7 already exists", "CreateAlias",
+		map[string]any{"AliasName": "alias/7", "TargetKeyId": id})
+	w.done("CreateAlias", map[string]any{"AliasName": "alias/more", "TargetKeyId": other})
+	w.refused(refused, "UpdateAlias", map[string]any{"AliasName": "alias/more", "TargetKeyId": id})
+	w.done("UpdateAlias", map[string]any{"AliasName": "alias/7", "TargetKeyId": id}) // it is there already
+	w.done("UpdateAlias", map[string]any{"AliasName": "alias/7", "TargetKeyId": other})
+	w.done("UpdateAlias", map[string]any{"AliasName": "alias/more", "TargetKeyId": id})
+	w.done("DeleteAlias", map[string]any{"AliasName": "alias/more"})
+	w.done("CreateAlias", map[string]any{"AliasName": "alias/more", "TargetKeyId": id})
+}
+
+// A key policy of 32,768 octets is taken, one of an octet more is not, for a new key as for one that is there.
+func TestQuotaOfPolicies(t *testing.T) {
+	w := newWorld(t, "")
+	id, _ := w.newKey()
+	text := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}]}`
+	text += strings.Repeat(" ", 32768-len(text))
+	do[wire.Output](w, "CreateKey", map[string]any{"Policy": text})
+	w.done("PutKeyPolicy", map[string]any{"KeyId": id, "Policy": text})
+	for operation, request := range map[string]map[string]any{"CreateKey": {}, "PutKeyPolicy": {"KeyId": id}} {
+		request["Policy"] = text + " "
+		if _, failure := w.try(operation, request); failure == nil || failure.Code != "LimitExceededException" {
+			t.Errorf("%s: %v", operation, failure)
+		}
+	}
+}
