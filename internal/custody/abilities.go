@@ -89,6 +89,22 @@ func (k *Key) permits(p guard.Permit, use guard.Use) error {
 	return nil
 }
 
+// slowSpecs are those of whose keys a use takes the better part of a millisecond, or more.
+var slowSpecs = map[key.Spec]bool{
+	keyspec.RSA2048: true, keyspec.RSA3072: true, keyspec.RSA4096: true, keyspec.P384: true, keyspec.P521: true, keyspec.SM2: true,
+	keyspec.MLDSA44: true, keyspec.MLDSA65: true, keyspec.MLDSA87: true,
+}
+
+// turn waits until the key may be used, and returns what ends its use. As many slow uses run at a time as there are
+// processors: with more, what takes microseconds would queue behind all of them and not behind one.
+func (k *Key) turn() (end func()) {
+	if !slowSpecs[k.key.Spec] {
+		return func() {}
+	}
+	k.custody.turns <- struct{}{}
+	return func() { <-k.custody.turns }
+}
+
 // Sign signs a message with the current private key. The errors besides this package's are those of keyspec.Signer.
 func (k *Key) Sign(p guard.Permit, algorithm string, kind keyspec.MessageType, message []byte) ([]byte, error) {
 	if err := k.permits(p, guard.UseSign); err != nil {
@@ -98,6 +114,7 @@ func (k *Key) Sign(p guard.Permit, algorithm string, kind keyspec.MessageType, m
 	if err != nil {
 		return nil, err
 	}
+	defer k.turn()()
 	return s.Sign(algorithm, kind, message)
 }
 
@@ -110,6 +127,7 @@ func (k *Key) Verify(p guard.Permit, algorithm string, kind keyspec.MessageType,
 	if err != nil {
 		return false, err
 	}
+	defer k.turn()()
 	return v.Verify(algorithm, kind, message, signature), nil
 }
 
@@ -155,6 +173,7 @@ func (k *Key) Agree(p guard.Permit, peerSPKI []byte) (secret.Bytes, error) {
 	if err != nil {
 		return secret.Bytes{}, err
 	}
+	defer k.turn()()
 	return a.Agree(peerSPKI)
 }
 
@@ -209,6 +228,7 @@ func (k *Key) DecryptAsymmetric(p guard.Permit, algorithm string, blob []byte) (
 	if err != nil {
 		return secret.Bytes{}, err
 	}
+	defer k.turn()()
 	plaintext, err := d.Decrypt(algorithm, blob)
 	if errors.Is(err, keyspec.ErrDecrypt) {
 		return secret.Bytes{}, ErrInvalidCiphertext

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,10 +51,13 @@ type Engine interface {
 // Custody gives callers with a permit the use of key material. It is safe for concurrent use.
 type Custody struct {
 	engine Engine
+	turns  chan struct{} // who runs a slow primitive holds one
 }
 
 // New returns a Custody over an engine.
-func New(e Engine) *Custody { return &Custody{engine: e} }
+func New(e Engine) *Custody {
+	return &Custody{engine: e, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
 
 // Generate makes new material for k, as its first or its next generation. It needs a permit with guard.UseCreate: for a
 // key that is just being made the permit names no key.
