@@ -45,7 +45,7 @@ bench: build ## requests per second beside an empty server, and what policies an
 	$(GO) test -run '^$$' -bench '^Benchmark(Policies|ManyGrants)$$' -benchtime 3s ./internal/pipeline ./internal/kms >bench/POLICIES.txt
 	cat bench/POLICIES.txt
 
-soak: build ## what takes too long for every change: a hundred kills, every byte flipped
+soak: build ## what takes too long for every change: a hundred kills, every byte flipped, a hundred thousand keys
 	scripts/soak
 
 clean:

@@ -2,13 +2,17 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,7 +89,7 @@ func Try(dir, log string) (*Server, error) {
 	if dir != "" {
 		args = append(args, "--data", dir)
 	}
-	s := &Server{log: log, process: exec.Command(path, args...), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	s := &Server{log: log, process: exec.Command(path, args...), client: &http.Client{Transport: whole{&http.Transport{MaxIdleConnsPerHost: 64}}}}
 	s.process.Stdout, s.process.Stderr = out, out
 	began := time.Now()
 	if err := s.process.Start(); err != nil {
@@ -132,6 +136,42 @@ func (s *Server) end(sig syscall.Signal) {
 		time.Sleep(time.Millisecond)
 	}
 	s.process = nil
+}
+
+// Memory returns how many octets of memory the process has resident. It skips the test where the system does not tell.
+func (s *Server) Memory(t testing.TB) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.process.Process.Pid))
+	m := resident.FindSubmatch(text)
+	if err != nil || m == nil {
+		t.Skipf("no resident memory of the server: %v", err)
+	}
+	kib, err := strconv.ParseInt(string(m[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
+
+var resident = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
+
+// whole is a transport that has read a request's body before it sends the request. The SDK closes the body as soon as there is an
+// answer, and net/http, which may still be looking whether the body has ended, then takes it for cut off and closes the connection
+// under the answer.
+type whole struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (w whole) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil {
+		return w.Transport.RoundTrip(r)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err := errors.Join(err, r.Body.Close()); err != nil {
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return w.Transport.RoundTrip(r)
 }
 
 // Log returns all that was logged to the server's file.

@@ -1,0 +1,252 @@
+// Package scale fills an account with keys through a real server and measures what must not depend on how many there are: a page
+// of ListKeys and ListAliases, the time from the start of the process to its first answer, and its memory.
+//
+// It measures on whatever machine it runs on, so it compares with the same server while that had few keys; it trusts no single
+// measurement, but the best of several.
+package scale_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/keywright/keywright/conformance/server"
+)
+
+const (
+	few      = 1000 // keys with which the larger number is compared
+	clients  = 32   // at once, so that they share what is written to disk
+	perAlias = 10   // one key in so many has an alias
+	samples  = 9    // of each measurement
+
+	maxPage   = 1.5       // times a page among few keys
+	maxStart  = 3.0       // times the start with an empty store
+	maxMemory = 300 << 20 // octets
+	maxRSA    = 5.0       // times a symmetric CreateKey
+)
+
+// keys is how many keys there will be: KEYWRIGHT_SCALE, or a number for every day.
+func keys(t *testing.T) int {
+	text := os.Getenv("KEYWRIGHT_SCALE")
+	if text == "" {
+		return 3000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < few {
+		t.Fatalf("KEYWRIGHT_SCALE=%s is no number of %d or more", text, few)
+	}
+	return n
+}
+
+// world is a server with what was made on it.
+type world struct {
+	t      *testing.T
+	dir    string
+	log    string
+	server *server.Server
+	client *kms.Client
+	made   int
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// start starts the server and returns how long it took from there to the first answer.
+func (w *world) start() time.Duration {
+	w.t.Helper()
+	w.server = server.Start(w.t, w.dir, w.log)
+	w.client = w.server.KMS()
+	began := time.Now()
+	_, err := w.client.ListKeys(context.Background(), &kms.ListKeysInput{Limit: aws.Int32(1)})
+	w.must(err)
+	return w.server.Started + time.Since(began)
+}
+
+// starts stops the server and starts it again, several times, and returns the best time to the first answer.
+func (w *world) starts() time.Duration {
+	w.t.Helper()
+	return best(func() time.Duration {
+		w.server.Stop()
+		return w.start()
+	})
+}
+
+func best(measure func() time.Duration) time.Duration {
+	least := measure()
+	for range samples - 1 {
+		least = min(least, measure())
+	}
+	return least
+}
+
+func timed(f func()) time.Duration {
+	began := time.Now()
+	f()
+	return time.Since(began)
+}
+
+// fill makes keys until there are n.
+func (w *world) fill(n int) {
+	w.t.Helper()
+	var next atomic.Int64
+	next.Store(int64(w.made))
+	var workers sync.WaitGroup
+	failures := make(chan error, clients)
+	for range clients {
+		workers.Go(func() {
+			for i := int(next.Add(1)); i <= n; i = int(next.Add(1)) {
+				if err := w.make(i); err != nil {
+					failures <- fmt.Errorf("key %d: %w", i, err)
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	close(failures)
+	for err := range failures {
+		w.t.Fatal(err)
+	}
+	w.made = n
+}
+
+// make makes key number i.
+func (w *world) make(i int) error {
+	ctx := context.Background()
+	out, err := w.client.CreateKey(ctx, &kms.CreateKeyInput{})
+	if err != nil || i%perAlias != 0 {
+		return err
+	}
+	_, err = w.client.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String(fmt.Sprintf("alias/scale/%07d", i)), TargetKeyId: out.KeyMetadata.KeyId})
+	return err
+}
+
+// list lists all keys and aliases and returns a marker from the middle of each list.
+func (w *world) list() (keyMarker, aliasMarker string) {
+	w.t.Helper()
+	ctx := context.Background()
+	seen := map[string]bool{}
+	page := 0
+	for p := kms.NewListKeysPaginator(w.client, &kms.ListKeysInput{Limit: aws.Int32(100)}); p.HasMorePages(); page++ {
+		out, err := p.NextPage(ctx)
+		w.must(err)
+		for _, k := range out.Keys {
+			seen[*k.KeyId] = true
+		}
+		if page == w.made/200-1 {
+			keyMarker = aws.ToString(out.NextMarker)
+		}
+	}
+	if len(seen) != w.made {
+		w.t.Fatalf("%d keys are listed, of %d", len(seen), w.made)
+	}
+	aliases := 0
+	page = 0
+	for p := kms.NewListAliasesPaginator(w.client, &kms.ListAliasesInput{Limit: aws.Int32(50)}); p.HasMorePages(); page++ {
+		out, err := p.NextPage(ctx)
+		w.must(err)
+		aliases += len(out.Aliases)
+		if page == w.made/perAlias/100-1 {
+			aliasMarker = aws.ToString(out.NextMarker)
+		}
+	}
+	if aliases != w.made/perAlias {
+		w.t.Fatalf("%d aliases are listed, of %d", aliases, w.made/perAlias)
+	}
+	return keyMarker, aliasMarker
+}
+
+// pages measures a page from the middle of each list: of 100 keys and of 50 aliases.
+func (w *world) pages() (keyPage, aliasPage time.Duration) {
+	w.t.Helper()
+	ctx := context.Background()
+	keyMarker, aliasMarker := w.list()
+	const often = 20
+	keyPage = best(func() time.Duration {
+		return timed(func() {
+			for range often {
+				out, err := w.client.ListKeys(ctx, &kms.ListKeysInput{Limit: aws.Int32(100), Marker: &keyMarker})
+				w.must(err)
+				if len(out.Keys) != 100 {
+					w.t.Fatalf("a page of %d keys", len(out.Keys))
+				}
+			}
+		})
+	}) / often
+	aliasPage = best(func() time.Duration {
+		return timed(func() {
+			for range often {
+				out, err := w.client.ListAliases(ctx, &kms.ListAliasesInput{Limit: aws.Int32(50), Marker: &aliasMarker})
+				w.must(err)
+				if len(out.Aliases) != 50 {
+					w.t.Fatalf("a page of %d aliases", len(out.Aliases))
+				}
+			}
+		})
+	}) / often
+	return keyPage, aliasPage
+}
+
+// limit reports a measurement and fails if it is over what it may be.
+func limit[N time.Duration | float64 | int64](t *testing.T, what string, got, than N, most float64) {
+	t.Helper()
+	ratio := float64(got) / float64(than)
+	t.Logf("%s: %v, %.2f times %v", what, got, ratio, than)
+	if ratio > most {
+		t.Errorf("%s: %.2f times, at most %.2f", what, ratio, most)
+	}
+}
+
+func TestScale(t *testing.T) {
+	n := keys(t)
+	dir := t.TempDir()
+	w := &world{t: t, dir: filepath.Join(dir, "data"), log: filepath.Join(dir, "log")}
+	w.start() // which makes the store
+	empty := w.starts()
+	w.fill(few)
+	fewKeys, fewAliases := w.pages()
+	took := timed(func() { w.fill(n) })
+	t.Logf("%d keys, made at %.0f/s", n, float64(n-few)/took.Seconds())
+	manyKeys, manyAliases := w.pages()
+	limit(t, "a page of 100 keys", manyKeys, fewKeys, maxPage)
+	limit(t, "a page of 50 aliases", manyAliases, fewAliases, maxPage)
+	limit(t, "memory with all keys made and listed", w.server.Memory(t), maxMemory, 1)
+	limit(t, "start to first answer", w.starts(), empty, maxStart)
+	limit(t, "memory after a start", w.server.Memory(t), maxMemory, 1)
+}
+
+// While keys are ready, it takes about as long to get an RSA key as a symmetric one.
+func TestReadyKeys(t *testing.T) {
+	dir := t.TempDir()
+	w := &world{t: t, dir: filepath.Join(dir, "data"), log: filepath.Join(dir, "log")}
+	w.start()
+	time.Sleep(10 * time.Second) // while the pool fills
+	median := func(in *kms.CreateKeyInput) time.Duration {
+		var times []time.Duration
+		for range samples {
+			times = append(times, timed(func() {
+				_, err := w.client.CreateKey(context.Background(), in)
+				w.must(err)
+			}))
+		}
+		slices.Sort(times)
+		return times[samples/2]
+	}
+	symmetric := median(&kms.CreateKeyInput{})
+	limit(t, "CreateKey RSA_2048, median", median(&kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify}), symmetric, maxRSA)
+}
