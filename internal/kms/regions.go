@@ -8,6 +8,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -152,7 +153,7 @@ func (r *request) addReplica(replica *key.Key, in *kmsapi.ReplicateKeyRequest) e
 	slices.Sort(primary.Replicas)
 	set.next = append(set.next, replica)
 	set.share()
-	return r.commitRegions(r.ctx, set, nil)
+	return r.commitRegions(r.ctx, set, func(tx *store.Tx) error { return r.keyQuota(tx, replica.Name) })
 }
 
 func updatePrimaryRegion(r *request, in *kmsapi.UpdatePrimaryRegionRequest) error {
