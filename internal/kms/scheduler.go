@@ -3,6 +3,7 @@ package kms
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -88,17 +89,19 @@ func (s *Service) runDueKey(ctx context.Context, name key.Name) error {
 		return err
 	}
 	defer unlock()
-	snap := set.now[0]
-	switch due := snap.Due(); {
-	case due.IsZero() || due.After(s.now()):
-		return nil // it changed since the store was asked
-	case snap.State == key.PendingDeletion:
+	snap, now := set.now[0], s.now()
+	passed := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }
+	// Each kind of work asks for its own date. What else is due, such as material that has expired since the key was loaded, is
+	// for the next look; and the key may have changed since the store was asked.
+	switch {
+	case snap.State == key.PendingDeletion && passed(snap.DeletionAt):
 		return s.deleteKey(ctx, set)
-	case snap.State == key.Creating || snap.State == key.Updating:
+	case (snap.State == key.Creating || snap.State == key.Updating) && passed(snap.ReadyAt):
 		return s.makeReady(ctx, set)
-	default:
-		return s.rotateKey(ctx, set)
+	case snap.State == key.Enabled && snap.Rotation.Enabled && passed(snap.Rotation.Next):
+		return s.rotateKey(ctx, set, now)
 	}
+	return nil
 }
 
 // deleteKey removes a key, its material and its aliases for good, in the Region that the set was locked for. A primary key that
@@ -144,8 +147,11 @@ func (s *Service) forget(name key.Name) {
 
 // rotateKey gives a key its next material. However late it is, one rotation is done and the next one is a period after
 // the last date that has passed.
-func (s *Service) rotateKey(ctx context.Context, set *regionSet) error {
-	next, now := set.own(), s.moment()
+func (s *Service) rotateKey(ctx context.Context, set *regionSet, now time.Time) error {
+	next := set.own()
+	if next.Rotation.PeriodInDays <= 0 {
+		return fmt.Errorf("%s rotates every %d days", next.ARN(), next.Rotation.PeriodInDays)
+	}
 	for !next.Rotation.Next.After(now) {
 		next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
 	}
