@@ -22,11 +22,29 @@ func (r *request) dataKeyPair(spec key.Spec, context map[string]string, run wire
 	if p.private, p.public, err = r.custody.Pair(r.permit, r.key.Name, spec); err != nil {
 		return keyPair{}, err
 	}
-	if p.blob, err = r.key.material.Encrypt(r.permit, p.private.Expose(), context); err != nil {
+	if err = r.lookAgain(); err == nil {
+		p.blob, err = r.key.material.Encrypt(r.permit, p.private.Expose(), context)
+	}
+	if err != nil {
+		p.private.Wipe()
 		return keyPair{}, err
 	}
 	p.materialID = r.usedMaterial(r.key.Key, r.key.Current())
 	return p, nil
+}
+
+// lookAgain loads the request's key anew after something that took time, in which the right to use it may have been taken or
+// its material may have gone.
+func (r *request) lookAgain() error {
+	now, err := r.load(r.ctx, r.key.Name)
+	if err != nil {
+		return gone(r.key.Name, err)
+	}
+	if err := firstFailure(r.stillAllowed(now), func() error { return r.op.States.blocks(now.Key) }); err != nil {
+		return err
+	}
+	r.key = now
+	return nil
 }
 
 func generateDataKeyPair(r *request, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
