@@ -3,12 +3,13 @@ package kms_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 )
 
-// lifecycle is a small model of one symmetric key of the root user's, written after the rules of the KMS developer guide and not
+// lifecycle is a small model of one symmetric key in one Region of the root user's, written after the rules of the KMS developer guide and not
 // after the service's code: each method does to the model what its operation does, and returns the error that it answers,
 // "Code: message", or an empty string.
 type lifecycle struct {
@@ -24,19 +25,25 @@ type lifecycle struct {
 	onDemand int
 
 	generations []*modelMaterial
-	blobs       []modelBlob
+
+	set   *modelSet // the multi-Region key that it is of; nil for a single-Region key
+	where arn.Region
+	ready string // Creating, Updating: what the key will be
+	days  int    // PendingReplicaDeletion: how long the window will be
 }
 
 // modelMaterial is one generation of material. An own one is known by its id only, an imported one by its secret, too.
 type modelMaterial struct {
 	id     string
 	secret byte
-	state  string // CURRENT, NON_CURRENT or PENDING_ROTATION
+	state  string
 	there  bool
 	until  time.Time // when it goes; zero for never
 	by     string    // AUTOMATIC, ON_DEMAND, or empty
 	at     time.Time
 }
+
+func (g *modelMaterial) permanent() bool { return g.state == "CURRENT" || g.state == "NON_CURRENT" }
 
 type modelBlob struct {
 	octets   []byte
@@ -57,14 +64,23 @@ func (m *lifecycle) forbidden(states ...string) string {
 	if m.gone {
 		return m.missing()
 	}
-	if !slices.Contains(states, m.state) {
+	state := m.state
+	switch {
+	case state == "PendingReplicaDeletion":
+		state = "PendingDeletion"
+	case state == "Updating" && !m.complete() && slices.Contains(states, "PendingImport"):
+		state = "PendingImport"
+	}
+	if !slices.Contains(states, state) {
 		return ""
 	}
 	return map[string]string{
 		"Disabled":        "DisabledException: " + m.arn + " is disabled.",
 		"PendingDeletion": "KMSInvalidStateException: " + m.arn + " is pending deletion.",
 		"PendingImport":   "KMSInvalidStateException: " + m.arn + " is pending import.",
-	}[m.state]
+		"Creating":        "KMSInvalidStateException: " + m.arn + " is creating.",
+		"Updating":        "KMSInvalidStateException: " + m.arn + " is updating.",
+	}[state]
 }
 
 func (m *lifecycle) origin(mustBeExternal bool) string {
@@ -99,12 +115,12 @@ func (m *lifecycle) current() *modelMaterial {
 }
 
 func (m *lifecycle) pending() *modelMaterial {
-	return m.find(func(g *modelMaterial) bool { return g.state == "PENDING_ROTATION" })
+	return m.find(func(g *modelMaterial) bool { return !g.permanent() })
 }
 
 // complete reports whether all material that the key has encrypted under is there.
 func (m *lifecycle) complete() bool {
-	lost := m.find(func(g *modelMaterial) bool { return g.state != "PENDING_ROTATION" && !g.there })
+	lost := m.find(func(g *modelMaterial) bool { return g.permanent() && !g.there })
 	return m.current() != nil && lost == nil
 }
 
@@ -119,12 +135,24 @@ func (m *lifecycle) tick(now time.Time) {
 
 func (m *lifecycle) lose(g *modelMaterial) {
 	g.there, g.until = false, time.Time{}
-	if g.state == "PENDING_ROTATION" {
+	if !g.permanent() {
 		m.generations = slices.DeleteFunc(m.generations, func(has *modelMaterial) bool { return has == g })
 	}
-	if !m.complete() && m.state != "PendingDeletion" {
-		m.state = "PendingImport"
+	if !m.complete() && !m.pendingDeletion() {
+		*m.settled() = "PendingImport"
 	}
+}
+
+func (m *lifecycle) pendingDeletion() bool {
+	return strings.HasPrefix(m.state, "Pending") && strings.HasSuffix(m.state, "Deletion")
+}
+
+// settled is the state that the key has, or will have once it is made or updated.
+func (m *lifecycle) settled() *string {
+	if m.ready != "" {
+		return &m.ready
+	}
+	return &m.state
 }
 
 // schedule is what the service does besides when it has the time: deletions and rotations that are due.
@@ -133,7 +161,10 @@ func (m *lifecycle) schedule(now time.Time) {
 	case m.gone:
 	case m.state == "PendingDeletion" && !m.deletion.After(now):
 		m.gone = true
-	case m.state == "Enabled" && m.rotates && !m.next.After(now):
+		m.set.left(m, now)
+	case m.ready != "":
+		m.state, m.ready = m.ready, ""
+	case m.state == "Enabled" && m.rotates && m.leads() && !m.next.After(now):
 		m.rotateTo(&modelMaterial{there: true}, "AUTOMATIC", now)
 		for !m.next.After(now) {
 			m.next = m.next.Add(time.Duration(m.period) * modelDay)
@@ -150,7 +181,7 @@ func (m *lifecycle) rotateTo(g *modelMaterial, by string, now time.Time) {
 }
 
 func (m *lifecycle) encrypt() string {
-	return m.forbidden("Disabled", "PendingDeletion", "PendingImport")
+	return m.forbidden("Disabled", "PendingDeletion", "PendingImport", "Creating")
 }
 
 func (m *lifecycle) decrypt() string {
@@ -161,7 +192,7 @@ func (m *lifecycle) decrypt() string {
 }
 
 func (m *lifecycle) enable(state string) string {
-	refusal := m.forbidden("PendingDeletion", "PendingImport")
+	refusal := m.forbidden("PendingDeletion", "PendingImport", "Creating", "Updating")
 	if refusal == "" {
 		m.state = state
 	}
@@ -169,7 +200,7 @@ func (m *lifecycle) enable(state string) string {
 }
 
 func (m *lifecycle) setRotation(days int, now time.Time) string {
-	refusal := firstOf(m.forbidden("Disabled", "PendingDeletion"), m.origin(false))
+	refusal := firstOf(m.forbidden("Disabled", "PendingDeletion", "Creating"), m.origin(false), m.follows())
 	switch {
 	case refusal != "":
 	case days == 0:
@@ -181,12 +212,12 @@ func (m *lifecycle) setRotation(days int, now time.Time) string {
 }
 
 func (m *lifecycle) rotate(now time.Time) string {
-	if refusal := m.forbidden("Disabled", "PendingDeletion", "PendingImport"); refusal != "" {
+	if refusal := firstOf(m.forbidden("Disabled", "PendingDeletion", "PendingImport", "Creating", "Updating"), m.follows()); refusal != "" {
 		return refusal
 	}
 	fresh := m.pending()
 	switch {
-	case m.external && fresh == nil:
+	case m.external && (fresh == nil || fresh.state != "PENDING_ROTATION"):
 		return "KMSInvalidStateException: No available key material pending rotation for the key: " + m.arn + "."
 	case m.onDemand == 25:
 		return "LimitExceededException: The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: " + m.arn
@@ -201,8 +232,13 @@ func (m *lifecycle) rotate(now time.Time) string {
 }
 
 func (m *lifecycle) scheduleDeletion(days int, now time.Time) string {
-	refusal := m.forbidden("PendingDeletion")
-	if refusal == "" {
+	refusal := m.forbidden("PendingDeletion", "Updating")
+	switch {
+	case refusal != "":
+	case m.leads() && m.set.replicas() != nil:
+		m.state, m.days = "PendingReplicaDeletion", days
+	default:
+		m.ready = ""
 		m.state, m.deletion = "PendingDeletion", now.Add(time.Duration(days)*modelDay)
 	}
 	return refusal
@@ -212,7 +248,7 @@ func (m *lifecycle) cancelDeletion() string {
 	switch {
 	case m.gone:
 		return m.missing()
-	case m.state != "PendingDeletion":
+	case !m.pendingDeletion():
 		return "KMSInvalidStateException: " + m.arn + " is not pending deletion."
 	case m.complete():
 		m.state = "Disabled"
@@ -225,16 +261,16 @@ func (m *lifecycle) cancelDeletion() string {
 
 // importMaterial takes a secret, the ImportType that was sent, if any, and the id that the service gave the material.
 func (m *lifecycle) importMaterial(secret byte, kind, id string, until time.Time) string {
-	if refusal := firstOf(m.missing(), m.origin(true), m.forbidden("PendingDeletion")); refusal != "" {
+	if refusal := firstOf(m.missing(), m.origin(true), m.forbidden("PendingDeletion", "Creating")); refusal != "" {
 		return refusal
 	}
-	if kind == "" && len(m.generations) == 0 {
+	if kind == "" && len(m.generations) == 0 && m.leads() {
 		kind = "NEW_KEY_MATERIAL"
 	}
 	known := m.find(func(g *modelMaterial) bool { return g.secret == secret })
 	pending := m.pending()
 	switch fresh := kind == "NEW_KEY_MATERIAL"; {
-	case fresh == (known != nil):
+	case fresh == (known != nil), fresh && !m.leads():
 		return "IncorrectKeyMaterialException"
 	case fresh && pending != nil:
 		return fmt.Sprintf("KMSInvalidStateException: New key material (id: %s) cannot be imported into KMS key %s, because another key material (id: %s) is pending rotation.", id, m.id, pending.id)
@@ -246,15 +282,15 @@ func (m *lifecycle) importMaterial(secret byte, kind, id string, until time.Time
 		m.generations = append(m.generations, known)
 	}
 	known.there, known.until = true, until
-	if m.state == "PendingImport" && m.complete() {
-		m.state = "Enabled"
+	if state := m.settled(); *state == "PendingImport" && m.complete() {
+		*state = "Enabled"
 	}
 	return ""
 }
 
 // deleteMaterial deletes a generation, or the current one for nil.
 func (m *lifecycle) deleteMaterial(g *modelMaterial) string {
-	if refusal := firstOf(m.missing(), m.origin(true)); refusal != "" {
+	if refusal := firstOf(m.missing(), m.origin(true), m.forbidden("Creating", "Updating")); refusal != "" {
 		return refusal
 	}
 	if g == nil {

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/key"
@@ -22,6 +23,8 @@ type course struct {
 	m           *lifecycle
 	parcel      *importer // parameters to import with, while their token lasts
 	parcelUntil time.Time
+	parcelFor   arn.Region
+	blobs       []modelBlob
 }
 
 // same fails the sequence unless the service answered what the model says.
@@ -64,63 +67,117 @@ func (c *course) reopen() {
 
 // actions are the calls and events of a sequence.
 func (c *course) actions() map[string]func(*rapid.T) {
-	m := c.m
 	periods, windows := rapid.IntRange(90, 200), rapid.IntRange(7, 30)
 	return map[string]func(*rapid.T){
 		"Encrypt": func(rt *rapid.T) {
-			if out, ok := c.call(rt, "Encrypt", m.encrypt(), in{"Plaintext": []byte("x")}).(*kmsapi.EncryptResponse); ok {
-				m.blobs = append(m.blobs, modelBlob{out.CiphertextBlob, m.current()})
+			if out, ok := c.call(rt, "Encrypt", c.m.encrypt(), in{"Plaintext": []byte("x")}).(*kmsapi.EncryptResponse); ok {
+				c.blobs = append(c.blobs, modelBlob{out.CiphertextBlob, c.m.current()})
 			}
 		},
 		"Decrypt": func(rt *rapid.T) {
-			if len(m.blobs) == 0 {
+			if len(c.blobs) == 0 {
 				return
 			}
-			blob := rapid.SampledFrom(m.blobs).Draw(rt, "blob")
-			if out, ok := c.call(rt, "Decrypt", m.decrypt(), in{"CiphertextBlob": blob.octets}).(*kmsapi.DecryptResponse); ok &&
+			blob := rapid.SampledFrom(c.blobs).Draw(rt, "blob")
+			if out, ok := c.call(rt, "Decrypt", c.m.decrypt(), in{"CiphertextBlob": blob.octets}).(*kmsapi.DecryptResponse); ok &&
 				(out.KeyMaterialID.V != blob.material.id || string(out.Plaintext.Expose()) != "x") {
 				rt.Fatalf("decrypted under %s, want %s", out.KeyMaterialID.V, blob.material.id)
 			}
 		},
-		"EnableKey":          func(rt *rapid.T) { c.call(rt, "EnableKey", m.enable("Enabled"), nil) },
-		"DisableKey":         func(rt *rapid.T) { c.call(rt, "DisableKey", m.enable("Disabled"), nil) },
-		"DisableKeyRotation": func(rt *rapid.T) { c.call(rt, "DisableKeyRotation", m.setRotation(0, c.now()), nil) },
+		"EnableKey":          func(rt *rapid.T) { c.call(rt, "EnableKey", c.m.enable("Enabled"), nil) },
+		"DisableKey":         func(rt *rapid.T) { c.call(rt, "DisableKey", c.m.enable("Disabled"), nil) },
+		"DisableKeyRotation": func(rt *rapid.T) { c.call(rt, "DisableKeyRotation", c.m.setRotation(0, c.now()), nil) },
 		"EnableKeyRotation": func(rt *rapid.T) {
 			days := periods.Draw(rt, "days")
-			c.call(rt, "EnableKeyRotation", m.setRotation(days, c.now()), in{"RotationPeriodInDays": days})
+			c.call(rt, "EnableKeyRotation", c.m.setRotation(days, c.now()), in{"RotationPeriodInDays": days})
 		},
 		"RotateKeyOnDemand": func(rt *rapid.T) {
 			for range rapid.SampledFrom([]int{1, 1, 1, 24}).Draw(rt, "times") {
-				c.call(rt, "RotateKeyOnDemand", m.rotate(c.now()), nil)
+				c.call(rt, "RotateKeyOnDemand", c.m.rotate(c.now()), nil)
 				c.learn()
 			}
 		},
 		"ScheduleKeyDeletion": func(rt *rapid.T) {
 			days := windows.Draw(rt, "days")
-			c.call(rt, "ScheduleKeyDeletion", m.scheduleDeletion(days, c.now()), in{"PendingWindowInDays": days})
+			c.call(rt, "ScheduleKeyDeletion", c.m.scheduleDeletion(days, c.now()), in{"PendingWindowInDays": days})
 		},
-		"CancelKeyDeletion":         func(rt *rapid.T) { c.call(rt, "CancelKeyDeletion", m.cancelDeletion(), nil) },
+		"CancelKeyDeletion":         func(rt *rapid.T) { c.call(rt, "CancelKeyDeletion", c.m.cancelDeletion(), nil) },
 		"ImportKeyMaterial":         c.importSomething,
 		"DeleteImportedKeyMaterial": c.deleteSomething,
 		"restart":                   func(*rapid.T) { c.reopen() },
 		"time": func(rt *rapid.T) {
 			hours := rapid.SampledFrom([]int{1, 5, 23, 24, 24 * 7, 24 * 30, 24 * 90, 24 * 365}).Draw(rt, "hours")
 			c.clock.Add(int64(hours) * time.Hour.Milliseconds())
-			m.tick(c.now())
+			c.tick()
 		},
 		"": c.compare,
 	}
 }
 
+// inRegions gives a sequence the calls about multi-Region keys, and makes each of its calls in a random Region.
+func (c *course) inRegions(all map[string]func(*rapid.T)) map[string]func(*rapid.T) {
+	to := rapid.SampledFrom(modelRegions)
+	all["ReplicateKey"] = func(rt *rapid.T) {
+		r := to.Draw(rt, "to")
+		c.call(rt, "ReplicateKey", c.m.replicate(r), in{"ReplicaRegion": string(r)})
+	}
+	all["UpdatePrimaryRegion"] = func(rt *rapid.T) {
+		r := to.Draw(rt, "to")
+		c.call(rt, "UpdatePrimaryRegion", c.m.handOver(r), in{"PrimaryRegion": string(r)})
+	}
+	for name, action := range all {
+		all[name] = func(rt *rapid.T) {
+			c.at(c.m.set.in(to.Draw(rt, "region")))
+			action(rt)
+			c.m.set.share()
+		}
+	}
+	return all
+}
+
+// at turns to the key in another Region.
+func (c *course) at(m *lifecycle) { c.m, c.region = m, m.where }
+
+// keys are the models of the key in all its Regions, those that it may not be in any more with them.
+func (c *course) keys() []*lifecycle {
+	if c.m.set != nil {
+		return c.m.set.keys
+	}
+	return []*lifecycle{c.m}
+}
+
+// tick is what the time alone does. What it does to one key of a multi-Region set the others learn when the service comes to it.
+func (c *course) tick() {
+	for _, m := range c.keys() {
+		m.tick(c.now())
+	}
+	c.m.set.share()
+	if c.m.set != nil {
+		c.must(c.service.RunDue(context.Background()))
+		c.schedule()
+	}
+}
+
+// schedule does to the model what the scheduler did. It comes to each key once.
+func (c *course) schedule() {
+	for _, m := range c.keys() {
+		m.schedule(c.now())
+	}
+	c.m.set.share()
+	c.learn()
+}
+
 // learn takes the ids of material made here, which the model cannot know, from the service.
 func (c *course) learn() {
-	k, err := c.store.GetKey(context.Background(), key.Name{Account: alice, Region: region, ID: c.m.name()})
-	if err != nil {
-		return
-	}
-	for i, g := range c.m.generations {
-		if g.id == "" && i < len(k.Material) {
-			g.id = k.Material[i].ID
+	for _, m := range c.keys() {
+		k, err := c.store.GetKey(context.Background(), key.Name{Account: alice, Region: m.where, ID: m.name()})
+		if err != nil {
+			continue
+		}
+		for i, g := range m.generations {
+			if g.id == "" && i < len(k.Material) {
+				g.id = k.Material[i].ID
+			}
 		}
 	}
 }
@@ -136,8 +193,12 @@ func (c *course) importSomething(rt *rapid.T) {
 	if kind != "" {
 		request["ImportType"] = kind
 	}
-	if c.m.external && !c.m.gone && c.m.state != "PendingDeletion" {
-		if c.parcel == nil || !c.parcelUntil.After(c.now()) {
+	if c.m.external && !c.m.gone && !c.m.pendingDeletion() && c.m.state != "Creating" {
+		if c.parcel == nil || !c.parcelUntil.After(c.now()) || c.parcelFor != c.m.where {
+			if c.m.state == "Updating" {
+				return // no parameters now
+			}
+			c.parcelFor = c.m.where
 			c.parcel, c.parcelUntil = c.parameters(c.m.id, "SM2PKE", "SM2"), c.now().Add(modelDay)
 		}
 		c.parcel.world = c.world
@@ -167,12 +228,18 @@ func (c *course) deleteSomething(rt *rapid.T) {
 
 // compare looks at everything that can be seen of the key, sometimes before and sometimes after the service did what is due.
 func (c *course) compare(rt *rapid.T) {
-	m := c.m
 	if rapid.Bool().Draw(rt, "scheduled") {
 		c.must(c.service.RunDue(context.Background()))
-		m.schedule(c.now())
-		c.learn()
+		c.schedule()
 	}
+	for _, m := range c.keys() {
+		c.at(m)
+		c.compareKey(rt)
+	}
+}
+
+func (c *course) compareKey(rt *rapid.T) {
+	m := c.m
 	out, _ := c.call(rt, "DescribeKey", m.missing(), nil).(*kmsapi.DescribeKeyResponse)
 	if m.gone {
 		return
@@ -183,7 +250,7 @@ func (c *course) compare(rt *rapid.T) {
 		current = g.id
 	}
 	for _, g := range m.generations {
-		if !m.external || g.state == "PENDING_ROTATION" || !g.there {
+		if !m.external || !g.permanent() || !g.there {
 			continue
 		}
 		if expiration == "" {
@@ -196,13 +263,17 @@ func (c *course) compare(rt *rapid.T) {
 			}
 		}
 	}
+	if m.state == "Creating" {
+		current = ""
+	}
 	k := out.KeyMetadata
+	c.compareRegions(rt, k)
 	if k.KeyState.V != m.state || k.Enabled.V != (m.state == "Enabled") || k.CurrentKeyMaterialID.V != current || k.ExpirationModel.V != expiration ||
 		!k.ValidTo.V.Equal(until) || !k.DeletionDate.V.Equal(m.deletion) {
 		rt.Fatalf("the key is %+v\nwant state %s, material %s, %s until %v, deletion %v", k, m.state, current, expiration, until, m.deletion)
 	}
 	status, _ := c.call(rt, "GetKeyRotationStatus", m.origin(false), nil).(*kmsapi.GetKeyRotationStatusResponse)
-	if on := m.rotates && m.state != "PendingDeletion"; status != nil && (status.KeyRotationEnabled.V != on || on && (!status.NextRotationDate.V.Equal(m.next) || int(status.RotationPeriodInDays.V) != m.period)) {
+	if on := m.rotates && !m.pendingDeletion(); status != nil && (status.KeyRotationEnabled.V != on || on && (!status.NextRotationDate.V.Equal(m.next) || int(status.RotationPeriodInDays.V) != m.period)) {
 		rt.Fatalf("rotation %+v, want %v every %d days, next %v", status, on, m.period, m.next)
 	}
 	list := c.call(rt, "ListKeyRotations", "", in{"IncludeKeyMaterial": "ALL_KEY_MATERIAL"}).(*kmsapi.ListKeyRotationsResponse).Rotations
@@ -218,6 +289,25 @@ func (c *course) compare(rt *rapid.T) {
 	}
 }
 
+// compareRegions looks at what a key says of the others of its set.
+func (c *course) compareRegions(rt *rapid.T, k *kmsapi.KeyMetadata) {
+	if c.m.set == nil {
+		if k.MultiRegionConfiguration != nil {
+			rt.Fatalf("a single-Region key has %+v", k.MultiRegionConfiguration)
+		}
+		return
+	}
+	has := k.MultiRegionConfiguration
+	replicas := c.m.set.replicas()
+	same := has.PrimaryKey.ARN.V == c.m.set.primary.arn && (has.MultiRegionKeyType.V == "PRIMARY") == c.m.leads() && len(has.ReplicaKeys) == len(replicas)
+	for i := 0; same && i < len(replicas); i++ {
+		same = has.ReplicaKeys[i].ARN.V == replicas[i].arn
+	}
+	if !same {
+		rt.Fatalf("%s says %+v", c.m.arn, has)
+	}
+}
+
 // Random sequences of calls, restarts and leaps of the clock give what a model of the documented rules says, at each step.
 // -rapid.checks says how many sequences there are; make soak runs 10,000.
 func TestLifecycle(t *testing.T) {
@@ -228,15 +318,22 @@ func TestLifecycle(t *testing.T) {
 		}
 		c := &course{world: newWorld(t, dir)}
 		defer func() { _ = c.db.Close() }()
-		c.m = &lifecycle{state: "Enabled", external: rapid.Bool().Draw(rt, "external")}
+		c.m = &lifecycle{state: "Enabled", where: region, external: rapid.Bool().Draw(rt, "external")}
+		multi := rapid.Bool().Draw(rt, "multi-Region")
 		if c.m.external {
 			c.m.state = "PendingImport"
-			c.m.id, c.m.arn = c.external(in{})
+			c.m.id, c.m.arn = c.external(in{"MultiRegion": multi})
 		} else {
-			c.m.id, c.m.arn = c.newKey()
+			made := do[*kmsapi.CreateKeyResponse](c.world, "CreateKey", in{"MultiRegion": multi}).KeyMetadata
+			c.m.id, c.m.arn = made.KeyID.V, made.ARN.V
 			c.m.generations = []*modelMaterial{{state: "CURRENT", there: true}}
-			c.learn()
 		}
-		rt.Repeat(c.actions())
+		actions := c.actions()
+		if multi {
+			c.m.set = newModelSet(c.m)
+			actions = c.inRegions(actions)
+		}
+		c.learn()
+		rt.Repeat(actions)
 	})
 }
