@@ -30,7 +30,6 @@ func TestCreateKeyOfWrongKind(t *testing.T) {
 	}
 	w.refused("UnsupportedOperationException: Key material cannot be imported into keys with KeySpec ML_KEM_768.", "CreateKey",
 		in{"KeySpec": "ML_KEM_768", "KeyUsage": "ENCAPSULATE_DECAPSULATE", "Origin": "EXTERNAL"})
-	w.refused("UnsupportedOperationException: This Keywright does not have keys with MultiRegion true.", "CreateKey", in{"Origin": "EXTERNAL", "MultiRegion": true})
 }
 
 func TestAsymmetricEncryption(t *testing.T) {

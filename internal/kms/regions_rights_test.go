@@ -202,7 +202,7 @@ func TestRegionsAtTheSameTime(t *testing.T) {
 		},
 		func(int) { _, _ = w.in(ireland).try("Encrypt", in{"KeyId": id, "Plaintext": []byte("x")}) },
 		func(int) { _ = w.service.RunDue(t.Context()) },
-		func(n int) { _, _ = w.in(ireland).try("UpdateKeyDescription", in{"KeyId": other, "Description": "x"}) },
+		func(int) { _, _ = w.in(ireland).try("UpdateKeyDescription", in{"KeyId": other, "Description": "x"}) },
 	}
 	var all sync.WaitGroup
 	for _, call := range calls {

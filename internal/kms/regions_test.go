@@ -25,11 +25,10 @@ func (w *world) newSet(made in, replicas ...arn.Region) (id string) {
 	return id
 }
 
-func (w *world) replicate(id string, r arn.Region) *kmsapi.ReplicateKeyResponse {
+func (w *world) replicate(id string, r arn.Region) {
 	w.t.Helper()
-	out := do[*kmsapi.ReplicateKeyResponse](w, "ReplicateKey", in{"KeyId": id, "ReplicaRegion": string(r)})
+	do[*kmsapi.ReplicateKeyResponse](w, "ReplicateKey", in{"KeyId": id, "ReplicaRegion": string(r)})
 	w.must(w.service.RunDue(context.Background()))
-	return out
 }
 
 func (w *world) in(r arn.Region) *world { return w.as(w.account, r) }

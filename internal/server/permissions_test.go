@@ -45,7 +45,7 @@ var free = map[string]string{
 }
 
 // renamed are the permissions that are not called as their operation is. Where there are more than one, the first is asked for first.
-var renamed = map[string][]string{"kms:ReEncrypt": {"kms:ReEncryptFrom", "kms:ReEncryptTo"}}
+var renamed = map[string][]string{"kms:ReEncrypt": {"kms:ReEncryptFrom", "kms:ReEncryptTo"}, "kms:ReplicateKey": {"kms:ReplicateKey", "kms:CreateKey"}}
 
 // resources says for each operation what its permission is needed on, in words of household.resource.
 var resources = map[string]string{
@@ -76,9 +76,10 @@ var resources = map[string]string{
 		kms:CancelKeyDeletion kms:CreateGrant kms:Decrypt kms:DescribeKey kms:DisableKey kms:DisableKeyRotation kms:EnableKey kms:EnableKeyRotation
 		kms:DeleteImportedKeyMaterial kms:GetParametersForImport kms:ImportKeyMaterial
 		kms:Encrypt kms:GenerateDataKey kms:GenerateDataKeyPair kms:GenerateDataKeyPairWithoutPlaintext kms:GenerateDataKeyWithoutPlaintext kms:GetKeyLastUsage kms:GetKeyPolicy kms:GetKeyRotationStatus kms:ListGrants
-		kms:ListKeyPolicies kms:ListKeyRotations kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:ReplicateKey kms:RetireGrant kms:RevokeGrant kms:RotateKeyOnDemand
+		kms:ListKeyPolicies kms:ListKeyRotations kms:ListResourceTags kms:PutKeyPolicy kms:ReEncrypt kms:RetireGrant kms:RevokeGrant kms:RotateKeyOnDemand
 		kms:ScheduleKeyDeletion
-		kms:TagResource kms:UntagResource kms:UpdateKeyDescription kms:UpdatePrimaryRegion`,
+		kms:TagResource kms:UntagResource kms:UpdateKeyDescription`,
+	"key and *": `kms:ReplicateKey`, "key and replica": `kms:UpdatePrimaryRegion`,
 	"alias and key": `kms:CreateAlias kms:DeleteAlias kms:UpdateAlias`,
 }
 
@@ -88,7 +89,7 @@ var optional = map[string]string{
 	"DeleteAccessKey": "UserName", "DeleteLoginProfile": "UserName", "GetLoginProfile": "UserName", "GetUser": "UserName",
 	"ListAccessKeys": "UserName", "ListMFADevices": "UserName", "ListSSHPublicKeys": "UserName", "ListServiceSpecificCredentials": "UserName",
 	"ListSigningCertificates": "UserName", "UpdateAccessKey": "UserName", "UpdateLoginProfile": "Password",
-	"CreateGrant": "GranteePrincipal", "Decrypt": "CiphertextBlob", "GenerateDataKey": "KeySpec", "GenerateDataKeyWithoutPlaintext": "KeySpec",
+	"CreateGrant": "GranteePrincipal", "CreateKey": "MultiRegion", "Decrypt": "CiphertextBlob", "GenerateDataKey": "KeySpec", "GenerateDataKeyWithoutPlaintext": "KeySpec",
 	"GenerateRandom": "NumberOfBytes", "ListRetirableGrants": "RetiringPrincipal", "ReEncrypt": "CiphertextBlob", "RetireGrant": "KeyId GrantId",
 }
 
@@ -181,7 +182,7 @@ func (h *household) furnish() {
 		"Plaintext": []byte("x"), "KeySpec": "AES_256", "NumberOfBytes": 1, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048", "ImportToken": []byte("x"), "EncryptedKeyMaterial": []byte("x"),
 		"Message": []byte("x"), "SigningAlgorithm": "ECDSA_SHA_256", "Signature": []byte("x"), "MacAlgorithm": "HMAC_SHA_256", "Mac": []byte("x"),
 		"KeyAgreementAlgorithm": "ECDH", "PublicKey": []byte("x"), "EncapsulationAlgorithm": "ML_KEM", "SharedSecretCiphertextBlob": []byte("x"),
-		"KeyPairSpec": "ECC_NIST_P256",
+		"KeyPairSpec": "ECC_NIST_P256", "MultiRegion": true, "ReplicaRegion": "eu-west-1", "PrimaryRegion": "eu-west-1",
 	}
 	for _, op := range strings.Fields(`CreateUser CreateGroup CreateRole CreatePolicy CreateOpenIDConnectProvider AddUserToGroup AttachUserPolicy
 		AttachGroupPolicy AttachRolePolicy PutUserPolicy PutGroupPolicy PutRolePolicy PutUserPermissionsBoundary PutRolePermissionsBoundary
@@ -192,6 +193,7 @@ func (h *household) furnish() {
 	key := h.do("kms:CreateKey").(*kmsapi.CreateKeyResponse).KeyMetadata
 	h.things["key"], h.values["KeyId"], h.values["TargetKeyId"], h.values["DestinationKeyId"] = key.ARN.V, key.ARN.V, key.ARN.V, key.ARN.V
 	h.values["Policy"] = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}]}`
+	h.things["replica"] = h.do("kms:ReplicateKey").(*kmsapi.ReplicateKeyResponse).ReplicaKeyMetadata.ARN.V
 	h.do("kms:CreateAlias")
 	h.do("kms:TagResource")
 	h.values["GrantId"] = h.do("kms:CreateGrant").(*kmsapi.CreateGrantResponse).GrantID.V
