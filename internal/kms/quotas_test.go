@@ -70,3 +70,21 @@ func TestQuotaOfPolicies(t *testing.T) {
 		}
 	}
 }
+
+// A replica counts in its own Region, and one too many is not made.
+func TestQuotaOfReplicas(t *testing.T) {
+	w := newWorld(t, "")
+	w.quotas = kms.Quotas{Keys: 2}
+	w.open()
+	id := w.newSet(in{}, tokyo)
+	w.in(ireland).newKey()
+	last, _ := w.in(ireland).newKey()
+	const refused = "LimitExceededException: KMS keys quota for this account in this region is 2, current usage is 2."
+	w.refused(refused, "ReplicateKey", in{"KeyId": id, "ReplicaRegion": string(ireland)})
+	if c := w.describe(id).MultiRegionConfiguration; len(c.ReplicaKeys) != 1 {
+		t.Errorf("%+v", c)
+	}
+	do[wire.Output](w.in(ireland), "ScheduleKeyDeletion", in{"KeyId": last, "PendingWindowInDays": 7})
+	w.pass(8 * day)
+	w.replicate(id, ireland)
+}
