@@ -121,4 +121,4 @@ def test_every_right_form(wire, new_key, ledger, operation):
         if operation == "ScheduleKeyDeletion":
             wire.ok("CancelKeyDeletion", KeyId=key["KeyId"])
         if "KeyId" in output:
-            assert output["KeyId"] == key["Arn"]
+            assert output["KeyId"] == key["KeyId" if operation == "GetKeyLastUsage" else "Arn"]
