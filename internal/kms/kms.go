@@ -37,7 +37,7 @@ type Config struct {
 	// refused.
 	Attestation *attest.Verifier
 
-	// CachedKeys is how many keys and aliases stay ready in memory; zero means 100,000. Of grants it is four times as many.
+	// CachedKeys is how many keys and aliases stay ready in memory; zero means 10,000. Of grants it is eight times as many.
 	CachedKeys int
 
 	Quotas Quotas // what an account may have
@@ -66,16 +66,20 @@ type Service struct {
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
+// defaultCachedKeys holds memory under 300 MiB whatever the number of keys: one takes about 1.6 KiB, there are two generations of
+// them, and the collector lets the heap double.
+const defaultCachedKeys = 10_000
+
 // cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
 const cachedPolicies = 500
 
 // cachedGrantsPerKey is how many grants may stay in memory for each key that may.
-const cachedGrantsPerKey = 4
+const cachedGrantsPerKey = 8
 
 // New returns a Service.
 func New(c Config) *Service {
 	if c.CachedKeys == 0 {
-		c.CachedKeys = 100_000
+		c.CachedKeys = defaultCachedKeys
 	}
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
