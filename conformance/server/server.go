@@ -54,10 +54,10 @@ func binary() string {
 }
 
 // Start starts a server on dir, or in memory where dir is empty, and has the test stop it. What it logs is appended to
-// the file log.
-func Start(t testing.TB, dir, log string) *Server {
+// the file log. Flags are further ones of keywright dev.
+func Start(t testing.TB, dir, log string, flags ...string) *Server {
 	t.Helper()
-	s, err := Try(dir, log)
+	s, err := Try(dir, log, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func Start(t testing.TB, dir, log string) *Server {
 var ready = regexp.MustCompile(`ready on (https?://[0-9.:]+)`)
 
 // Try is Start for a server that may refuse to start; the error then has what it said.
-func Try(dir, log string) (*Server, error) {
+func Try(dir, log string, flags ...string) (*Server, error) {
 	path, err := filepath.Abs(binary())
 	if err != nil {
 		return nil, err
@@ -89,6 +89,7 @@ func Try(dir, log string) (*Server, error) {
 	if dir != "" {
 		args = append(args, "--data", dir)
 	}
+	args = append(args, flags...)
 	s := &Server{log: log, process: exec.Command(path, args...), client: &http.Client{Transport: whole{&http.Transport{MaxIdleConnsPerHost: 64}}}}
 	s.process.Stdout, s.process.Stderr = out, out
 	began := time.Now()
