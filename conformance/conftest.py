@@ -14,6 +14,8 @@ ROOT_KEY_ID = "AKIAKEYWRIGHTCONF000"
 
 def pytest_configure(config):
     config.checks = collections.Counter()  # by file: checks beyond one per test
+    config.tables = []  # lists of lines to print at the end
+    config.clients = ["official SDKs of other languages"]  # one line for each that ran
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +69,10 @@ def tally(request):
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    for lines in [config.clients, *config.tables] if len(config.clients) > 1 else config.tables:
+        terminalreporter.section(lines[0])
+        for line in lines[1:]:
+            terminalreporter.write_line(line)
     checks = config.checks
     ran, failed = collections.Counter(), collections.Counter()
     for outcome in ("passed", "failed"):
