@@ -49,4 +49,4 @@ soak: build ## what takes too long for every change: a hundred kills, every byte
 	scripts/soak
 
 clean:
-	rm -rf bin .tools .venv conformance/policydiff/node_modules
+	rm -rf bin .tools .venv conformance/policydiff/node_modules conformance/clients/js/node_modules conformance/clients/java/target
