@@ -172,6 +172,17 @@ def test_encrypted_offline(client, own, imports, openssl, ledger, tally, spec, a
     tally(7)
 
 
+def test_sm2_encrypted_offline(client, own, imports, openssl, ledger, tally):
+    key, public = own("SM2", "ENCRYPT_DECRYPT")
+    plaintext = ledger.fresh_plaintext(100)
+    blob = ledger.ciphertext(openssl.encrypt(public, plaintext, []))
+    assert client.decrypt(KeyId=key, CiphertextBlob=blob, EncryptionAlgorithm="SM2PKE")["Plaintext"] == plaintext
+    theirs, private = imports.key("SM2", "ENCRYPT_DECRYPT")
+    blob = client.encrypt(KeyId=theirs, Plaintext=plaintext, EncryptionAlgorithm="SM2PKE")["CiphertextBlob"]
+    assert openssl("pkeyutl", "-decrypt", "-keyform", "DER", "-inkey", "private", "-in", "blob", private=private, blob=blob) == plaintext
+    tally(2)
+
+
 @pytest.mark.parametrize("spec", ["ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521"])
 def test_both_sides_agree(client, own, imports, openssl, ledger, tally, spec):
     peer = openssl.private(*GENERATE[spec])
