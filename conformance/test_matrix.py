@@ -188,7 +188,7 @@ def misfit(world, scene, operation):
 
 def fill(scene, operation, situation):
     """Does what must have been done before an error can be brought about."""
-    if situation == "fifty aliases" and not scene.made[situation] and operation == "CreateAlias":
+    if situation == "fifty aliases" and not scene.made[situation]:
         for _ in range(49):
             scene.kms.create_alias(AliasName=f"alias/matrix/{uuid.uuid4()}", TargetKeyId=scene.id)
     if situation == "25 rotations" and not scene.made[situation]:
@@ -201,12 +201,12 @@ def bring_about(world, scene, operation, situation):
     """The input that brings an error about, as far as what comes before lets it."""
     if situation == "usage":
         return misfit(world, scene, operation)
-    if situation == "nothing given":
-        return {}
+    if situation == "nothing given":  # or too little, where nothing is required
+        return {"Limit": 0} if operation == "ListAliases" else {}
     if OTHER_KIND.get(situation) and operation == "ImportKeyMaterial":
         return {"KeyId": scene.id} | import_input(world, scene, None)
     values = dict(plain(world, scene, operation))
-    key = next((m for m in ("KeyId", "TargetKeyId", "DestinationKeyId") if m in values), None)
+    key = next((m for m in ("KeyId", "TargetKeyId") if m in values), "SourceKeyId")
     blob = values.get("CiphertextBlob")
     changes = {
         "other Region": lambda: {key: scene.arn.replace(scene.region, "ap-south-1")},
