@@ -28,7 +28,7 @@ class Scene:
 
     def __init__(self, clients, kind, state):
         self.clients, self.kind, self.state = clients, kind, state
-        self.region = AWAY if state == "Creating" else REGION
+        self.region = AWAY if state in ("Creating", "Updating") else REGION  # the replica, and what is the primary key then
         self.made = collections.Counter()
         home = clients(REGION)
         values, material = KINDS[kind]
@@ -42,8 +42,8 @@ class Scene:
             import_material(home, self.id, self.material)
         self.arn = self.home["Arn"].replace(REGION, self.region)
         self.make(home)
-        self.replicated = kind == "set" or state in WITH_REPLICA
-        if self.replicated and state != "Creating":
+        # Set or not, a key with replicas would be PendingReplicaDeletion.
+        if (kind == "set" and state != "PendingDeletion" or state in WITH_REPLICA) and state != "Creating":
             home.replicate_key(KeyId=self.id, ReplicaRegion=AWAY)
         self.entered = False
 
@@ -62,8 +62,8 @@ class Scene:
             self.encapsulated = home.encapsulate(KeyId=self.id, EncapsulationAlgorithm="ML_KEM")["SharedSecretCiphertextBlob"]
         operation = {"SIGN_VERIFY": "Sign", "GENERATE_VERIFY_MAC": "GenerateMac", "KEY_AGREEMENT": "DeriveSharedSecret",
                      "ENCAPSULATE_DECAPSULATE": "Encapsulate"}.get(usage, "Encrypt")
-        self.grants = [home.create_grant(KeyId=self.id, GranteePrincipal=self.home["Arn"].split(":key")[0].replace(f"kms:{REGION}", "iam:") + ":root",
-                                         Operations=[operation])["GrantId"] for _ in range(GRANTS)]
+        self.grant = {"KeyId": self.id, "GranteePrincipal": f"arn:aws:iam::{self.home['AWSAccountId']}:root", "Operations": [operation]}
+        self.grants = [home.create_grant(**self.grant)["GrantId"] for _ in range(GRANTS)]
 
     @property
     def kms(self):
@@ -79,6 +79,9 @@ class Scene:
         elif self.state == "Creating":
             home.replicate_key(KeyId=self.id, ReplicaRegion=AWAY)
         elif self.state == "Updating":
+            if self.material:
+                import_material(self.kms, self.id, self.material)
+            self.grants = [self.kms.create_grant(**self.grant)["GrantId"] for _ in range(GRANTS)]  # each key has its own
             home.update_primary_region(KeyId=self.id, PrimaryRegion=AWAY)
         self.alias = f"alias/matrix/{uuid.uuid4()}"
         self.kms.create_alias(AliasName=self.alias, TargetKeyId=self.id)  # a key that waits for its deletion takes none
