@@ -27,8 +27,8 @@ DATA_KEY = {"KeySpec": "AES_256"}
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ROOT}, "Action": "kms:*", "Resource": "*"}]})
 
 # After these, where they succeed, a key is not what it was.
-CHANGES = {"CancelKeyDeletion", "DeleteAlias", "DeleteImportedKeyMaterial", "DisableKey", "EnableKey", "EnableKeyRotation", "ReplicateKey",
-           "RotateKeyOnDemand", "ScheduleKeyDeletion", "UpdateAlias", "UpdatePrimaryRegion"}
+CHANGES = {"CancelKeyDeletion", "DeleteAlias", "DeleteImportedKeyMaterial", "DisableKey", "EnableKey", "EnableKeyRotation", "ImportKeyMaterial",
+           "ReplicateKey", "RotateKeyOnDemand", "ScheduleKeyDeletion", "UpdateAlias", "UpdatePrimaryRegion"}
 # How many scenes with a replica that is ready the whole run uses up.
 PREPARED = {("set", s): n for s, n in zip(STATES, (5, 2, 2, 2, 2, 0, 3))} | {
     ("symmetric", "Updating"): 12, ("external", "Updating"): 6, ("multi", "Updating"): 2, ("signing", "Updating"): 2, ("mac", "Updating"): 2,
