@@ -171,8 +171,8 @@ MISFIT = {"Encrypt": "mac", "ReEncrypt": "mac", "GenerateDataKey": "mac", "Gener
           "GenerateMac": "symmetric", "VerifyMac": "symmetric", "Encapsulate": "symmetric", "Decapsulate": "symmetric"}
 OTHER_KIND = {"no symmetric key": "mac", "symmetric key": "symmetric", "single Region": "symmetric", "own material": "symmetric", "imported material": "external",
               "taken Region": "set"}
-# States in which there is no key of that kind: such a key has no imported material, or is a multi-Region key.
-NO_SUCH_KEY = {"own material": {"PendingImport"}, "single Region": {"PendingReplicaDeletion", "Creating", "Updating"}}
+# States in which there is no key of a kind, or none for a situation: such a key has no imported material, or is a multi-Region key.
+NO_SUCH_KEY = {"kem": {"PendingImport"}, "own material": {"PendingImport"}, "single Region": {"PendingReplicaDeletion", "Creating", "Updating"}}
 ALGORITHM = {"Encrypt": ("EncryptionAlgorithm", "RSAES_OAEP_SHA_256"), "Decrypt": ("EncryptionAlgorithm", "RSAES_OAEP_SHA_256"),
              "ReEncrypt": ("SourceEncryptionAlgorithm", "RSAES_OAEP_SHA_256"), "Sign": ("SigningAlgorithm", "ECDSA_SHA_384"),
              "Verify": ("SigningAlgorithm", "ECDSA_SHA_384"), "GenerateMac": ("MacAlgorithm", "HMAC_SHA_512"), "VerifyMac": ("MacAlgorithm", "HMAC_SHA_512")}
@@ -283,9 +283,9 @@ def check_state(world, operation, entry, state):
     found = [(None, "after", "ok")] + [(s, SITUATIONS[s]["when"], SITUATIONS[s]["error"])
              for s in dict.fromkeys(x for xs in (MATRIX["every operation"] | entry["errors"]).values() for x in xs)]
     for situation, when, error in found:
-        if state in NO_SUCH_KEY.get(situation, ()):
-            continue
         kind = OTHER_KIND.get(situation, MISFIT[operation] if situation == "usage" else entry["key"])
+        if state in NO_SUCH_KEY.get(situation, set()) | NO_SUCH_KEY.get(kind, set()):
+            continue
         scene = world.scenes.get(kind, state)
         if not blocked:
             fill(scene, operation, situation)
