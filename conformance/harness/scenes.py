@@ -30,6 +30,7 @@ class Scene:
         self.clients, self.kind, self.state = clients, kind, state
         self.region = AWAY if state in ("Creating", "Updating") else REGION  # the replica, and what is the primary key then
         self.made = collections.Counter()
+        self.parameters = None
         home = clients(REGION)
         values, material = KINDS[kind]
         external = kind == "external" or state == "PendingImport"
@@ -81,6 +82,8 @@ class Scene:
         elif self.state == "Updating":
             if self.material:
                 import_material(self.kms, self.id, self.material)
+                # To be used while the key is updating, which gives none.
+                self.parameters = self.kms.get_parameters_for_import(KeyId=self.id, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048")
             self.grants = [self.kms.create_grant(**self.grant)["GrantId"] for _ in range(GRANTS)]  # each key has its own
             home.update_primary_region(KeyId=self.id, PrimaryRegion=AWAY)
         self.alias = f"alias/matrix/{uuid.uuid4()}"
@@ -111,7 +114,7 @@ class Scenes:
     def get(self, kind, state):
         if (kind, state) not in self.open:
             pool = self.ready[kind, state]
-            needs = state == "Updating" or kind == "set"
+            needs = state == "Updating" or kind == "set" and state != "Creating"
             assert pool or not needs, f"prepare more scenes of {kind} {state}"
             self.open[kind, state] = (pool.pop() if pool else Scene(self.clients, kind, state)).enter()
         return self.open[kind, state]
