@@ -8,6 +8,7 @@ package soft
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -45,11 +46,21 @@ func materialData(k *key.Key, id string) []byte {
 }
 
 // materialID computes a key material id: 256 bits that depend on the key and the octets only, so that the same material
-// imported again into the same key has the same id, and that say nothing of the octets.
-func materialID(k *key.Key, material secret.Bytes) string {
-	mac := hmac.New(sha256.New, material.Expose())
-	mac.Write([]byte("keywright material id v1\x00" + string(k.Account) + "/" + string(k.ID)))
-	return hex.EncodeToString(mac.Sum(nil))
+// imported again into the same key has the same id, and that say nothing of the octets. Clients are told ids, so that none may
+// be what a client has to ask for: the material of HMAC_256 is an HMAC key itself, and never the key of the HMAC here. Only
+// SYMMETRIC_DEFAULT, which makes no MACs, keeps the first form, because ids of it are in ciphertexts.
+func materialID(k *key.Key, material secret.Bytes) (string, error) {
+	name := string(k.Account) + "/" + string(k.ID)
+	if k.Spec == key.SymmetricDefault {
+		mac := hmac.New(sha256.New, material.Expose())
+		mac.Write([]byte("keywright material id v1\x00" + name))
+		return hex.EncodeToString(mac.Sum(nil)), nil
+	}
+	id, err := hkdf.Key(sha256.New, material.Expose(), []byte("keywright material id v2"), name, sha256.Size)
+	if err != nil {
+		return "", fmt.Errorf("computing a key material id: %w", err)
+	}
+	return hex.EncodeToString(id), nil
 }
 
 // Pair implements custody.Engine.
@@ -79,7 +90,9 @@ func (e *Engine) wrap(k *key.Key, m keyspec.Private) (id string, wrapped, public
 	if p := m.Public(); p != nil {
 		public = p.SPKI()
 	}
-	id = materialID(k, octets)
+	if id, err = materialID(k, octets); err != nil {
+		return "", nil, nil, err
+	}
 	wrapped, err = e.barrier.Encrypt(seal.Material, materialData(k, id), octets)
 	return id, wrapped, public, err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/ciphertext"
 	"github.com/keywright/keywright/internal/kbkdf"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/secret"
 )
 
@@ -33,9 +34,9 @@ func TestBlobsOfTheSecondImplementation(t *testing.T) {
 	for _, v := range vectors {
 		material, _ := hex.DecodeString(v.Material)
 		blob, _ := hex.DecodeString(v.Blob)
-		k := &key.Key{Name: key.Name{Account: arn.Account(v.Account), ID: arn.KeyID(v.KeyID)}}
-		if got := materialID(k, secret.Copy(material)); got != v.MaterialID {
-			t.Errorf("%s: material id %s, want %s", v.KeyID, got, v.MaterialID)
+		k := &key.Key{Name: key.Name{Account: arn.Account(v.Account), ID: arn.KeyID(v.KeyID)}, Spec: key.SymmetricDefault}
+		if got, err := materialID(k, secret.Copy(material)); err != nil || got != v.MaterialID {
+			t.Errorf("%s: material id %s, want %s: %v", v.KeyID, got, v.MaterialID, err)
 		}
 		h, sealed, err := ciphertext.Parse(blob)
 		if err != nil || h.Account != k.Account || h.Key != k.ID || h.Material.String() != v.MaterialID {
@@ -48,5 +49,23 @@ func TestBlobsOfTheSecondImplementation(t *testing.T) {
 		if err != nil || hex.EncodeToString(got.Expose()) != v.Plaintext {
 			t.Errorf("%s: %v", v.KeyID, err)
 		}
+	}
+}
+
+// The id of an HMAC key's material, which import tells, is no code that the key makes of something: it is HKDF (RFC 5869) of the
+// material as another implementation computes it, in which the material is never the key of an HMAC.
+func TestMaterialIDIsNoMAC(t *testing.T) {
+	material := make([]byte, 32)
+	for i := range material {
+		material[i] = byte(i)
+	}
+	k := &key.Key{Name: key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"}, Spec: keyspec.HMACSHA256}
+	const want = "e3d72a7fac15993c4d507e1126df8f3d3f80b74e6beb2ab53ee4f28a74883185"
+	if got, err := materialID(k, secret.Copy(material)); err != nil || got != want {
+		t.Errorf("material id %s, want %s: %v", got, want, err)
+	}
+	k.Spec = key.SymmetricDefault
+	if got, err := materialID(k, secret.Copy(material)); err != nil || got == want {
+		t.Errorf("material id %s of SYMMETRIC_DEFAULT, too: %v", got, err)
 	}
 }
