@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,8 +19,9 @@ type installation struct {
 	database []byte
 	sealKey  []byte
 
-	open, closed, lent, disabled, pending knownKey // closed denies its own account to decrypt, lent lets the other account in
+	open, closed, lent, disabled, pending knownKey // closed denies its own account to decrypt, and to delete it while it is in use, lent lets the other account in
 	policies                              map[string]string
+	uses                                  map[string]*kms.GetKeyLastUsageOutput // by key id
 	people                                []person
 }
 
@@ -39,13 +41,18 @@ func statement(effect, account, action string) string {
 	return `{"Effect":"` + effect + `","Principal":{"AWS":"arn:aws:iam::` + account + `:root"},"Action":"` + action + `","Resource":"*"}`
 }
 
+// conditioned adds a condition to a statement.
+func conditioned(statement, condition string) string {
+	return strings.TrimSuffix(statement, "}") + `,"Condition":` + condition + "}"
+}
+
 // install has a server make an installation with keys of every state and with policies that open and close.
 func install(t *testing.T) *installation {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
 	s := server.Start(t, dir, filepath.Join(t.TempDir(), "log"))
 	c, ctx := s.KMS(), server.Context(t)
-	in := &installation{policies: map[string]string{}}
+	in := &installation{policies: map[string]string{}, uses: map[string]*kms.GetKeyLastUsageOutput{}}
 	for _, k := range []*knownKey{&in.open, &in.closed, &in.lent, &in.disabled, &in.pending} {
 		*k = newKey(t, c)
 	}
@@ -53,7 +60,8 @@ func install(t *testing.T) *installation {
 		_, err := c.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &k.id, Policy: aws.String(`{"Version":"2012-10-17","Statement":[` + statements + `]}`)})
 		check(t, err)
 	}
-	setPolicy(in.closed, statement("Allow", server.Account, "kms:*")+","+statement("Deny", server.Account, "kms:Decrypt"))
+	setPolicy(in.closed, statement("Allow", server.Account, "kms:*")+","+statement("Deny", server.Account, "kms:Decrypt")+","+
+		conditioned(statement("Deny", server.Account, "kms:ScheduleKeyDeletion"), `{"NumericLessThan":{"kms:TrailingDaysWithoutKeyUsage":"90"}}`))
 	setPolicy(in.lent, statement("Allow", server.Account, "kms:*")+","+statement("Allow", server.OtherAccount, "kms:Decrypt"))
 	for alias, k := range map[string]knownKey{openAlias: in.open, closedAlias: in.closed} {
 		_, err := c.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: &alias, TargetKeyId: &k.id})
@@ -69,6 +77,9 @@ func install(t *testing.T) *installation {
 		out, err := c.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &k.id})
 		check(t, err)
 		in.policies[k.id] = *out.Policy
+		if in.uses[k.id], err = c.GetKeyLastUsage(ctx, &kms.GetKeyLastUsageInput{KeyId: &k.id}); err != nil || in.uses[k.id].KeyLastUsage.Operation != "Encrypt" {
+			t.Fatalf("the last use of a key reads %+v, %v", in.uses[k.id], err)
+		}
 	}
 	in.populate(t, s)
 	s.Stop()

@@ -63,6 +63,19 @@ func (in *installation) examineServer(t *testing.T, s site, srv *server.Server) 
 		}
 	}
 	mine, theirs := srv.KMS(), srv.OtherKMS()
+	for _, k := range in.keys() { // first: what is used from here on hides what is stored
+		out, err := mine.GetKeyLastUsage(ctx, &kms.GetKeyLastUsageInput{KeyId: &k.id})
+		if err != nil || out.KeyLastUsage.Timestamp == nil {
+			continue // refused, or lost
+		}
+		if got, want := out.KeyLastUsage, in.uses[k.id].KeyLastUsage; got.Operation != want.Operation || !got.Timestamp.Equal(*want.Timestamp) ||
+			*got.CloudTrailEventId != *want.CloudTrailEventId || *got.KmsRequestId != *want.KmsRequestId {
+			t.Errorf("%v: the last use of %s reads %+v", s, k.id, got)
+		}
+	}
+	if _, err := mine.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: &in.closed.id}); err == nil {
+		t.Errorf("%v: a key that is in use was deleted", s)
+	}
 	for _, k := range in.keys() {
 		decrypt(mine, "the owner", k, k.id == in.open.id || k.id == in.lent.id)
 		decrypt(theirs, "another account", k, k.id == in.lent.id)

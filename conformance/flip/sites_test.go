@@ -15,7 +15,8 @@ import (
 // tables are those that decide who may do what, and that hold what is secret, with their primary keys.
 var tables = map[string][]string{
 	"keys": {"account", "region", "key_id"}, "aliases": {"account", "region", "name"}, "accounts": {"account"},
-	"access_keys": {"access_key_id"}, "identities": {"account", "kind", "name"}, "grants": {"account", "region", "key_id", "grant_id"}, "seals": {"seal_id"}, "domain_keys": {"domain", "version"},
+	"access_keys": {"access_key_id"}, "identities": {"account", "kind", "name"}, "grants": {"account", "region", "key_id", "grant_id"}, "key_uses": {"account", "region", "key_id"},
+	"seals": {"seal_id"}, "domain_keys": {"domain", "version"},
 }
 
 // site is one octet of a stored row.

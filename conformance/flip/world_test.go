@@ -116,6 +116,7 @@ const (
 // call is refused is never wrong here. It also returns how many calls were answered as if nothing had been changed.
 func (w *world) examine(in *installation) (wrong []error, asBefore int) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	asBefore += w.lastUses(in, say) // first: what is used from here on hides what is stored
 	// What is due is decided by an index that is not authenticated; what happens then must not be.
 	if err := w.service.RunDue(context.Background()); err == nil {
 		asBefore++
@@ -173,6 +174,34 @@ func (w *world) examine(in *installation) (wrong []error, asBefore int) {
 	wrong = append(wrong, w.credentials(&asBefore)...)
 	asBefore += w.asPeople(in, say)
 	return wrong, asBefore
+}
+
+// lastUses looks when keys were last used, and whether the policy that keeps one from deletion because of that still does. A
+// use that is lost reads as none, and tracking that begins later gives nobody a right.
+func (w *world) lastUses(in *installation, say func(string, ...any)) (asBefore int) {
+	if _, err := w.call(mine, "ScheduleKeyDeletion", map[string]any{"KeyId": in.closed.id}); err == nil {
+		say("a key that is in use was deleted")
+	} else {
+		asBefore++
+	}
+	for _, k := range in.keys() {
+		out, err := w.call(mine, "GetKeyLastUsage", map[string]any{"KeyId": k.id})
+		if err != nil {
+			continue // refused
+		}
+		got, want := out.(*kmsapi.GetKeyLastUsageResponse), in.uses[k.id]
+		switch use := got.KeyLastUsage; {
+		case got.TrackingStartDate.V.Before(*want.TrackingStartDate):
+			say("uses of %s are tracked since %v", k.id, got.TrackingStartDate.V)
+		case !use.Operation.Set && !use.Timestamp.Set && !use.CloudTrailEventID.Set && !use.KmsRequestID.Set: // lost
+		case use.Operation.V != string(want.KeyLastUsage.Operation) || !use.Timestamp.V.Equal(*want.KeyLastUsage.Timestamp) ||
+			use.CloudTrailEventID.V != *want.KeyLastUsage.CloudTrailEventId || use.KmsRequestID.V != *want.KeyLastUsage.KmsRequestId:
+			say("the last use of %s reads %+v", k.id, use)
+		default:
+			asBefore++
+		}
+	}
+	return asBefore
 }
 
 func (in *installation) state(k knownKey) string {
