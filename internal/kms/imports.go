@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/keywright/keywright/internal/audit"
@@ -257,10 +258,12 @@ func showImport(f *audit.Fields, in *kmsapi.ImportKeyMaterialRequest) {
 	text(f, "keyMaterialId", in.KeyMaterialID)
 }
 
+// importFacts gives kms:ValidTo in seconds since 1970, with the milliseconds that are kept: operators on numbers read it, as the
+// service documents them for this key, and so do those on dates.
 func importFacts(f *guard.Facts, in *kmsapi.ImportKeyMaterialRequest) {
 	f.String("kms:ExpirationModel", string(expirationModel(in)))
 	if in.ValidTo.Set {
-		f.String("kms:ValidTo", in.ValidTo.V.UTC().Format(time.RFC3339))
+		f.String("kms:ValidTo", strconv.FormatFloat(float64(in.ValidTo.V.UnixMilli())/1000, 'f', -1, 64))
 	}
 }
 

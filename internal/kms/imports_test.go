@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -164,6 +165,39 @@ func TestImport(t *testing.T) {
 	i.state("PendingDeletion")
 	do[*kmsapi.CancelKeyDeletionResponse](w, "CancelKeyDeletion", in{"KeyId": id})
 	i.state("PendingImport")
+}
+
+// A condition on kms:ValidTo has its say with operators on numbers, which the service documents, and with those on dates.
+func TestValidToConditions(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	id, _ := w.external(in{})
+	i := w.parameters(id, oaep256, "RSA_2048")
+	end := w.now().Add(time.Hour).Truncate(time.Second).Add(123 * time.Millisecond)
+	seconds := func(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
+	date := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+	for _, c := range []struct {
+		operator, value string
+		denied          bool
+	}{
+		{"NumericGreaterThan", "1000.0", true},
+		{"NumericGreaterThan", seconds(end.Add(-time.Millisecond)), true},
+		{"NumericGreaterThan", seconds(end), false},
+		{"NumericEquals", seconds(end), true},
+		{"DateEquals", date(end), true},
+		{"DateEquals", seconds(end), true},
+		{"DateGreaterThan", date(end.Add(-time.Millisecond)), true},
+		{"DateGreaterThan", date(end), false},
+		{"DateLessThan", date(end), false},
+		{"DateLessThan", date(end.Add(time.Millisecond)), true},
+	} {
+		w.done("PutKeyPolicy", in{"KeyId": id, "Policy": `{"Version":"2012-10-17","Statement":[
+			{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"},
+			{"Effect":"Deny","Principal":"*","Action":"kms:ImportKeyMaterial","Resource":"*","Condition":{"` + c.operator + `":{"kms:ValidTo":"` + c.value + `"}}}]}`})
+		_, failure := w.try("ImportKeyMaterial", i.request(secretOf(1), until(end)))
+		if denied := failure != nil && strings.HasPrefix(failure.Error(), "AccessDenied"); denied != c.denied || !denied && failure != nil {
+			t.Errorf("%s %s, valid to %s: %v", c.operator, c.value, date(end), failure)
+		}
+	}
 }
 
 func TestImportErrors(t *testing.T) {

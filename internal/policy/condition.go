@@ -356,8 +356,7 @@ func parseDate(s string) (time.Time, bool) {
 	if !ok || math.Abs(f) > 1e12 {
 		return time.Time{}, false
 	}
-	whole, part := math.Modf(f)
-	return time.Unix(int64(whole), int64(part*1e9)), true
+	return time.UnixMicro(int64(math.Round(f * 1e6))), true // f is no more exact than that: 0.123 s must be the 123 ms of an ISO date
 }
 
 // parseNet reads an address or a range in CIDR form, version 4 or 6.
