@@ -121,7 +121,8 @@ func (db *DB) trackUses(ctx context.Context) error {
 }
 
 // UsesSince returns since when the uses of keys are written down in this installation; zero for always. Of a key that was
-// there before nobody knows whether it was used.
+// there before nobody knows whether it was used. It is not authenticated: whoever writes to the file can move it, and so make a
+// key seem unused since it was made.
 func (s *Store) UsesSince(ctx context.Context) (time.Time, error) {
 	var text string
 	err := s.db.read.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'uses since'`).Scan(&text)
