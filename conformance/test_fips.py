@@ -14,7 +14,9 @@ USAGES = {  # the specs inside the module, and what keys of them are for
 }
 OUTSIDE = {"ECC_SECG_P256K1": "SIGN_VERIFY", "SM2": "SIGN_VERIFY", "ML_DSA_44": "SIGN_VERIFY", "ML_DSA_65": "SIGN_VERIFY", "ML_DSA_87": "SIGN_VERIFY",
            "ML_KEM_512": "ENCAPSULATE_DECAPSULATE"}
+EXTERNAL = [spec for spec in OUTSIDE if spec != "ML_KEM_512"]  # whose keys can have imported material
 PAIRS = {"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_NIST_EDWARDS25519"}
+WRAPPING = {"WrappingAlgorithm": "RSA_AES_KEY_WRAP_SHA_256", "WrappingKeySpec": "RSA_2048"}
 
 
 def b64(octets):
@@ -28,6 +30,9 @@ def fips(tmp_path_factory):
     with Server(folder, data=folder / "data") as ordinary:
         wire = Wire(ordinary)
         made = {spec: wire.ok("CreateKey", KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["KeyId"] for spec, usage in OUTSIDE.items()}
+        for spec in EXTERNAL:
+            key = wire.ok("CreateKey", KeySpec=spec, KeyUsage=OUTSIDE[spec], Origin="EXTERNAL")["KeyMetadata"]["KeyId"]
+            made["EXTERNAL", spec] = key, wire.ok("GetParametersForImport", KeyId=key, **WRAPPING)["ImportToken"]
     with Server(folder, data=folder / "data", environment={"GODEBUG": "fips140=on"}) as server:
         yield Wire(server), made
 
@@ -99,3 +104,15 @@ def test_outside(fips, spec, tally):
     assert [answer.error for answer in answers] == [refused, refused]
     wire.ok("ScheduleKeyDeletion", KeyId=made[spec], PendingWindowInDays=7)
     tally(5)
+
+
+@pytest.mark.parametrize("spec", EXTERNAL)
+def test_outside_imports_nothing(fips, spec, tally):
+    """Nothing is imported into a key that was made before, nor is a wrapping key made for it."""
+    wire, made = fips
+    key, token = made["EXTERNAL", spec]
+    refused = f"UnsupportedOperationException: Key spec {spec} is not available in FIPS mode."
+    assert wire.call("GetParametersForImport", KeyId=key, **WRAPPING).error == refused
+    use = {"ImportToken": token, "EncryptedKeyMaterial": b64(b"x" * 400), "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
+    assert wire.call("ImportKeyMaterial", KeyId=key, **use).error == refused
+    tally(2)

@@ -51,7 +51,7 @@ func suits(material key.Spec, w custody.Wrapping) error {
 
 func getParametersForImport(r *request, in *kmsapi.GetParametersForImportRequest) (*kmsapi.GetParametersForImportResponse, error) {
 	w := custody.Wrapping{Algorithm: in.WrappingAlgorithm.V, Spec: key.Spec(in.WrappingKeySpec.V)}
-	if err := suits(r.key.Spec, w); err != nil {
+	if err := firstError(allowedSpec(r.key.Spec), suits(r.key.Spec, w)); err != nil {
 		return nil, err
 	}
 	until := r.moment().Add(parametersLife)
@@ -125,7 +125,7 @@ func importFailure(err error) error {
 
 // importKeyMaterial opens the material before it locks the key: that takes milliseconds.
 func importKeyMaterial(r *request, in *kmsapi.ImportKeyMaterialRequest) (*kmsapi.ImportKeyMaterialResponse, error) {
-	if err := firstError(checkGenerations(r.key.Key, in), checkValidTo(in, r.now())); err != nil {
+	if err := firstError(allowedSpec(r.key.Spec), checkGenerations(r.key.Key, in), checkValidTo(in, r.now())); err != nil {
 		return nil, err
 	}
 	m, err := r.custody.Import(r.permit, r.key.Key, in.ImportToken, in.EncryptedKeyMaterial, r.moment())

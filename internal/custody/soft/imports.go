@@ -96,15 +96,19 @@ func (e *Engine) WrappingKey(k *key.Key, w custody.Wrapping, until time.Time) (p
 	return pair.Public().SPKI(), token, nil
 }
 
-// OpenImport implements custody.Importer.
+// OpenImport implements custody.Importer. A token whose wrapping key must not be used in FIPS mode, made before the mode was
+// turned on, is none.
 func (e *Engine) OpenImport(k *key.Key, token, encrypted []byte, now time.Time) (id string, wrapped, public []byte, err error) {
+	if !keyspec.Allowed(k.Spec) {
+		return "", nil, nil, fmt.Errorf("key spec %q is not available here", k.Spec)
+	}
 	plain, err := e.barrier.Decrypt(seal.Token, importData(k), token)
 	if err != nil { // also one of a domain key that is gone: the token is no more
 		return "", nil, nil, custody.ErrImportToken
 	}
 	defer plain.Wipe()
 	t, ok := parseImportToken(plain)
-	if !ok {
+	if !ok || !keyspec.Allowed(t.wrapping.Spec) {
 		return "", nil, nil, custody.ErrImportToken
 	}
 	if !t.until.After(now) {
