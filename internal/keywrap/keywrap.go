@@ -47,7 +47,8 @@ var encryptions = map[string]struct {
 	SM2PKE:        {keyspec.AlgorithmSM2PKE, false},
 }
 
-// aesKeySize is the length of the AES key of the algorithms with two steps, as Wrap makes it. Unwrap takes all AES keys.
+// aesKeySize is the length of the AES key of the algorithms with two steps, in octets: no material of the service may
+// come under less than AES-256 ("Select a wrapping algorithm", KMS developer guide).
 const aesKeySize = 32
 
 // Algorithms returns the wrapping algorithms of a wrapping key spec, nil if it is none.
@@ -78,7 +79,7 @@ func Fits(s key.Spec, algorithm string, blob int) bool {
 	return modulus > 0 && blob == modulus
 }
 
-// Unwrap returns the material in a blob that was wrapped for the wrapping key. RSA_AES_KEY_WRAP has an AES key, encrypted
+// Unwrap returns the material in a blob that was wrapped for the wrapping key. RSA_AES_KEY_WRAP has an AES-256 key, encrypted
 // with OAEP at the length of the modulus, and the material in AES-KWP (RFC 5649) after it. The error is ErrAlgorithm or
 // ErrUnwrap.
 func Unwrap(algorithm string, wrapping keyspec.Private, blob []byte) (secret.Bytes, error) {
@@ -102,9 +103,12 @@ func Unwrap(algorithm string, wrapping keyspec.Private, blob []byte) (secret.Byt
 		return secret.Bytes{}, err
 	}
 	defer aesKey.Wipe()
-	block, err := aes.NewCipher(aesKey.Expose())
-	if err != nil { // the key has no length of an AES key
+	if aesKey.Len() != aesKeySize {
 		return secret.Bytes{}, ErrUnwrap
+	}
+	block, err := aes.NewCipher(aesKey.Expose())
+	if err != nil {
+		return secret.Bytes{}, err
 	}
 	return unwrapKWP(block, blob[modulus:])
 }

@@ -82,6 +82,29 @@ func TestEveryAlgorithmUnwrapsWhatItWrapped(t *testing.T) {
 	}
 }
 
+// The AES key of RSA_AES_KEY_WRAP is one of AES-256.
+func TestShortAESKeys(t *testing.T) {
+	k := generate(t, keyspec.RSA2048)
+	for size, want := range map[int]error{16: keywrap.ErrUnwrap, 24: keywrap.ErrUnwrap, 32: nil, 33: keywrap.ErrUnwrap} {
+		aesKey := make([]byte, size)
+		encrypted, err := keywrap.Wrap(keywrap.OAEPSHA256, k.Public(), aesKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, err := aes.NewCipher(aesKey[:min(size, 32)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped, err := keywrap.WrapKWP(block, []byte("material"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keywrap.Unwrap(keywrap.AESWrapSHA256, k, append(encrypted, wrapped...)); !errors.Is(err, want) {
+			t.Errorf("an AES key of %d octets: %v", size, err)
+		}
+	}
+}
+
 func TestFits(t *testing.T) {
 	tests := []struct {
 		wrapping  key.Spec
