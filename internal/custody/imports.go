@@ -69,9 +69,9 @@ func (c *Custody) WrappingKey(p guard.Permit, k *key.Key, w Wrapping, until time
 }
 
 // Import opens material that was encrypted under the wrapping key of a token for k. What it is to the key, and when it goes, is
-// for the caller to set. It needs a permit with guard.UseCreate.
+// for the caller to set. It needs a permit with guard.UseTakeIn.
 func (c *Custody) Import(p guard.Permit, k *key.Key, token, encrypted []byte, now time.Time) (key.Material, error) {
-	if !p.Allows(guard.UseCreate, k.Name) {
+	if !p.Allows(guard.UseTakeIn, k.Name) {
 		return key.Material{}, ErrNoPermit
 	}
 	e, err := c.importer()

@@ -11,7 +11,7 @@ type Use uint16
 const (
 	UseEncrypt     Use = 1 << iota // encrypt under the key
 	UseDecrypt                     // decrypt what the key encrypted
-	UseCreate                      // make new material for the key, or take it in
+	UseCreate                      // make new material for the key
 	UseRandom                      // draw random octets, or make a key pair, for a caller
 	UseSign                        // sign
 	UseVerify                      // verify a signature or MAC
@@ -20,6 +20,7 @@ const (
 	UseEncapsulate                 // make a shared secret for the key
 	UseDecapsulate                 // recover one
 	UseImport                      // make a wrapping key for material of the key
+	UseTakeIn                      // take in material for the key
 )
 
 // actionUses lists every action that touches key material, and how. An action that is not here gives a Permit that opens
@@ -27,7 +28,7 @@ const (
 var actionUses = map[string]Use{
 	"kms:CreateKey":                           UseCreate,
 	"kms:RotateKeyOnDemand":                   UseCreate,
-	"kms:ImportKeyMaterial":                   UseCreate,
+	"kms:ImportKeyMaterial":                   UseTakeIn,
 	"kms:GetParametersForImport":              UseImport,
 	"kms:Encrypt":                             UseEncrypt,
 	"kms:Decrypt":                             UseDecrypt,

@@ -38,7 +38,7 @@ const allUses = guard.UseEncrypt | guard.UseDecrypt | guard.UseCreate | guard.Us
 // actions has an action for each use.
 var actions = map[guard.Use]string{
 	guard.UseEncrypt: "kms:Encrypt", guard.UseDecrypt: "kms:Decrypt", guard.UseCreate: "kms:CreateKey", guard.UseRandom: "kms:GenerateRandom",
-	guard.UseImport: "kms:GetParametersForImport", guard.UseSign: "kms:Sign", guard.UseVerify: "kms:Verify", guard.UseMAC: "kms:GenerateMac",
+	guard.UseImport: "kms:GetParametersForImport", guard.UseTakeIn: "kms:ImportKeyMaterial", guard.UseSign: "kms:Sign", guard.UseVerify: "kms:Verify", guard.UseMAC: "kms:GenerateMac",
 	guard.UseAgree: "kms:DeriveSharedSecret", guard.UseEncapsulate: "kms:Encapsulate", guard.UseDecapsulate: "kms:Decapsulate",
 	allUses: "kms:GenerateDataKey", // the action with the most uses
 }
@@ -155,7 +155,7 @@ func noPermit(t *testing.T, open func(*testing.T) custody.Engine) {
 			t.Errorf("Random with %s: %v", what, err)
 		}
 	}
-	for use, p := range map[string]guard.Permit{"encrypt": permit(t, k.Name, guard.UseEncrypt), "decrypt": permit(t, k.Name, guard.UseDecrypt)} {
+	for use, p := range map[string]guard.Permit{"encrypt": permit(t, k.Name, guard.UseEncrypt), "decrypt": permit(t, k.Name, guard.UseDecrypt), "take in": permit(t, k.Name, guard.UseTakeIn)} {
 		if _, err := b.Encrypt(p, []byte("x"), nil); (err == nil) != (use == "encrypt") {
 			t.Errorf("Encrypt with a permit to %s: %v", use, err)
 		}

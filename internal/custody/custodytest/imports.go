@@ -78,7 +78,7 @@ func imports(t *testing.T, open func(*testing.T) custody.Engine) {
 		k := waiting(spec)
 		to, token := parameters(t, c, k, w, now.Add(time.Hour))
 		blob := wrap(t, w.Algorithm, to, made.Octets().Expose())
-		p := permit(t, k.Name, guard.UseCreate)
+		p := permit(t, k.Name, guard.UseTakeIn)
 		m, err := c.Import(p, k, token, blob, now)
 		if err != nil {
 			t.Errorf("%s by %v: %v", spec, w, err)
@@ -109,7 +109,7 @@ func importTokens(t *testing.T, open func(*testing.T) custody.Engine) {
 	to, token := parameters(t, c, k, w, now.Add(time.Hour))
 	blob := wrap(t, w.Algorithm, to, bytes.Repeat([]byte{1}, 32))
 	use := func(k *key.Key, token, blob []byte, at time.Time) error {
-		_, err := c.Import(permit(t, k.Name, guard.UseCreate), k, token, blob, at)
+		_, err := c.Import(permit(t, k.Name, guard.UseTakeIn), k, token, blob, at)
 		return err
 	}
 	if err := use(k, token, blob, now.Add(time.Hour-time.Millisecond)); err != nil {
@@ -143,13 +143,14 @@ func importTokens(t *testing.T, open func(*testing.T) custody.Engine) {
 		t.Errorf("noise: %v", err)
 	}
 	for what, p := range map[string]guard.Permit{
-		"no permit": {}, "another key's": permit(t, other.Name, guard.UseCreate), "one for a wrapping key": permit(t, k.Name, guard.UseImport),
+		"no permit": {}, "another key's": permit(t, other.Name, guard.UseTakeIn), "one for a wrapping key": permit(t, k.Name, guard.UseImport),
+		"one to make material": permit(t, k.Name, guard.UseCreate),
 	} {
 		if _, err := c.Import(p, k, token, blob, now); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("Import with %s: %v", what, err)
 		}
 	}
-	for what, p := range map[string]guard.Permit{"no permit": {}, "another key's": permit(t, other.Name, guard.UseImport), "one to import": permit(t, k.Name, guard.UseCreate)} {
+	for what, p := range map[string]guard.Permit{"no permit": {}, "another key's": permit(t, other.Name, guard.UseImport), "one to import": permit(t, k.Name, guard.UseTakeIn)} {
 		if _, _, err := c.WrappingKey(p, k, w, now); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("WrappingKey with %s: %v", what, err)
 		}
