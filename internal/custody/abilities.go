@@ -246,6 +246,7 @@ func (c *Custody) Pair(p guard.Permit, name key.Name, spec key.Spec) (private se
 	if err != nil {
 		return secret.Bytes{}, nil, fmt.Errorf("generating a key pair: %w", err)
 	}
+	defer keyspec.Wipe(pair)
 	if pair.Public() == nil {
 		return secret.Bytes{}, nil, ErrAbility
 	}

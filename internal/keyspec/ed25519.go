@@ -68,9 +68,12 @@ func newEd25519(k ed25519.PrivateKey) *ed25519Key {
 }
 
 func (k *ed25519Key) Octets() secret.Bytes {
-	return secret.Take(marshalPKCS8(ed25519Type, func(b *cryptobyte.Builder) { b.AddASN1OctetString(k.signing.Seed()) }))
+	seed := k.signing.Seed() // a copy
+	defer clear(seed)
+	return secret.Take(marshalPKCS8(ed25519Type, func(b *cryptobyte.Builder) { b.AddASN1OctetString(seed) }))
 }
 
+func (k *ed25519Key) wipe()           { clear(k.signing) }
 func (k *ed25519Key) Public() Public  { return k.publicKey }
 func (p *ed25519Public) SPKI() []byte { return p.spki }
 

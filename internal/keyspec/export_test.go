@@ -2,6 +2,9 @@ package keyspec
 
 import "github.com/keywright/keywright/internal/key"
 
+// MaxPKCS8 is the capacity of the buffer of private keys.
+const MaxPKCS8 = maxPKCS8
+
 // Peek returns a key that the pool has ready and leaves it there.
 func Peek(p *Pool, s key.Spec) Private {
 	p.mu.Lock()

@@ -79,6 +79,17 @@ type Private interface {
 	Public() Public
 }
 
+// wiper is a Private whose secrets can be overwritten.
+type wiper interface{ wipe() }
+
+// Wipe overwrites the secrets of a key that nobody uses any more, as far as they can be reached: of NIST curves, SM2, ML-DSA
+// and ML-KEM they cannot, and the standard library keeps copies of its own of RSA keys.
+func Wipe(k Private) {
+	if w, ok := k.(wiper); ok {
+		w.wipe()
+	}
+}
+
 // Public is a public key, safe for concurrent use. What it can do is found by asserting Verifier, Encrypter or Encapsulator.
 type Public interface {
 	// SPKI returns the DER SubjectPublicKeyInfo (RFC 5280), which nobody may change.

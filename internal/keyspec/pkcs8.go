@@ -84,9 +84,13 @@ func parsePKCS8(t keyType, der []byte) (private, public []byte, err error) {
 	return octets, public, nil
 }
 
+// maxPKCS8 is more octets than any key has in PKCS#8: one of RSA_4096 has fewer than 2,400. A buffer that grew would leave parts
+// of the key in the ones before it.
+const maxPKCS8 = 2560
+
 // marshalPKCS8 returns the version 1 encoding of a private key without attributes, as the API gives private keys out.
 func marshalPKCS8(t keyType, private func(*cryptobyte.Builder)) []byte {
-	var b cryptobyte.Builder
+	b := cryptobyte.NewBuilder(make([]byte, 0, maxPKCS8))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(0)
 		t.append(b)

@@ -103,7 +103,9 @@ func multipleOfG(k *secp256k1.ModNScalar) (*secp256k1.JacobianPoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer b.Zero()
 	var rest secp256k1.ModNScalar
+	defer rest.Zero()
 	rest.NegateVal(b).Add(k)
 	var first, second, sum secp256k1.JacobianPoint
 	secp256k1.ScalarBaseMultNonConst(&rest, &first)
@@ -119,7 +121,9 @@ func inverse(k *secp256k1.ModNScalar) (*secp256k1.ModNScalar, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer b.Zero()
 	var blinded secp256k1.ModNScalar
+	defer blinded.Zero()
 	blinded.Mul2(k, b)
 	return new(secp256k1.ModNScalar).InverseValNonConst(&blinded).Mul(b), nil
 }
@@ -130,6 +134,7 @@ func (k *secp256k1Key) Octets() secret.Bytes {
 	return secret.Take(marshalEC(secp256k1Type, scalar[:], k.publicKey.verifying.SerializeUncompressed()))
 }
 
+func (k *secp256k1Key) wipe()           { k.scalar.Zero() }
 func (k *secp256k1Key) Public() Public  { return k.publicKey }
 func (p *secp256k1Public) SPKI() []byte { return p.spki }
 
@@ -165,6 +170,7 @@ func (k *secp256k1Key) sign(sum []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer inverted.Zero() // it gives the private key away as the nonce does
 	var r, s, e secp256k1.ModNScalar
 	r.SetBytes(point.X.Bytes()) // reduces what is over the order
 	e.SetByteSlice(sum)         // likewise

@@ -18,6 +18,7 @@ type symmetricKey struct{ octets secret.Bytes }
 
 func (k *symmetricKey) Octets() secret.Bytes { return secret.Copy(k.octets.Expose()) }
 func (k *symmetricKey) Public() Public       { return nil }
+func (k *symmetricKey) wipe()                { k.octets.Wipe() }
 
 var symmetricFamily = family{
 	generate: func() (Private, error) { return &symmetricKey{random(symmetricSize)}, nil },
@@ -38,6 +39,7 @@ type hmacKey struct {
 
 func (k *hmacKey) Octets() secret.Bytes { return secret.Copy(k.octets.Expose()) }
 func (k *hmacKey) Public() Public       { return nil }
+func (k *hmacKey) wipe()                { k.octets.Wipe() }
 
 // MAC implements Authenticator.
 func (k *hmacKey) MAC(algorithm string, message []byte) ([]byte, error) {

@@ -391,6 +391,7 @@ func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool
 	}
 	blob, err := r.key.material.Encrypt(r.permit, plaintext.Expose(), context)
 	if err != nil {
+		plaintext.Wipe()
 		return secret.Bytes{}, nil, err
 	}
 	r.usedMaterial(r.key.Key, r.key.Current())

@@ -83,6 +83,7 @@ func (e *Engine) WrappingKey(k *key.Key, w custody.Wrapping, until time.Time) (p
 	if err != nil {
 		return nil, nil, err
 	}
+	defer keyspec.Wipe(pair)
 	octets := pair.Octets()
 	defer octets.Wipe()
 	plain := (&importToken{until, w, octets}).append()
@@ -121,6 +122,7 @@ func (e *Engine) OpenImport(k *key.Key, token, encrypted []byte, now time.Time) 
 	if err != nil {
 		return "", nil, nil, errors.New("the wrapping key of an import token is malformed")
 	}
+	defer keyspec.Wipe(wrapping)
 	octets, err := keywrap.Unwrap(t.wrapping.Algorithm, wrapping, encrypted)
 	if err != nil { // why is nobody's business
 		return "", nil, nil, custody.ErrImportUnwrap

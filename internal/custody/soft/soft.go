@@ -83,8 +83,9 @@ func (e *Engine) Generate(k *key.Key) (id string, wrapped, public []byte, err er
 	return e.wrap(k, made)
 }
 
-// wrap returns what is stored of material.
+// wrap returns what is stored of material, and wipes it.
 func (e *Engine) wrap(k *key.Key, m keyspec.Private) (id string, wrapped, public []byte, err error) {
+	defer keyspec.Wipe(m)
 	octets := m.Octets()
 	defer octets.Wipe()
 	if p := m.Public(); p != nil {
@@ -115,12 +116,12 @@ func (e *Engine) Open(k *key.Key, m *key.Material) (custody.Material, error) {
 		return nil, err
 	}
 	defer octets.Wipe() // what comes out of it has its own copy
+	if k.Spec == key.SymmetricDefault && octets.Len() == symmetricSize {
+		return &symmetric{kbkdf.NewDeriver(octets.Expose(), messageKeyLabel)}, nil
+	}
 	opened, err := keyspec.Parse(k.Spec, octets.Expose())
 	if err != nil {
 		return nil, fmt.Errorf("reading unwrapped key material %s: %w", m.ID, err)
-	}
-	if k.Spec == key.SymmetricDefault {
-		return &symmetric{kbkdf.NewDeriver(octets.Expose(), messageKeyLabel)}, nil
 	}
 	return opened, nil
 }
@@ -140,6 +141,9 @@ func (e *Engine) Rewrap(k *key.Key, m *key.Material) ([]byte, error) {
 
 // messageKeyLabel is the SP 800-108 label of the key that encrypts one message; the context is the blob's 16-octet nonce.
 const messageKeyLabel = "keywright message key v1"
+
+// symmetricSize is the length of SYMMETRIC_DEFAULT material in octets.
+const symmetricSize = 32
 
 // symmetric is opened SYMMETRIC_DEFAULT material.
 type symmetric struct {
