@@ -79,10 +79,10 @@ func Fits(s key.Spec, algorithm string, blob int) bool {
 	return modulus > 0 && blob == modulus
 }
 
-// Unwrap returns the material in a blob that was wrapped for the wrapping key. RSA_AES_KEY_WRAP has an AES-256 key, encrypted
+// Unwrap returns the material in a blob that was wrapped for a wrapping key of the spec. RSA_AES_KEY_WRAP has an AES-256 key, encrypted
 // with OAEP at the length of the modulus, and the material in AES-KWP (RFC 5649) after it. The error is ErrAlgorithm or
 // ErrUnwrap.
-func Unwrap(algorithm string, wrapping keyspec.Private, blob []byte) (secret.Bytes, error) {
+func Unwrap(algorithm string, s key.Spec, wrapping keyspec.Private, blob []byte) (secret.Bytes, error) {
 	e, ok := encryptions[algorithm]
 	decrypter, can := wrapping.(keyspec.Decrypter)
 	if !ok || !can {
@@ -91,7 +91,7 @@ func Unwrap(algorithm string, wrapping keyspec.Private, blob []byte) (secret.Byt
 	if !e.twoSteps {
 		return decrypt(decrypter, e.algorithm, blob)
 	}
-	modulus := modulusSize(wrapping.Public())
+	modulus := keyspec.CiphertextSize(s)
 	if modulus == 0 {
 		return secret.Bytes{}, ErrAlgorithm
 	}
@@ -124,22 +124,12 @@ func decrypt(d keyspec.Decrypter, algorithm string, ciphertext []byte) (secret.B
 	return plaintext, nil
 }
 
-// modulusSize returns the length of an RSA key's ciphertexts in octets, 0 for other keys.
-func modulusSize(p keyspec.Public) int {
-	for _, s := range []key.Spec{keyspec.RSA2048, keyspec.RSA3072, keyspec.RSA4096} {
-		if _, err := keyspec.ParsePublic(s, p.SPKI()); err == nil {
-			return keyspec.CiphertextSize(s)
-		}
-	}
-	return 0
-}
-
 // Wrap wraps material for the owner of a wrapping key, as a client does. The error is ErrAlgorithm, ErrSize, or a failure
 // of the primitive.
 func Wrap(algorithm string, wrapping keyspec.Public, material []byte) ([]byte, error) {
 	e, ok := encryptions[algorithm]
 	encrypter, can := wrapping.(keyspec.Encrypter)
-	if !ok || !can || e.twoSteps && modulusSize(wrapping) == 0 {
+	if !ok || !can {
 		return nil, ErrAlgorithm
 	}
 	if !e.twoSteps {

@@ -52,7 +52,7 @@ func TestEveryAlgorithmUnwrapsWhatItWrapped(t *testing.T) {
 			t.Errorf("%s with %s: %v", test.algorithm, test.wrapping, err)
 		}
 		if err != nil {
-			if _, err := keywrap.Unwrap(test.algorithm, k, make([]byte, 512)); err == nil {
+			if _, err := keywrap.Unwrap(test.algorithm, test.wrapping, k, make([]byte, 512)); err == nil {
 				t.Errorf("%s with %s unwrapped nothing", test.algorithm, test.wrapping)
 			}
 			continue
@@ -60,23 +60,23 @@ func TestEveryAlgorithmUnwrapsWhatItWrapped(t *testing.T) {
 		if !keywrap.Fits(test.wrapping, test.algorithm, len(blob)) {
 			t.Errorf("%s with %s: %d octets do not fit", test.algorithm, test.wrapping, len(blob))
 		}
-		got, err := keywrap.Unwrap(test.algorithm, k, blob)
+		got, err := keywrap.Unwrap(test.algorithm, test.wrapping, k, blob)
 		if err != nil || !bytes.Equal(got.Expose(), test.material) {
 			t.Errorf("%s with %s: %v", test.algorithm, test.wrapping, err)
 		}
 		for _, at := range []int{0, len(blob) / 2, len(blob) - 1} {
 			blob[at] ^= 1
-			if _, err := keywrap.Unwrap(test.algorithm, k, blob); !errors.Is(err, keywrap.ErrUnwrap) {
+			if _, err := keywrap.Unwrap(test.algorithm, test.wrapping, k, blob); !errors.Is(err, keywrap.ErrUnwrap) {
 				t.Errorf("%s with octet %d altered: %v", test.algorithm, at, err)
 			}
 			blob[at] ^= 1
 		}
 		for _, size := range []int{0, 1, len(blob) - 1, len(blob) - 8} {
-			if _, err := keywrap.Unwrap(test.algorithm, k, blob[:size]); !errors.Is(err, keywrap.ErrUnwrap) {
+			if _, err := keywrap.Unwrap(test.algorithm, test.wrapping, k, blob[:size]); !errors.Is(err, keywrap.ErrUnwrap) {
 				t.Errorf("%d octets of %s: %v", size, test.algorithm, err)
 			}
 		}
-		if _, err := keywrap.Unwrap(test.algorithm, generate(t, test.wrapping), blob); !errors.Is(err, keywrap.ErrUnwrap) {
+		if _, err := keywrap.Unwrap(test.algorithm, test.wrapping, generate(t, test.wrapping), blob); !errors.Is(err, keywrap.ErrUnwrap) {
 			t.Errorf("%s with another key: %v", test.algorithm, err)
 		}
 	}
@@ -99,7 +99,7 @@ func TestShortAESKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keywrap.Unwrap(keywrap.AESWrapSHA256, k, append(encrypted, wrapped...)); !errors.Is(err, want) {
+		if _, err := keywrap.Unwrap(keywrap.AESWrapSHA256, keyspec.RSA2048, k, append(encrypted, wrapped...)); !errors.Is(err, want) {
 			t.Errorf("an AES key of %d octets: %v", size, err)
 		}
 	}
@@ -197,7 +197,7 @@ func FuzzUnwrap(f *testing.F) {
 			}
 		}
 		for _, algorithm := range keywrap.Algorithms(keyspec.RSA2048) {
-			if _, err := keywrap.Unwrap(algorithm, k, blob); err != nil && !errors.Is(err, keywrap.ErrUnwrap) {
+			if _, err := keywrap.Unwrap(algorithm, keyspec.RSA2048, k, blob); err != nil && !errors.Is(err, keywrap.ErrUnwrap) {
 				t.Errorf("%s: %v", algorithm, err)
 			}
 		}

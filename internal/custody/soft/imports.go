@@ -123,7 +123,7 @@ func (e *Engine) OpenImport(k *key.Key, token, encrypted []byte, now time.Time) 
 		return "", nil, nil, errors.New("the wrapping key of an import token is malformed")
 	}
 	defer keyspec.Wipe(wrapping)
-	octets, err := keywrap.Unwrap(t.wrapping.Algorithm, wrapping, encrypted)
+	octets, err := keywrap.Unwrap(t.wrapping.Algorithm, t.wrapping.Spec, wrapping, encrypted)
 	if err != nil { // why is nobody's business
 		return "", nil, nil, custody.ErrImportUnwrap
 	}
