@@ -160,7 +160,7 @@ def belongings(shared, person, kms, ledger):
         "CiphertextBlob": kms.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"],
         "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048", "ImportToken": b"x", "EncryptedKeyMaterial": b"x",
         "Message": b"x", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": b"x", "MacAlgorithm": "HMAC_SHA_256", "Mac": b"x", "KeyPairSpec": "ECC_NIST_P256",
-        "KeyAgreementAlgorithm": "ECDH", "PublicKey": b"x", "EncapsulationAlgorithm": "ML_KEM", "SharedSecretCiphertextBlob": b"x",
+        "KeyAgreementAlgorithm": "ECDH", "PublicKey": b"x", "EncapsulationAlgorithm": "ML_KEM", "SharedSecretCiphertextBlob": b"x", "ReplicaRegion": "eu-west-1", "PrimaryRegion": "eu-west-1",
         "Policy": document({"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "kms:*", "Resource": "*"}),
     }
 
