@@ -169,7 +169,6 @@ CASES = [
     ("GenerateRandom", "key store", {"NumberOfBytes": 1, "CustomKeyStoreId": "cks-1234567890abcdef0"}, "CustomKeyStoreNotFoundException…"),
 
     # Kinds of keys that are not built yet say so.
-    ("CreateKey", "multi-Region", {"MultiRegion": True}, "UnsupportedOperationException: …"),
 
     # Algorithms and grants.
     ("Encrypt", "other algorithm", {"KeyId": "$id", "Plaintext": b64(b"x"), "EncryptionAlgorithm": "RSAES_OAEP_SHA_256"},
