@@ -1,7 +1,6 @@
 package kms
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strconv"
@@ -228,23 +227,6 @@ func expiredDetails(k *key.Key, id string) func(guard.Permit) (*audit.Fields, er
 		details.String("keyMaterialId", id)
 		return details, nil
 	}
-}
-
-// expire deletes the material of a single-Region key whose time is over, each with its record, and returns the key as it is then. The caller
-// holds the key's lock.
-func (s *Service) expire(ctx context.Context, snap *snapshot) (*snapshot, error) {
-	for _, id := range snap.Expired(s.now()) {
-		next := snap.Key.Clone()
-		next.Drop(id)
-		err := s.guard.Act(guard.DeleteExpiredMaterial, next.Name, expiredDetails(next, id), func() (err error) {
-			snap, err = s.commit(context.WithoutCancel(ctx), next, erasing(snap.Key, next))
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return snap, nil
 }
 
 func showImport(f *audit.Fields, in *kmsapi.ImportKeyMaterialRequest) {

@@ -291,7 +291,7 @@ func TestImportedMaterialExpires(t *testing.T) {
 	w.clock.Add(day.Milliseconds())
 	w.open()
 	w.pass(0)
-	if n := w.events("DeleteExpiredKeyMaterial"); n != 2 {
+	if n := w.expiries(); n != 2 {
 		t.Errorf("%d records of expiry", n)
 	}
 	stored, err := w.store.GetKey(t.Context(), key.Name{Account: alice, Region: region, ID: arn.KeyID(id)})
@@ -307,17 +307,17 @@ func TestImportedMaterialExpires(t *testing.T) {
 	do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id, "PendingWindowInDays": 7})
 	w.pass(time.Hour)
 	i.state("PendingDeletion")
-	if n := w.events("DeleteExpiredKeyMaterial"); n != 3 {
+	if n := w.expiries(); n != 3 {
 		t.Errorf("%d records of expiry", n)
 	}
 	w.pass(7 * day)
 	w.refused("NotFoundException: Key '"+keyARN+"' does not exist", "DescribeKey", in{"KeyId": id})
 }
 
-// events counts records.
-func (w *world) events(name string) (n int) {
+// expiries counts the records of material that expired.
+func (w *world) expiries() (n int) {
 	for _, r := range w.audit.Records() {
-		if bytes.Contains(r, []byte(`"eventName":"`+name+`"`)) {
+		if bytes.Contains(r, []byte(`"eventName":"DeleteExpiredKeyMaterial"`)) {
 			n++
 		}
 	}
