@@ -268,12 +268,13 @@ func (k *Key) DecryptAsymmetric(ctx context.Context, p guard.Permit, algorithm s
 }
 
 // Pair makes a key pair that stays with nobody here: the private key in its canonical form (PKCS#8 DER, RFC 5958) and the
-// public key (DER SubjectPublicKeyInfo). It needs a permit with guard.UseRandom for the named key, whose data key it will be.
-func (c *Custody) Pair(p guard.Permit, name key.Name, spec key.Spec) (private secret.Bytes, public []byte, err error) {
+// public key (DER SubjectPublicKeyInfo). It needs a permit with guard.UseRandom for the named key, whose data key it will be. The
+// error is ErrBusy if the key's account has too much made at a time.
+func (c *Custody) Pair(ctx context.Context, p guard.Permit, name key.Name, spec key.Spec) (private secret.Bytes, public []byte, err error) {
 	if !p.Allows(guard.UseRandom, name) {
 		return secret.Bytes{}, nil, ErrNoPermit
 	}
-	pair, err := c.engine.Pair(spec)
+	pair, err := c.engine.Pair(ctx, name.Account, spec)
 	if err != nil {
 		return secret.Bytes{}, nil, fmt.Errorf("generating a key pair: %w", err)
 	}

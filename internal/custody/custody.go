@@ -6,6 +6,7 @@
 package custody
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/ciphertext"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
@@ -29,6 +31,8 @@ var (
 	ErrInvalidCiphertext = ciphertext.ErrInvalid
 	// ErrNoPermit means that a caller came without a permit for what it does: a defect, never a client's fault.
 	ErrNoPermit = errors.New("no permit for this use of the key")
+	// ErrBusy means that too much is being made for an account: it may try again later.
+	ErrBusy = keyspec.ErrBusy
 	// ErrNoMaterial means that the key has no material now, as one that waits for import.
 	ErrNoMaterial = errors.New("the key has no material")
 )
@@ -38,10 +42,10 @@ var (
 type Engine interface {
 	// Generate makes new material for the key and returns its id (64 hexadecimal digits, the same for the same key and
 	// octets), its wrapped form and, of asymmetric keys, the public key (a DER SubjectPublicKeyInfo, RFC 5280). It can take
-	// seconds.
-	Generate(k *key.Key) (id string, wrapped, public []byte, err error)
-	// Pair makes a key pair that is no KMS key's: for a client, who gets it. It can take seconds.
-	Pair(s key.Spec) (keyspec.Private, error)
+	// seconds, and ends early with ctx or with ErrBusy.
+	Generate(ctx context.Context, k *key.Key) (id string, wrapped, public []byte, err error)
+	// Pair makes a key pair that is no KMS key's: for a client of an account, who gets it. It takes as long as Generate.
+	Pair(ctx context.Context, a arn.Account, s key.Spec) (keyspec.Private, error)
 	// Open unwraps material that Generate made for this key. A wrapped form that was altered, or is another key's, is
 	// an error. The material has the abilities of the key's spec.
 	Open(k *key.Key, m *key.Material) (Material, error)
@@ -61,12 +65,12 @@ func New(e Engine) *Custody {
 }
 
 // Generate makes new material for k, as its first or its next generation. It needs a permit with guard.UseCreate: for a
-// key that is just being made the permit names no key.
-func (c *Custody) Generate(p guard.Permit, k *key.Key, now time.Time) (key.Material, error) {
+// key that is just being made the permit names no key. The error is ErrBusy if the key's account has too much made at a time.
+func (c *Custody) Generate(ctx context.Context, p guard.Permit, k *key.Key, now time.Time) (key.Material, error) {
 	if !p.Allows(guard.UseCreate, k.Name) && !p.Allows(guard.UseCreate, key.Name{}) {
 		return key.Material{}, ErrNoPermit
 	}
-	id, wrapped, public, err := c.engine.Generate(k)
+	id, wrapped, public, err := c.engine.Generate(ctx, k)
 	if err != nil {
 		return key.Material{}, fmt.Errorf("generating key material: %w", err)
 	}

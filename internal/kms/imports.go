@@ -54,7 +54,7 @@ func getParametersForImport(r *request, in *kmsapi.GetParametersForImportRequest
 		return nil, err
 	}
 	until := r.moment().Add(parametersLife)
-	public, token, err := r.custody.WrappingKey(r.permit, r.key.Key, w, until)
+	public, token, err := r.custody.WrappingKey(r.ctx, r.permit, r.key.Key, w, until)
 	if err != nil {
 		return nil, err
 	}

@@ -160,19 +160,29 @@ func (s *Service) bind(op *operation) guard.Operation {
 					return nil, err
 				}
 			case op.Key == noKey:
-				permit, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: r.facts(), Input: in})
-				if err != nil {
+				if err := r.admitCall(in); err != nil {
 					return nil, err
 				}
-				r.permit = permit
 			}
 			out, err := op.do(r, in)
+			if errors.Is(err, custody.ErrBusy) {
+				err = errThrottled
+			}
 			if err == nil {
 				r.noteUses()
 			}
 			return out, err
 		},
 	}
+}
+
+// errThrottled is the answer to who asks for more than can be made at a time ("Throttling", KMS developer guide).
+var errThrottled = wire.Errorf(wire.CodeThrottling, "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
+
+// admitCall asks the guard for an operation that has no key.
+func (r *request) admitCall(in wire.Input) (err error) {
+	r.permit, err = r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: r.facts(), Input: in})
+	return err
 }
 
 // open finds the key that the input names, asks the guard, and checks what is the same for all operations on a key.

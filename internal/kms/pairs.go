@@ -19,7 +19,7 @@ func (r *request) dataKeyPair(spec key.Spec, context map[string]string, run wire
 	if err := firstError(makesDataKeys(r.key.Key), allowedSpec(spec), checkContext(context), dry(run)); err != nil {
 		return keyPair{}, err
 	}
-	if p.private, p.public, err = r.custody.Pair(r.permit, r.key.Name, spec); err != nil {
+	if p.private, p.public, err = r.custody.Pair(r.ctx, r.permit, r.key.Name, spec); err != nil {
 		return keyPair{}, err
 	}
 	if err = r.lookAgain(); err == nil {

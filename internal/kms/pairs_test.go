@@ -69,3 +69,18 @@ func TestRotationWhileAPairIsMade(t *testing.T) {
 	}
 	w.decrypts(out.PrivateKeyCiphertextBlob, out.PrivateKeyPlaintext.Expose(), nil)
 }
+
+// Who asks for more than can be made at a time is told to ask less.
+func TestThrottling(t *testing.T) {
+	w := newWorld(t, "")
+	id, _ := w.newKey()
+	w.making.busy.Store(true)
+	const throttled = "ThrottlingException: You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."
+	w.refused(throttled, "CreateKey", in{"KeySpec": "RSA_4096", "KeyUsage": "SIGN_VERIFY"})
+	if r := w.lastRecord(); r["errorCode"] != "ThrottlingException" {
+		t.Errorf("record %v", r)
+	}
+	w.refused(throttled, "GenerateDataKeyPair", in{"KeyId": id, "KeyPairSpec": "RSA_4096"})
+	w.making.busy.Store(false)
+	do[wire.Output](w, "CreateKey", in{"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"})
+}

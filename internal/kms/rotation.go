@@ -111,7 +111,7 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 	var fresh key.Material
 	if r.key.Origin == key.OriginAWSKMS { // made before the key is locked
 		var err error
-		if fresh, err = r.custody.Generate(r.permit, r.key.Key, r.moment()); err != nil {
+		if fresh, err = r.custody.Generate(r.ctx, r.permit, r.key.Key, r.moment()); err != nil {
 			return nil, err
 		}
 	}

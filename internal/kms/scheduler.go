@@ -156,5 +156,5 @@ func (s *Service) rotateKey(ctx context.Context, set *regionSet, now time.Time) 
 	for !next.Rotation.Next.After(now) {
 		next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
 	}
-	return s.rotate(ctx, set, key.Automatic, func(p guard.Permit) (key.Material, error) { return s.custody.Generate(p, next, now) })
+	return s.rotate(ctx, set, key.Automatic, func(p guard.Permit) (key.Material, error) { return s.custody.Generate(ctx, p, next, now) })
 }

@@ -83,7 +83,10 @@ type world struct {
 }
 
 // making is what happens once while the next material or key pair is being made, which can take seconds.
-type making struct{ event atomic.Pointer[func()] }
+type making struct {
+	event atomic.Pointer[func()]
+	busy  atomic.Bool // too much is being made
+}
 
 func (m *making) meanwhile(event func()) { m.event.Store(&event) }
 
@@ -100,15 +103,21 @@ func (e engine) happen() {
 }
 
 // Pair implements custody.Engine.
-func (e engine) Pair(s key.Spec) (keyspec.Private, error) {
+func (e engine) Pair(ctx context.Context, a arn.Account, s key.Spec) (keyspec.Private, error) {
+	if e.making.busy.Load() {
+		return nil, custody.ErrBusy
+	}
 	defer e.happen()
-	return e.Engine.Pair(s)
+	return e.Engine.Pair(ctx, a, s)
 }
 
 // Generate implements custody.Engine.
-func (e engine) Generate(k *key.Key) (id string, wrapped, public []byte, err error) {
+func (e engine) Generate(ctx context.Context, k *key.Key) (id string, wrapped, public []byte, err error) {
+	if e.making.busy.Load() {
+		return "", nil, nil, custody.ErrBusy
+	}
 	defer e.happen()
-	return e.Engine.Generate(k)
+	return e.Engine.Generate(ctx, k)
 }
 
 // people are the users, roles and accounts that there are: ARNs by unique id, which is what the service asks a directory.

@@ -140,15 +140,12 @@ func (tx *Tx) CountAliasesOfKey(n key.Name) (int64, error) {
 	return count, doing("counting aliases", err)
 }
 
-// CountReservedAliases returns how many aliases with reserved names an account has in a Region: one for each of its AWS managed
-// keys.
+// CountReservedAliases is Store.CountReservedAliases inside the transaction.
 func (tx *Tx) CountReservedAliases(a arn.Account, r arn.Region) (int64, error) {
 	if err := tx.usable(); err != nil {
 		return 0, err
 	}
-	past := arn.ReservedAliasPrefix[:len(arn.ReservedAliasPrefix)-1] + "0" // the octet after the slash
-	count, err := one(context.Background(), tx.g, scanNumber, selectAliasRange, string(a), string(r), arn.ReservedAliasPrefix, past)
-	return count, doing("counting reserved aliases", err)
+	return countReservedAliases(context.Background(), tx.g, a, r)
 }
 
 // PutKey writes a key, new or in place of what is there. Times are kept to the millisecond.

@@ -79,7 +79,7 @@ func newKey(t *testing.T, c *custody.Custody) *key.Key {
 
 func grow(t *testing.T, c *custody.Custody, k *key.Key) {
 	t.Helper()
-	m, err := c.Generate(permit(t, k.Name, guard.UseCreate), k, time.Now())
+	m, err := c.Generate(t.Context(), permit(t, k.Name, guard.UseCreate), k, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func noPermit(t *testing.T, open func(*testing.T) custody.Engine) {
 		if _, _, err := b.Decrypt(p, &h, blob, nil); (err == nil) != (use == "decrypt") {
 			t.Errorf("Decrypt with a permit to %s: %v", use, err)
 		}
-		if _, err := c.Generate(p, k, time.Now()); !errors.Is(err, custody.ErrNoPermit) {
+		if _, err := c.Generate(t.Context(), p, k, time.Now()); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("Generate with a permit to %s: %v", use, err)
 		}
 	}

@@ -28,7 +28,7 @@ func waiting(s key.Spec) *key.Key {
 // parameters makes a wrapping key for material of k.
 func parameters(t *testing.T, c *custody.Custody, k *key.Key, w custody.Wrapping, until time.Time) (keyspec.Public, []byte) {
 	t.Helper()
-	public, token, err := c.WrappingKey(permit(t, k.Name, guard.UseImport), k, w, until)
+	public, token, err := c.WrappingKey(t.Context(), permit(t, k.Name, guard.UseImport), k, w, until)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,11 +151,11 @@ func importTokens(t *testing.T, open func(*testing.T) custody.Engine) {
 		}
 	}
 	for what, p := range map[string]guard.Permit{"no permit": {}, "another key's": permit(t, other.Name, guard.UseImport), "one to import": permit(t, k.Name, guard.UseTakeIn)} {
-		if _, _, err := c.WrappingKey(p, k, w, now); !errors.Is(err, custody.ErrNoPermit) {
+		if _, _, err := c.WrappingKey(t.Context(), p, k, w, now); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("WrappingKey with %s: %v", what, err)
 		}
 	}
-	if _, _, err := c.WrappingKey(permit(t, k.Name, guard.UseImport), k, custody.Wrapping{Algorithm: w.Algorithm, Spec: "ECC_NIST_P256"}, now); err == nil {
+	if _, _, err := c.WrappingKey(t.Context(), permit(t, k.Name, guard.UseImport), k, custody.Wrapping{Algorithm: w.Algorithm, Spec: "ECC_NIST_P256"}, now); err == nil {
 		t.Error("made a wrapping key of a spec that wraps nothing")
 	}
 }

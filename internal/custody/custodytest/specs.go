@@ -239,7 +239,7 @@ func pairs(t *testing.T, open func(*testing.T) custody.Engine) {
 		if !row.Pair || slow(row.Spec) || !keyspec.Allowed(row.Spec) {
 			continue
 		}
-		private, public, err := c.Pair(p, name, row.Spec)
+		private, public, err := c.Pair(t.Context(), p, name, row.Spec)
 		if err != nil {
 			t.Errorf("%s: %v", row.Spec, err)
 			continue
@@ -248,16 +248,16 @@ func pairs(t *testing.T, open func(*testing.T) custody.Engine) {
 		if err != nil || !bytes.Equal(parsed.Public().SPKI(), public) {
 			t.Errorf("%s: the private key is not that of the public one: %v", row.Spec, err)
 		}
-		if other, _, err := c.Pair(p, name, row.Spec); err != nil || other.Equal(private) {
+		if other, _, err := c.Pair(t.Context(), p, name, row.Spec); err != nil || other.Equal(private) {
 			t.Errorf("%s: the same pair twice: %v", row.Spec, err)
 		}
 	}
 	for what, p := range map[string]guard.Permit{"no permit": {}, "one to encrypt": permit(t, name, guard.UseEncrypt), "no key's": permit(t, key.Name{}, guard.UseRandom)} {
-		if _, _, err := c.Pair(p, name, keyspec.P256); !errors.Is(err, custody.ErrNoPermit) {
+		if _, _, err := c.Pair(t.Context(), p, name, keyspec.P256); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("Pair with %s: %v", what, err)
 		}
 	}
-	if _, _, err := c.Pair(p, name, keyspec.HMACSHA256); err == nil {
+	if _, _, err := c.Pair(t.Context(), p, name, keyspec.HMACSHA256); err == nil {
 		t.Error("made a pair of a spec without public keys")
 	}
 }

@@ -25,8 +25,8 @@ func (c *counting) Open(k *key.Key, m *key.Material) (custody.Material, error) {
 	return c.Engine.Open(k, m)
 }
 
-func (c *counting) WrappingKey(k *key.Key, w custody.Wrapping, until time.Time) (public, token []byte, err error) {
-	return c.Engine.(custody.Importer).WrappingKey(k, w, until)
+func (c *counting) WrappingKey(ctx context.Context, k *key.Key, w custody.Wrapping, until time.Time) (public, token []byte, err error) {
+	return c.Engine.(custody.Importer).WrappingKey(ctx, k, w, until)
 }
 
 func (c *counting) OpenImport(k *key.Key, token, encrypted []byte, now time.Time) (id string, wrapped, public []byte, err error) {
