@@ -160,11 +160,23 @@ func TestImport(t *testing.T) {
 	i.state("Disabled")
 	i.imports(secretOf(1), nil) // changes nothing
 	i.state("Disabled")
+	do[*kmsapi.DeleteImportedKeyMaterialResponse](w, "DeleteImportedKeyMaterial", in{"KeyId": id})
+	i.state("PendingImport")
+	w.restart()
+	i.world = w
+	i.imports(secretOf(1), nil) // which does not enable what somebody has disabled
+	i.state("Disabled")
 	do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id})
 	do[*kmsapi.DeleteImportedKeyMaterialResponse](w, "DeleteImportedKeyMaterial", in{"KeyId": id})
 	i.state("PendingDeletion")
 	do[*kmsapi.CancelKeyDeletionResponse](w, "CancelKeyDeletion", in{"KeyId": id})
 	i.state("PendingImport")
+	i.imports(secretOf(1), nil)
+	i.state("Disabled")
+	w.done("EnableKey", in{"KeyId": id})
+	do[*kmsapi.DeleteImportedKeyMaterialResponse](w, "DeleteImportedKeyMaterial", in{"KeyId": id})
+	i.imports(secretOf(1), nil)
+	i.state("Enabled")
 }
 
 // A condition on kms:ValidTo has its say with operators on numbers, which the service documents, and with those on dates.
