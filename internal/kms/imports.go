@@ -76,7 +76,7 @@ func checkImport(in *kmsapi.ImportKeyMaterialRequest) error {
 		return wire.Errorf(wire.CodeValidation, "A validTo date must be set if the ExpirationModel is %s", key.Expires)
 	case !expires && in.ValidTo.Set:
 		return wire.Errorf(wire.CodeValidation, "A validTo date must not be set if the ExpirationModel is %s", key.DoesNotExpire)
-	case in.ImportType.V == kmsapi.ImportTypeNewKeyMaterial && in.KeyMaterialID.Set:
+	case in.ImportType.Or("") == kmsapi.ImportTypeNewKeyMaterial && in.KeyMaterialID.Set:
 		return wire.Errorf(wire.CodeValidation, "KeyMaterialId must not be set if the ImportType is %s.", in.ImportType.V)
 	}
 	return nil
@@ -136,9 +136,7 @@ func importKeyMaterial(r *request, in *kmsapi.ImportKeyMaterialRequest) (*kmsapi
 		m.ValidTo = in.ValidTo.V.UTC().Truncate(time.Millisecond)
 	}
 	err = r.changeShared(func(k *key.Key) error {
-		if k.Spec == key.SymmetricDefault { // for the record, too
-			in.ImportType = wire.Some(in.ImportType.Or(defaultImportType(k)))
-		}
+		fillImport(k, in) // the key may have got material since
 		return takeIn(k, m, in.ImportType.V, in.KeyMaterialID.V)
 	})
 	if err != nil {
@@ -155,11 +153,18 @@ func defaultImportType(k *key.Key) string {
 	return kmsapi.ImportTypeExistingKeyMaterial
 }
 
-// takeIn gives a key imported material. importType is empty for keys that have one generation only, and expected is the id that
-// the material should have, empty for any. A replica gets the material of its primary key only.
+// fillImport gives the input of an import without a type the one that it is of.
+func fillImport(k *key.Key, in wire.Input) {
+	if kind := &in.(*kmsapi.ImportKeyMaterialRequest).ImportType; !kind.Set {
+		kind.V = defaultImportType(k)
+	}
+}
+
+// takeIn gives a key imported material. expected is the id that the material should have, empty for any. A replica gets the material
+// of its primary key only.
 func takeIn(k *key.Key, m key.Material, importType, expected string) error {
 	known := k.FindMaterial(m.ID) != nil
-	fresh := importType == kmsapi.ImportTypeNewKeyMaterial || importType == "" && len(k.Material) == 0
+	fresh := importType == kmsapi.ImportTypeNewKeyMaterial
 	if known == fresh || fresh && k.IsReplica() || expected != "" && expected != m.ID {
 		return wire.Bare(kmsapi.CodeIncorrectKeyMaterialException)
 	}
@@ -235,7 +240,9 @@ func showImport(f *audit.Fields, in *kmsapi.ImportKeyMaterialRequest) {
 		f.Date("validTo", in.ValidTo.V)
 	}
 	f.String("expirationModel", string(expirationModel(in)))
-	text(f, "importType", in.ImportType)
+	if in.ImportType.V != "" { // there is none if the call found no key
+		f.String("importType", in.ImportType.V)
+	}
 	text(f, "keyMaterialDescription", in.KeyMaterialDescription)
 	text(f, "keyMaterialId", in.KeyMaterialID)
 }

@@ -197,6 +197,9 @@ func (r *request) open(in wire.Input) error {
 	}
 	snap = r.key
 	r.call.Concerns(snap.Account, snap.arn)
+	if r.op.fill != nil {
+		r.op.fill(snap.Key, in)
+	}
 	if r.op.check != nil {
 		if err := r.op.check(in); err != nil {
 			return err
