@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"time"
@@ -81,6 +82,41 @@ func TestDueWhileTimePasses(t *testing.T) {
 		w.pass(time.Second)
 		if k := w.stored(id); len(k.Material) != n+2 || !k.Rotation.Next.Equal(start.Add(time.Duration(n+2)*90*day)) {
 			t.Errorf("%d generations after %d rotations, the next at %v", len(k.Material), n+1, k.Rotation.Next)
+		}
+	}
+}
+
+// Automatic rotation makes material while the key can be changed, and looks again at the key before it gives it any.
+func TestChangesWhileAKeyIsRotated(t *testing.T) {
+	for what, c := range map[string]struct {
+		meanwhile func(w *world, id string)
+		rotates   bool
+	}{
+		"nothing":            {func(*world, string) {}, true},
+		"a change":           {func(w *world, id string) { w.done("UpdateKeyDescription", in{"KeyId": id, "Description": "x"}) }, true},
+		"DisableKey":         {func(w *world, id string) { w.done("DisableKey", in{"KeyId": id}) }, false},
+		"DisableKeyRotation": {func(w *world, id string) { w.done("DisableKeyRotation", in{"KeyId": id}) }, false},
+		"another period": {func(w *world, id string) {
+			w.done("EnableKeyRotation", in{"KeyId": id, "RotationPeriodInDays": 100})
+		}, false},
+		"deletion": {func(w *world, id string) { do[wire.Output](w, "ScheduleKeyDeletion", in{"KeyId": id}) }, false},
+	} {
+		w := newWorld(t, "")
+		id, _ := w.newKey()
+		w.done("EnableKeyRotation", in{"KeyId": id, "RotationPeriodInDays": 90})
+		w.making.meanwhile(func() { c.meanwhile(w, id) })
+		w.pass(90 * day)
+		if k := w.stored(id); (len(k.Material) == 2) != c.rotates {
+			t.Errorf("%s: %d generations", what, len(k.Material))
+		}
+		rotations := 0
+		for _, text := range w.audit.Records() {
+			if bytes.Contains(text, []byte(`"eventName":"RotateKey"`)) {
+				rotations++
+			}
+		}
+		if (rotations == 1) != c.rotates {
+			t.Errorf("%s: %d records of rotations", what, rotations)
 		}
 	}
 }
