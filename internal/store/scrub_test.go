@@ -200,6 +200,60 @@ func TestScrubbingWaitsForReaders(t *testing.T) {
 	}
 }
 
+// While somebody erases without end, and a reader makes that take long, other updates go on.
+func TestErasingLeavesTimeForOthers(t *testing.T) {
+	db, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	s := unseal(t, db)
+	mine, _ := keyWithMaterial()
+	theirs, _ := keyWithMaterial()
+	put := func(k *key.Key, erase bool) {
+		err := s.Update(t.Context(), func(tx *store.Tx) error {
+			if erase {
+				tx.Erase()
+			}
+			return tx.PutKey(k)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	put(mine, false)
+	reader, err := store.Reads(s).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Rollback() }()
+	var n int
+	if err := reader.QueryRowContext(t.Context(), `SELECT count(*) FROM keys`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	const erasures = 10
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range erasures {
+			put(mine, true)
+		}
+	}()
+	updates := 0
+	for over := false; !over; updates++ {
+		put(theirs, false)
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+	}
+	t.Logf("%d updates during %d erasures", updates, erasures)
+	if updates < 5*erasures { // one or two during each if they wait for it
+		t.Errorf("%d updates during %d erasures", updates, erasures)
+	}
+}
+
 // safeLog is a buffer that the writer fills while the test reads.
 type safeLog struct {
 	mu   sync.Mutex
