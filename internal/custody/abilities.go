@@ -79,7 +79,9 @@ func (k *Key) publicKey() (keyspec.Public, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the public key of %s: %w", k.key.ARN(), err)
 	}
-	k.public.Store(&p)
+	if k.public.CompareAndSwap(nil, &p) {
+		k.grow(keyspec.PublicMemory(k.key.Spec))
+	}
 	return p, nil
 }
 

@@ -96,6 +96,17 @@ type Key struct {
 	opened  []slot // one for each generation of material, in the order of key.Material
 	current int    // which of them encrypts, signs and so on; -1 if none does
 	public  parsedKey
+	opens   func(octets int)
+	memory  atomic.Int64
+}
+
+// Memory returns how many octets of memory the opened material takes, about.
+func (k *Key) Memory() int { return int(k.memory.Load()) }
+
+// grow counts memory that something takes from now on, as long as the Key lives.
+func (k *Key) grow(octets int) {
+	k.memory.Add(int64(octets))
+	k.opens(octets)
 }
 
 type slot struct {
@@ -103,9 +114,9 @@ type slot struct {
 	m  atomic.Pointer[Material]
 }
 
-// Bind returns the Key of a snapshot.
-func (c *Custody) Bind(k *key.Key) (*Key, error) {
-	b := &Key{custody: c, key: k, opened: make([]slot, len(k.Material)), current: -1}
+// Bind returns the Key of a snapshot. When material of it is opened, opens is told how many octets of memory that takes.
+func (c *Custody) Bind(k *key.Key, opens func(octets int)) (*Key, error) {
+	b := &Key{custody: c, key: k, opened: make([]slot, len(k.Material)), current: -1, opens: opens}
 	for i := range k.Material {
 		if m := &k.Material[i]; m.State == key.Current && len(m.Wrapped) > 0 {
 			b.current = i
@@ -185,7 +196,9 @@ func (k *Key) open(i int) (Material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the material of %s: %w", k.key.ARN(), err)
 	}
-	k.opened[i].m.Store(&m)
+	if k.opened[i].m.CompareAndSwap(nil, &m) {
+		k.grow(keyspec.PrivateMemory(k.key.Spec))
+	}
 	return m, nil
 }
 

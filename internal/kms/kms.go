@@ -17,6 +17,7 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
@@ -37,7 +38,8 @@ type Config struct {
 	// refused.
 	Attestation *attest.Verifier
 
-	// CachedKeys is how many keys and aliases stay ready in memory; zero means 10,000. Of grants it is eight times as many.
+	// CachedKeys is how many symmetric keys and how many aliases stay ready in memory; zero means 10,000. Of keys whose opened
+	// material takes more memory it is fewer, of grants eight times as many.
 	CachedKeys int
 
 	Quotas Quotas // what an account may have
@@ -66,8 +68,8 @@ type Service struct {
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
-// defaultCachedKeys holds memory under 300 MiB whatever the number of keys: one takes about 1.6 KiB, there are two generations of
-// them, and the collector lets the heap double.
+// defaultCachedKeys holds memory under 300 MiB whatever the number and kind of keys: a symmetric one takes about 2 KiB opened, there
+// are two generations of them, and the collector lets the heap double.
 const defaultCachedKeys = 10_000
 
 // cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
@@ -83,7 +85,8 @@ func New(c Config) *Service {
 	}
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
-		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
+		keys:        newWeighedCache[key.Name](c.CachedKeys*(memoryOfKey+keyspec.PrivateMemory(key.SymmetricDefault)), (*snapshot).memory),
+		aliases:     newCache[aliasName, arn.KeyID](c.CachedKeys),
 		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
 		aliasLists:  newCache[key.Name, []string](c.CachedKeys),
 		policies:    newCache[policyKey, *policy.Document](cachedPolicies),

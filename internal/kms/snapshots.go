@@ -29,7 +29,7 @@ func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the stored policy of %s: %w", k.ARN(), err)
 	}
-	material, err := s.custody.Bind(k)
+	material, err := s.custody.Bind(k, s.keys.grew)
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +37,11 @@ func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
 	snap.aliases = func() ([]string, error) { return s.aliasNames(context.Background(), k.Name) } // made once, not for each request
 	return snap, nil
 }
+
+// memoryOfKey is how many octets of memory a key takes about, with its policy and without opened material.
+const memoryOfKey = 1_600
+
+func (s *snapshot) memory() int { return memoryOfKey + s.material.Memory() }
 
 // policyKey is what a compiled policy is made of. The same text means others where it names others.
 type policyKey struct{ text, bindings string }

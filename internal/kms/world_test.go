@@ -80,6 +80,7 @@ type world struct {
 	enclave  *attesttest.Enclave
 	quotas   kms.Quotas
 	making   *making
+	cached   int // CachedKeys
 }
 
 // making is what happens once while the next material or key pair is being made, which can take seconds.
@@ -230,7 +231,7 @@ func (w *world) open() {
 	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
 	w.service = kms.New(kms.Config{
 		Store: w.store, Custody: custody.New(engine{soft.New(barrier), w.making}), Barrier: barrier, Guard: w.guard, Now: w.now,
-		Principals: w.people, Attestation: w.verifier, Quotas: w.quotas,
+		Principals: w.people, Attestation: w.verifier, Quotas: w.quotas, CachedKeys: w.cached,
 	})
 	w.operations = map[string]guard.Operation{}
 	for _, op := range w.service.Operations() {

@@ -88,7 +88,7 @@ func grow(t *testing.T, c *custody.Custody, k *key.Key) {
 
 func bind(t *testing.T, c *custody.Custody, k *key.Key) *custody.Key {
 	t.Helper()
-	b, err := c.Bind(k)
+	b, err := c.Bind(k, func(int) {})
 	if err != nil {
 		t.Fatal(err)
 	}
