@@ -19,6 +19,7 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/turns"
 )
 
 // The errors of this package. Anything else that its methods return is an internal failure.
@@ -51,12 +52,12 @@ type Engine interface {
 // Custody gives callers with a permit the use of key material. It is safe for concurrent use.
 type Custody struct {
 	engine Engine
-	turns  chan struct{} // who runs a slow primitive holds one
+	turns  *turns.Turns // who runs a slow primitive has one
 }
 
 // New returns a Custody over an engine.
 func New(e Engine) *Custody {
-	return &Custody{engine: e, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return &Custody{engine: e, turns: turns.New(runtime.GOMAXPROCS(0))}
 }
 
 // Generate makes new material for k, as its first or its next generation. It needs a permit with guard.UseCreate: for a

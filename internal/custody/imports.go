@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -69,8 +70,8 @@ func (c *Custody) WrappingKey(p guard.Permit, k *key.Key, w Wrapping, until time
 }
 
 // Import opens material that was encrypted under the wrapping key of a token for k. What it is to the key, and when it goes, is
-// for the caller to set. It needs a permit with guard.UseTakeIn.
-func (c *Custody) Import(p guard.Permit, k *key.Key, token, encrypted []byte, now time.Time) (key.Material, error) {
+// for the caller to set. It needs a permit with guard.UseTakeIn, and takes a turn.
+func (c *Custody) Import(ctx context.Context, p guard.Permit, k *key.Key, token, encrypted []byte, now time.Time) (key.Material, error) {
 	if !p.Allows(guard.UseTakeIn, k.Name) {
 		return key.Material{}, ErrNoPermit
 	}
@@ -78,6 +79,11 @@ func (c *Custody) Import(p guard.Permit, k *key.Key, token, encrypted []byte, no
 	if err != nil {
 		return key.Material{}, err
 	}
+	end, err := c.Turn(ctx, k.Account)
+	if err != nil {
+		return key.Material{}, err
+	}
+	defer end()
 	id, wrapped, public, err := e.OpenImport(k, token, encrypted, now)
 	if err != nil {
 		return key.Material{}, fmt.Errorf("importing key material: %w", err)

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -100,9 +101,9 @@ func (r *request) usedMaterial(k *key.Key, m *key.Material) (id wire.Opt[string]
 }
 
 // seal encrypts under a key.
-func (s *snapshot) seal(p guard.Permit, algorithm string, plaintext []byte, context map[string]string) ([]byte, error) {
+func (s *snapshot) seal(ctx context.Context, p guard.Permit, algorithm string, plaintext []byte, context map[string]string) ([]byte, error) {
 	if s.Spec != key.SymmetricDefault {
-		return s.material.EncryptAsymmetric(p, algorithm, plaintext)
+		return s.material.EncryptAsymmetric(ctx, p, algorithm, plaintext)
 	}
 	return s.material.Encrypt(p, plaintext, context)
 }
@@ -113,7 +114,7 @@ func encrypt(r *request, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, er
 	if err != nil {
 		return nil, err
 	}
-	blob, err := r.key.seal(r.permit, algorithm, in.Plaintext.Expose(), in.EncryptionContext)
+	blob, err := r.key.seal(r.ctx, r.permit, algorithm, in.Plaintext.Expose(), in.EncryptionContext)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +233,7 @@ func (r *request) openSealed(s *sealed, context map[string]string) (plaintext se
 	if s.key.Spec == key.SymmetricDefault {
 		plaintext, m, err = s.key.material.Decrypt(s.permit, &s.header, s.blob, context)
 	} else {
-		plaintext, err = s.key.material.DecryptAsymmetric(s.permit, s.algorithm, s.blob)
+		plaintext, err = s.key.material.DecryptAsymmetric(r.ctx, s.permit, s.algorithm, s.blob)
 	}
 	if errors.Is(err, custody.ErrInvalidCiphertext) {
 		return secret.Bytes{}, nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
@@ -313,7 +314,7 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	if err := firstError(fitsPlaintext(to.Key, algorithm, plaintext.Len()), dry(in.DryRun)); err != nil {
 		return nil, err
 	}
-	blob, err := to.seal(permit, algorithm, plaintext.Expose(), in.DestinationEncryptionContext)
+	blob, err := to.seal(r.ctx, permit, algorithm, plaintext.Expose(), in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}

@@ -128,7 +128,7 @@ func importKeyMaterial(r *request, in *kmsapi.ImportKeyMaterialRequest) (*kmsapi
 	if err := firstError(allowedSpec(r.key.Spec), checkGenerations(r.key.Key, in), checkValidTo(in, r.now())); err != nil {
 		return nil, err
 	}
-	m, err := r.custody.Import(r.permit, r.key.Key, in.ImportToken, in.EncryptedKeyMaterial, r.moment())
+	m, err := r.custody.Import(r.ctx, r.permit, r.key.Key, in.ImportToken, in.EncryptedKeyMaterial, r.moment())
 	if err != nil {
 		return nil, importFailure(err)
 	}

@@ -27,7 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) custody.Engine) {
 	for name, f := range map[string]func(*testing.T, func(*testing.T) custody.Engine){
 		"RoundTrip": roundTrip, "NoPermitNoMaterial": noPermit, "Binding": binding, "Tampering": tampering,
 		"Generations": generations, "Reopen": reopen, "WrappedIsBound": wrappedIsBound, "Rewrap": rewrap, "Random": random,
-		"Imports": imports, "ImportTokens": importTokens, "Specs": specs, "Pairs": pairs,
+		"Imports": imports, "ImportTokens": importTokens, "Specs": specs, "Pairs": pairs, "Turns": takeTurns,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, open) })
 	}
