@@ -98,7 +98,7 @@ var errPeer = &wire.Error{Code: wire.CodeValidation}
 
 func deriveSharedSecret(r *request, in *kmsapi.DeriveSharedSecretRequest) (*kmsapi.DeriveSharedSecretResponse, error) {
 	algorithm, k := in.KeyAgreementAlgorithm.V, r.key.Key
-	if err := firstError(hasAlgorithm(k, algorithm), r.recipient.err); err != nil {
+	if err := firstFailure(hasAlgorithm(k, algorithm), r.believes); err != nil {
 		return nil, err
 	}
 	if _, err := keyspec.ParsePublic(k.Spec, in.PublicKey); err != nil { // which a dry run finds out, too

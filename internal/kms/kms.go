@@ -152,7 +152,7 @@ func (s *Service) bind(op *operation) guard.Operation {
 				}
 			}
 			if op.recipient != nil {
-				r.meet(op.recipient(in))
+				r.recipient.info = op.recipient(in)
 			}
 			switch {
 			case op.named != nil:

@@ -63,6 +63,7 @@ type world struct {
 	db         *store.DB
 	store      *store.Store
 	service    *kms.Service
+	custody    *custody.Custody
 	guard      *guard.Guard
 	audit      *recorder
 	operations map[string]guard.Operation
@@ -186,8 +187,9 @@ func (w *world) open() {
 	w.store, err = db.Unseal(ctx, barrier)
 	w.must(err)
 	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
+	w.custody = custody.New(soft.New(barrier))
 	w.service = kms.New(kms.Config{
-		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: w.now,
+		Store: w.store, Custody: w.custody, Barrier: barrier, Guard: w.guard, Now: w.now,
 		Principals: w.people, Attestation: w.verifier, Quotas: w.quotas,
 	})
 	w.operations = map[string]guard.Operation{}
