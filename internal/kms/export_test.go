@@ -2,6 +2,17 @@ package kms
 
 import "github.com/keywright/keywright/internal/key"
 
+// CountUses has the uses of keys by an operation counted, as they are, or not. Nothing may run meanwhile.
+func CountUses(operation string, on bool) {
+	for i := range operations {
+		if op := &operations[i]; op.Name == operation {
+			if op.Usage = ""; on {
+				op.Usage = key.EncryptDecrypt
+			}
+		}
+	}
+}
+
 // GrantSet is the index of the grants of a key.
 type GrantSet = grantSet
 

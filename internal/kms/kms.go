@@ -136,11 +136,8 @@ func (s *Service) bind(op *operation) guard.Operation {
 		New: op.model().New, Show: op.show, Reply: op.reply,
 		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
 			r := requests.Get().(*request)
-			defer func() {
-				*r = request{}
-				requests.Put(r)
-			}()
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
+			call.AtEnd(r)
 			if op.tokens != nil {
 				if err := r.checkTokens(op.tokens(in)); err != nil {
 					return nil, err
@@ -166,13 +163,18 @@ func (s *Service) bind(op *operation) guard.Operation {
 				}
 				r.permit = permit
 			}
-			out, err := op.do(r, in)
-			if err == nil {
-				r.noteUses()
-			}
-			return out, err
+			return op.do(r, in)
 		},
 	}
+}
+
+// End implements guard.Ender.
+func (r *request) End(done bool) {
+	if done {
+		r.noteUses()
+	}
+	*r = request{}
+	requests.Put(r)
 }
 
 // open finds the key that the input names, asks the guard, and checks what is the same for all operations on a key.
