@@ -168,7 +168,7 @@ func (w *world) must(err error) {
 func (w *world) open() {
 	w.t.Helper()
 	ctx := context.Background()
-	db, err := store.Open(ctx, store.Options{Dir: w.dir})
+	db, err := store.Open(ctx, store.Options{Dir: w.dir, Now: w.now})
 	w.must(err)
 	w.db = db
 	w.t.Cleanup(func() { _ = db.Close() })
