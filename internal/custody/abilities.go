@@ -167,7 +167,7 @@ func (k *Key) MAC(p guard.Permit, algorithm string, message []byte) ([]byte, err
 // VerifyMAC reports whether mac is the whole code of a message. How much of it is right shows neither in the answer nor in
 // the time it takes.
 func (k *Key) VerifyMAC(p guard.Permit, algorithm string, message, mac []byte) (bool, error) {
-	if err := k.permits(p, guard.UseVerify); err != nil {
+	if err := k.permits(p, guard.UseVerifyMAC); err != nil {
 		return false, err
 	}
 	a, err := ability[keyspec.Authenticator](k, k.current)

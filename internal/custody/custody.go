@@ -1,8 +1,8 @@
 // Package custody holds key material and is the only one that opens it. It opens nothing without a guard.Permit for that
 // key and that use: a new operation cannot forget to ask.
 //
-// It trusts the guard's permits and its Engine. It must never return material itself, say why a ciphertext is bad, or
-// log anything that came out of one.
+// It trusts the guard's permits and its Engine. It must never return the material of a KMS key (Pair returns a pair that is
+// nobody's here), say why a ciphertext is bad, or log anything that came out of one.
 package custody
 
 import (

@@ -1,6 +1,16 @@
 package keyspec
 
-import "github.com/keywright/keywright/internal/key"
+import (
+	"crypto/rsa"
+
+	"github.com/keywright/keywright/internal/key"
+)
+
+// CanonicalRSA makes a key of the given one.
+func CanonicalRSA(given *rsa.PrivateKey) error {
+	_, err := canonicalRSA(given)
+	return err
+}
 
 // MaxPKCS8 is the capacity of the buffer of private keys.
 const MaxPKCS8 = maxPKCS8

@@ -14,6 +14,17 @@ func (s *Service) CachedKeys() (n, octets int) {
 	return n, octets
 }
 
+// CountUses has the uses of keys by an operation counted, as they are, or not. Nothing may run meanwhile.
+func CountUses(operation string, on bool) {
+	for i := range operations {
+		if op := &operations[i]; op.Name == operation {
+			if op.Usage = ""; on {
+				op.Usage = key.EncryptDecrypt
+			}
+		}
+	}
+}
+
 // GrantSet is the index of the grants of a key.
 type GrantSet = grantSet
 

@@ -139,11 +139,8 @@ func (s *Service) bind(op *operation) guard.Operation {
 		New: op.model().New, Show: op.show, Reply: op.reply,
 		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
 			r := requests.Get().(*request)
-			defer func() {
-				*r = request{}
-				requests.Put(r)
-			}()
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
+			call.AtEnd(r)
 			if op.tokens != nil {
 				if err := r.checkTokens(op.tokens(in)); err != nil {
 					return nil, err
@@ -155,7 +152,7 @@ func (s *Service) bind(op *operation) guard.Operation {
 				}
 			}
 			if op.recipient != nil {
-				r.meet(op.recipient(in))
+				r.recipient.info = op.recipient(in)
 			}
 			switch {
 			case op.named != nil:
@@ -171,12 +168,18 @@ func (s *Service) bind(op *operation) guard.Operation {
 			if errors.Is(err, custody.ErrBusy) {
 				err = errThrottled
 			}
-			if err == nil {
-				r.noteUses()
-			}
 			return out, err
 		},
 	}
+}
+
+// End implements guard.Ender.
+func (r *request) End(done bool) {
+	if done {
+		r.noteUses()
+	}
+	*r = request{}
+	requests.Put(r)
 }
 
 // errThrottled is the answer to who asks for more than can be made at a time ("Throttling", KMS developer guide).

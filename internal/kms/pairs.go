@@ -48,8 +48,8 @@ func (r *request) lookAgain() error {
 }
 
 func generateDataKeyPair(r *request, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
-	if r.recipient.err != nil {
-		return nil, r.recipient.err
+	if err := r.believes(); err != nil {
+		return nil, err
 	}
 	p, err := r.dataKeyPair(key.Spec(in.KeyPairSpec.V), in.EncryptionContext, in.DryRun)
 	if err != nil {

@@ -19,9 +19,9 @@ import (
 // dueBatch is how many due keys one look at the store brings.
 const dueBatch = 100
 
-// RunSchedule does what is due until ctx ends: it rotates and deletes keys, takes material whose time is over, and writes down when
-// keys were used, also at the end. What is due is in the store, so that nothing is forgotten over a restart; every is how often it
-// looks.
+// RunSchedule does what is due until ctx ends: it rotates and deletes keys, ends their creation and update, drops imported material
+// whose time is over, and writes down when keys were used, also at the end. What is due is in the store, so that nothing is
+// forgotten over a restart; every is how often it looks.
 func (s *Service) RunSchedule(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()

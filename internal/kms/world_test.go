@@ -65,6 +65,7 @@ type world struct {
 	db         *store.DB
 	store      *store.Store
 	service    *kms.Service
+	custody    *custody.Custody
 	guard      *guard.Guard
 	audit      *recorder
 	operations map[string]guard.Operation
@@ -210,7 +211,7 @@ func (w *world) must(err error) {
 func (w *world) open() {
 	w.t.Helper()
 	ctx := context.Background()
-	db, err := store.Open(ctx, store.Options{Dir: w.dir})
+	db, err := store.Open(ctx, store.Options{Dir: w.dir, Now: w.now})
 	w.must(err)
 	w.db = db
 	w.t.Cleanup(func() { _ = db.Close() })
@@ -229,8 +230,9 @@ func (w *world) open() {
 	w.store, err = db.Unseal(ctx, barrier)
 	w.must(err)
 	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
+	w.custody = custody.New(engine{soft.New(barrier), w.making})
 	w.service = kms.New(kms.Config{
-		Store: w.store, Custody: custody.New(engine{soft.New(barrier), w.making}), Barrier: barrier, Guard: w.guard, Now: w.now,
+		Store: w.store, Custody: w.custody, Barrier: barrier, Guard: w.guard, Now: w.now,
 		Principals: w.people, Attestation: w.verifier, Quotas: w.quotas, CachedKeys: w.cached,
 	})
 	w.operations = map[string]guard.Operation{}

@@ -132,6 +132,9 @@ func TestDroppedSealsAndDomainKeysLeaveTheFiles(t *testing.T) {
 		t.Fatalf("only %d of %d old domain keys are found before", n, domainKeys)
 	}
 	rewrap := func(_ *key.Key, m *key.Material) ([]byte, error) { return m.Wrapped, nil }
+	if _, err := s.Rekey(t.Context(), rewrap); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.DropOldDomainKeys(t.Context(), rewrap); err != nil {
 		t.Fatal(err)
 	}

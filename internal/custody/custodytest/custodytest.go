@@ -38,7 +38,7 @@ const allUses = guard.UseEncrypt | guard.UseDecrypt | guard.UseCreate | guard.Us
 // actions has an action for each use.
 var actions = map[guard.Use]string{
 	guard.UseEncrypt: "kms:Encrypt", guard.UseDecrypt: "kms:Decrypt", guard.UseCreate: "kms:CreateKey", guard.UseRandom: "kms:GenerateRandom",
-	guard.UseImport: "kms:GetParametersForImport", guard.UseTakeIn: "kms:ImportKeyMaterial", guard.UseSign: "kms:Sign", guard.UseVerify: "kms:Verify", guard.UseMAC: "kms:GenerateMac",
+	guard.UseImport: "kms:GetParametersForImport", guard.UseTakeIn: "kms:ImportKeyMaterial", guard.UseSign: "kms:Sign", guard.UseVerify: "kms:Verify", guard.UseMAC: "kms:GenerateMac", guard.UseVerifyMAC: "kms:VerifyMac",
 	guard.UseAgree: "kms:DeriveSharedSecret", guard.UseEncapsulate: "kms:Encapsulate", guard.UseDecapsulate: "kms:Decapsulate",
 	allUses: "kms:GenerateDataKey", // the action with the most uses
 }

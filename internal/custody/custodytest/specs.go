@@ -48,7 +48,7 @@ func deeds(row *keyspec.Row, u key.Usage) (list []deed) {
 				return err
 			}
 		case key.MACUsage:
-			d.uses, d.steps = []guard.Use{guard.UseMAC, guard.UseVerify}, func(_ context.Context, k *custody.Key, p []guard.Permit) error {
+			d.uses, d.steps = []guard.Use{guard.UseMAC, guard.UseVerifyMAC}, func(_ context.Context, k *custody.Key, p []guard.Permit) error {
 				mac, err := k.MAC(p[0], a, message)
 				if err != nil {
 					return err
@@ -188,8 +188,13 @@ func do(t *testing.T, c *custody.Custody, open func(*testing.T) custody.Engine, 
 		t.Errorf("%s with another engine on the same root: %v", d.name, err)
 	}
 	for i := range d.uses {
+		near := guard.UseVerify
+		if d.uses[i] == near {
+			near = guard.UseVerifyMAC
+		}
 		for what, p := range map[string]guard.Permit{
 			"no permit": {}, "another key's": permit(t, other.Name, d.uses[i]), "another use's": permit(t, k.Name, guard.UseCreate),
+			"a near use's": permit(t, k.Name, near),
 		} {
 			permits := append([]guard.Permit(nil), right...)
 			permits[i] = p
