@@ -37,6 +37,7 @@ type result struct {
 	answers, inspected int
 	bareRate, bareCPU  float64 // calls of the bare primitive per second on all processors, and microseconds of CPU of each; medians
 	bareRatio          float64 // of requests to calls per second of a processor that works for nothing else, median of the rounds'
+	busy               float64 // part of the processors' time that was used under load, median
 }
 
 func main() {
@@ -101,6 +102,9 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 		if r.bareRatio > incredible {
 			return fmt.Errorf("%s reaches %.2f of the bare primitive: no server can, so the machine was busy with something else", r.name, r.bareRatio)
 		}
+		if r.bare != nil && r.busy < busyEnough {
+			return fmt.Errorf("%s: the processors were used for %.2f of the time only: requests wait, or the machine is busy with something else", r.name, r.busy)
+		}
 		if r.bareRatio < r.bareFloor {
 			return fmt.Errorf("%s reaches %.2f of the bare primitive, the floor is %.2f", r.name, r.bareRatio, r.bareFloor)
 		}
@@ -114,10 +118,14 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 // incredible is the ratio to a bare primitive above which the measurement says nothing: a server does the primitive and more.
 const incredible = 1.1
 
+// busyEnough is how much of the processors' time server and load generator must take together: what a processor yields says nothing
+// about a server that leaves it idle.
+const busyEnough = 0.9
+
 // measure runs the rounds of a case: in each, first the empty server, then Keywright, with the same requests.
 func measure(k kind, empty, server *target, rounds int, length time.Duration) (result, error) {
 	r := result{kind: k}
-	var null, key, nullCPU, keyCPU, ratios, cpuRatios, bareRates, bareCPUs, bareRatios []float64
+	var null, key, nullCPU, keyCPU, ratios, cpuRatios, bareRates, bareCPUs, bareRatios, busy []float64
 	var primitive bare
 	if k.bare != nil {
 		var err error
@@ -158,6 +166,7 @@ func measure(k kind, empty, server *target, rounds int, length time.Duration) (r
 			}
 			bareRates, bareCPUs, bareRatios = append(bareRates, rate), append(bareCPUs, cpu), append(bareRatios, cpu/b.cpu)
 		}
+		busy = append(busy, b.busy)
 		null, key = append(null, a.rate), append(key, b.rate)
 		nullCPU, keyCPU = append(nullCPU, a.cpu), append(keyCPU, b.cpu)
 		ratios, cpuRatios = append(ratios, b.rate/a.rate), append(cpuRatios, b.cpu/a.cpu)
@@ -165,6 +174,7 @@ func measure(k kind, empty, server *target, rounds int, length time.Duration) (r
 		r.inspected += b.inspected
 	}
 	r.null, r.keywright, r.nullCPU, r.keyCPU = median(null), median(key), median(nullCPU), median(keyCPU)
+	r.busy = median(busy)
 	r.ratio, r.cpuRatio = median(ratios), median(cpuRatios)
 	r.lowest, r.highest = slices.Min(ratios), slices.Max(ratios)
 	if primitive != nil {
@@ -208,12 +218,12 @@ func reportBare(b *strings.Builder, results []result) {
 		return
 	}
 	b.WriteString("\nBeside the bare primitive of Go's standard library, which the benchmark itself calls on all cores in the same round. The ratio\n" +
-		"is that of what a second of a processor yields, of the server's and of the bare primitive's, because the load generator takes\nits share of the cores from the server alone.\n\n```\n")
+		"is that of what a second of a processor yields, of the server's and of the bare primitive's, because the load generator takes\nits share of the cores from the server alone; busy is how much of the cores' time both had.\n\n```\n")
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = io.WriteString(w, "case\tprimitive calls/s\tkeywright req/s\tprimitive µs CPU\tkeywright µs CPU\tratio\tfloor\t\n")
+	_, _ = io.WriteString(w, "case\tprimitive calls/s\tkeywright req/s\tprimitive µs CPU\tkeywright µs CPU\tratio\tfloor\tbusy\t\n")
 	for _, r := range results {
 		if r.bare != nil {
-			_, _ = fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.1f\t%.1f\t%.2f\t%.2f\t\n", r.name, r.bareRate, r.keywright, r.bareCPU, r.keyCPU, r.bareRatio, r.bareFloor)
+			_, _ = fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.1f\t%.1f\t%.2f\t%.2f\t%.2f\t\n", r.name, r.bareRate, r.keywright, r.bareCPU, r.keyCPU, r.bareRatio, r.bareFloor, r.busy)
 		}
 	}
 	_ = w.Flush()
