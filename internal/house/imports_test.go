@@ -41,7 +41,7 @@ var stair = []string{
 	"internal/attest",
 	"internal/keyspec",
 	"internal/key",
-	"internal/wire/kmsapi internal/wire/stsapi internal/wire/iamapi internal/wire/trailapi internal/wire/gen",
+	"internal/wire/kmsapi internal/wire/stsapi internal/wire/iamapi internal/wire/trailapi internal/wire/quotaapi internal/wire/gen",
 	"internal/wire",
 	"internal/oidc/oidctest",
 	"internal/oidc",
