@@ -33,6 +33,7 @@ var stair = []string{
 	"internal/guard",
 	"internal/policy",
 	"internal/audit",
+	"internal/quota",
 	"internal/ciphertext",
 	"internal/kbkdf",
 	"internal/identity",
