@@ -18,6 +18,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -40,7 +41,7 @@ type Config struct {
 	// CachedKeys is how many keys and aliases stay ready in memory; zero means 10,000. Of grants it is eight times as many.
 	CachedKeys int
 
-	Quotas Quotas // what an account may have
+	Quotas *quota.Book // what an account may have, and how often it may call; nil: only what holds for one key is limited
 }
 
 // Service answers the operations of KMS. It is safe for concurrent use.
@@ -60,8 +61,8 @@ type Service struct {
 	principals  Principals
 	attestation *attest.Verifier // nil for no roots
 
-	quotas Quotas
-	uses   *uses // last uses of keys that are not yet in the store
+	book *quota.Book
+	uses *uses // last uses of keys that are not yet in the store
 
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
@@ -81,6 +82,9 @@ func New(c Config) *Service {
 	if c.CachedKeys == 0 {
 		c.CachedKeys = defaultCachedKeys
 	}
+	if c.Quotas == nil {
+		c.Quotas = quota.New(quota.Settings{Enforce: quota.EnforceUnlimited}, c.Now)
+	}
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
 		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
@@ -89,7 +93,7 @@ func New(c Config) *Service {
 		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
 		principals:  c.Principals,
 		attestation: c.Attestation,
-		quotas:      c.Quotas.filled(),
+		book:        c.Quotas,
 		uses:        newUses(),
 		failed:      map[key.Name]time.Time{},
 	}
@@ -113,6 +117,7 @@ type request struct {
 	// recipient is the enclave that the answer is for; the zero value for none.
 	recipient recipient
 	used      [2]*snapshot // the keys that it uses besides its own
+	charged   bool         // it was counted to the rate of its operation
 }
 
 // requests is memory for requests, used again.
@@ -130,7 +135,10 @@ func (s *Service) Operations() []guard.Operation {
 // bind makes a row of the table into what the pipeline calls: the steps that all operations share, in the order that
 // clients can see, and then the row's own.
 func (s *Service) bind(op *operation) guard.Operation {
-	action := guard.NewAction(op.Permission)
+	action, rate := guard.NewAction(op.Permission), op.rate()
+	if op.Key == inHandler {
+		rate = 0 // the handler charges, once it has asked the guard
+	}
 	return guard.Operation{
 		Service: "kms", Name: op.Name, ReadOnly: op.ReadOnly, Internal: wire.CodeKMSInternal,
 		New: op.model().New, Show: op.show, Reply: op.reply,
@@ -165,6 +173,11 @@ func (s *Service) bind(op *operation) guard.Operation {
 					return nil, err
 				}
 				r.permit = permit
+			}
+			if rate != 0 {
+				if err := r.charge(rate); err != nil {
+					return nil, err
+				}
 			}
 			out, err := op.do(r, in)
 			if err == nil {

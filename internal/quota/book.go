@@ -17,7 +17,7 @@ import (
 // The two ways to have quotas.
 const (
 	EnforceAWS       = "aws"       // every quota holds
-	EnforceUnlimited = "unlimited" // no rate, and no number that could be raised; sizes and what cannot be raised hold still
+	EnforceUnlimited = "unlimited" // no rate, and nothing that an account has too many of as a whole; what holds for one key holds still
 )
 
 // Settings say which quotas hold. The zero value is that of AWS KMS.
@@ -55,18 +55,7 @@ func (v *Value) check() error {
 	if v.Value == nil {
 		return errors.New("no value is given")
 	}
-	return Check(*v.Value)
-}
-
-// MaxValue is the largest value of a quota (QuotaValue, Service Quotas API).
-const MaxValue = 10_000_000_000
-
-// Check refuses what cannot be the value of a quota.
-func Check(v float64) error {
-	if math.IsNaN(v) || v < 0 || v > MaxValue || v > 0 && v < 0.001 {
-		return errors.New("a quota is 0, or from 0.001 to 10,000,000,000")
-	}
-	return nil
+	return Find(v.Name).Check(*v.Value)
 }
 
 // Check finds what is wrong with settings.
@@ -168,8 +157,7 @@ func (b *Book) Value(p Place, id ID) float64 {
 
 // Most returns how many there may be, for a quota that is no rate.
 func (b *Book) Most(p Place, id ID) int64 {
-	q := Of(id)
-	if b.unlimited && q.Adjustable && id != PolicySize {
+	if b.unlimited && (id == Keys || id == CustomKeyStores) {
 		return math.MaxInt64
 	}
 	return int64(b.Value(p, id))

@@ -246,7 +246,7 @@ func TestUnlimited(t *testing.T) {
 	if !b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, start) {
 		t.Error("a request is refused")
 	}
-	for id, want := range map[quota.ID]int64{quota.Keys: math.MaxInt64, quota.PolicySize: 32_768, quota.OnDemandRotations: 25} {
+	for id, want := range map[quota.ID]int64{quota.Keys: math.MaxInt64, quota.AliasesPerKey: 50, quota.PolicySize: 32_768, quota.OnDemandRotations: 25} {
 		if got := b.Most(here, id); got != want {
 			t.Errorf("%s: %d, want %d", quota.Of(id).Name, got, want)
 		}
@@ -262,6 +262,7 @@ func TestCheckSettings(t *testing.T) {
 		{Values: []quota.Value{{Name: "KMS keys", Value: number(math.NaN())}}},
 		{Values: []quota.Value{{Name: "KMS keys", Value: number(0.0001)}}},
 		{Values: []quota.Value{{Name: "KMS keys", Value: number(2 * quota.MaxValue)}}},
+		{Values: []quota.Value{{Name: "Key policy document size", Value: number(32_769)}}},
 		{Values: []quota.Value{{Name: "KMS keys", Value: number(1), Account: "1"}}},
 		{Values: []quota.Value{{Name: "KMS keys", Value: number(1), Region: "Europe"}}},
 	} {

@@ -9,6 +9,9 @@ package quota
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
 	"strings"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -64,6 +67,7 @@ type Quota struct {
 	Adjustable bool     // the Service Quotas API takes requests for more
 	Operations []string // that a rate is for
 
+	most    float64                // a larger value cannot hold; zero for MaxValue
 	regions map[arn.Region]float64 // other defaults
 	china   float64                // default in the Regions of China; zero for the same
 }
@@ -77,6 +81,20 @@ func (q *Quota) In(r arn.Region) float64 {
 		return q.china
 	}
 	return q.Default
+}
+
+// MaxValue is the largest value of a quota (QuotaValue, Service Quotas API).
+const MaxValue = 10_000_000_000
+
+// Check refuses what cannot be the value of the quota.
+func (q *Quota) Check(v float64) error {
+	if math.IsNaN(v) || v < 0 || v > MaxValue || v > 0 && v < 0.001 {
+		return errors.New("a quota is 0, or from 0.001 to 10,000,000,000")
+	}
+	if q.most > 0 && v > q.most {
+		return fmt.Errorf("the largest value of the quota %q is %g", q.Name, q.most)
+	}
+	return nil
 }
 
 // Services are the service codes with the names that people know.
@@ -128,7 +146,7 @@ func makeTable() []Quota {
 		{Name: "KMS keys", Default: 100_000, Adjustable: true},
 		{Name: "Aliases per KMS key", Default: 50, Adjustable: true},
 		{Name: "Grants per KMS key", Default: 50_000, Adjustable: true},
-		{Name: "Key policy document size", Default: 32_768, Adjustable: true},
+		{Name: "Key policy document size", Default: 32_768, most: 32_768}, // which is what package policy reads
 		{Name: "Custom key stores", Default: 10, Adjustable: true},
 		{Name: "On-demand rotations per KMS key", Default: 25},
 		{Name: crypto("symmetric"), Rate: true, Default: 10_000, regions: symmetricRegions, Operations: strings.Fields(

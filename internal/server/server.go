@@ -34,6 +34,7 @@ import (
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
@@ -51,6 +52,7 @@ type Server struct {
 	guard       *guard.Guard
 	kms         *kms.Service
 	pool        *keyspec.Pool
+	quotas      *quota.Book
 	attestation *attest.Verifier // nil for no roots
 	recorder    guard.Recorder
 	closeLog    func() error // nil without a log on disk
@@ -143,10 +145,11 @@ func (s *Server) build() {
 	})
 	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
+	s.quotas = quota.New(c.Quotas, c.Now)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory, Attestation: s.attestation,
-		Quotas: kms.Quotas{Keys: c.Limits.KeysPerRegion, AliasesPerKey: c.Limits.AliasesPerKey},
+		Quotas: s.quotas,
 	})
 	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
 }
