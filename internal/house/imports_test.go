@@ -24,6 +24,7 @@ var stair = []string{
 	"internal/admin",
 	"internal/kms",
 	"internal/iam",
+	"internal/servicequotas",
 	"internal/custody/soft",
 	"internal/custody/custodytest",
 	"internal/custody",
