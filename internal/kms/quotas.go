@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"strings"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -11,11 +12,12 @@ import (
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
-// errThrottled is the answer to who asks more often than a quota allows ("Throttling", KMS developer guide).
+// errThrottled is the answer to who asks more often than a quota allows, or for more than can be made at a time ("Throttling", KMS
+// developer guide).
 var errThrottled = wire.Errorf(wire.CodeThrottling, "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
 
-// charge counts the call to a rate of the caller's account. It comes after everything else that could refuse the call and before
-// anything is done: a call that is refused for another reason is not counted, so that nobody without rights can use up what
+// charge counts the call to a rate of the caller's account. It comes after the guard and what the row says of the key, in a
+// cryptographic operation after all that could refuse it, and before anything is done: so nobody without rights can use up what
 // others of his account need.
 func (r *request) charge(bucket quota.ID) error { return r.chargeIn(r.call.Region, bucket, 1) }
 
@@ -84,19 +86,52 @@ func (s *Service) most(name key.Name, id quota.ID) int64 {
 	return s.book.Most(quota.Place{Account: name.Account, Region: name.Region}, id)
 }
 
+// keyCounts are what the quota on keys is about: all keys of an account in a Region, and the reserved aliases, of which each AWS
+// managed key has one.
+type keyCounts struct {
+	keys, reserved func() (int64, error)
+}
+
+// spare returns how many customer managed keys more there may be, negative for too many, or the error of what could not be counted.
+// It mostly takes one look-up.
+func (c keyCounts) spare(most int64) (int64, error) {
+	count, err := c.keys()
+	if err != nil || count < most {
+		return most - count, err
+	}
+	managed, err := c.reserved()
+	return most - (count - managed), err
+}
+
+func tooManyKeys(most, usage int64) error {
+	return wire.Errorf(kmsapi.CodeLimitExceededException, "KMS keys quota for this account in this region is %d, current usage is %d.", most, usage)
+}
+
 // keyQuota undoes the transaction that has just written a new customer managed key if its account has too many in the Region
-// now. AWS managed keys do not count: each has one alias of a reserved name.
+// now. AWS managed keys do not count.
 func (s *Service) keyQuota(tx *store.Tx, name key.Name) error {
 	most := s.most(name, quota.Keys)
-	count, err := tx.CountKeys(name.Account, name.Region)
-	if err != nil || count <= most {
-		return err // mostly: it takes one look-up
+	spare, err := keyCounts{
+		func() (int64, error) { return tx.CountKeys(name.Account, name.Region) },
+		func() (int64, error) { return tx.CountReservedAliases(name.Account, name.Region) },
+	}.spare(most)
+	if err == nil && spare < 0 {
+		err = tooManyKeys(most, most-spare-1)
 	}
-	managed, err := tx.CountReservedAliases(name.Account, name.Region)
-	if err != nil || count-managed <= most {
-		return err
+	return err
+}
+
+// keyRoom refuses early what keyQuota would: before anything is made that would be for nothing.
+func (s *Service) keyRoom(ctx context.Context, name key.Name) error {
+	most := s.most(name, quota.Keys)
+	spare, err := keyCounts{
+		func() (int64, error) { return s.store.CountKeys(ctx, name.Account, name.Region) },
+		func() (int64, error) { return s.store.CountReservedAliases(ctx, name.Account, name.Region) },
+	}.spare(most)
+	if err == nil && spare <= 0 {
+		err = tooManyKeys(most, most-spare)
 	}
-	return wire.Errorf(kmsapi.CodeLimitExceededException, "KMS keys quota for this account in this region is %d, current usage is %d.", most, count-managed-1)
+	return err
 }
 
 // aliasQuota makes a transaction fail that would point one alias more at a key than it may have.

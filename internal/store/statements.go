@@ -47,6 +47,7 @@ const (
 	selectQuotas
 	selectAllQuotas
 	walkQuotas
+	selectMeta
 	savepoint
 	rollbackToSavepoint
 	releaseSavepoint
@@ -69,6 +70,7 @@ const (
 	deleteGrant
 	deleteGrantsOfKey
 	upsertKeyUse
+	upsertMeta
 	deleteKeyUse
 	upsertQuota
 	statementCount
@@ -136,6 +138,7 @@ var statements = [statementCount]string{
 	selectAllQuotas: `SELECT account, region, kind, name, body, tag FROM quotas ORDER BY account, region, kind, name`,
 	walkQuotas: `SELECT account, region, kind, name, body, tag FROM quotas
 		WHERE (account, region, kind, name) > ($1, $2, $3, $4) ORDER BY account, region, kind, name LIMIT $5`,
+	selectMeta: `SELECT value FROM meta WHERE name = $1`,
 
 	savepoint:           `SAVEPOINT one_update`,
 	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,
@@ -174,6 +177,7 @@ var statements = [statementCount]string{
 	upsertKeyUse: `INSERT INTO key_uses (account, region, key_id, body, tag)
 		SELECT account, region, key_id, $1, $2 FROM keys WHERE account = $3 AND region = $4 AND key_id = $5
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
+	upsertMeta:   `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
 	upsertQuota: `INSERT INTO quotas (account, region, kind, name, body, tag) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (account, region, kind, name) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
