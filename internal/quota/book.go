@@ -163,15 +163,31 @@ func (b *Book) Most(p Place, id ID) int64 {
 	return int64(b.Value(p, id))
 }
 
-// Apply has a value hold in a place from now on, in place of the default.
-func (b *Book) Apply(p Place, id ID, value float64) {
+// Applied is a value that is to hold in a place, in place of the default.
+type Applied struct {
+	Place
+	ID    ID
+	Value float64
+}
+
+// Apply has values hold from now on.
+func (b *Book) Apply(values ...Applied) {
 	b.applying.Lock()
 	defer b.applying.Unlock()
 	next := maps.Clone(*b.applied.Load())
-	next[applied{p, id}] = value
+	for _, v := range values {
+		next[applied{v.Place, v.ID}] = v.Value
+	}
 	b.applied.Store(&next)
+	for _, v := range values {
+		b.refresh(v.Place)
+	}
+}
+
+// refresh gives the meter of a place its limits anew, if there is one.
+func (b *Book) refresh(p Place) {
 	s := b.shard(p)
-	s.changes.Lock() // a meter that is being made has the old value, or sees the new one
+	s.changes.Lock() // a meter that is being made has the old values, or sees the new ones
 	defer s.changes.Unlock()
 	if m := (*s.meters.Load())[p]; m != nil {
 		m.limits.Store(b.limits(p))

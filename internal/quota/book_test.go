@@ -156,7 +156,7 @@ func TestApply(t *testing.T) {
 	if !b.Allow(r, start) || b.Allow(r, start) {
 		t.Fatal("the rate is not one")
 	}
-	b.Apply(here, quota.Symmetric, 3)
+	b.Apply(quota.Applied{Place: here, ID: quota.Symmetric, Value: 3})
 	more := 0
 	for range 5 {
 		if b.Allow(r, start) {

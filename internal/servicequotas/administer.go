@@ -33,6 +33,7 @@ func (s *Service) Load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading quotas: %w", err)
 	}
+	var all []quota.Applied
 	for _, row := range rows {
 		q := quota.Find(row.Name)
 		if row.Kind != kindValue || q == nil {
@@ -46,8 +47,9 @@ func (s *Service) Load(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("loading the quota %s of %s in %s: %w", row.Name, row.Account, row.Region, err)
 		}
-		s.book.Apply(quota.Place{Account: row.Account, Region: row.Region}, q.ID, v.Value)
+		all = append(all, quota.Applied{Place: quota.Place{Account: row.Account, Region: row.Region}, ID: q.ID, Value: v.Value})
 	}
+	s.book.Apply(all...)
 	return nil
 }
 
@@ -136,7 +138,7 @@ func (s *Service) give(ctx context.Context, p quota.Place, q *quota.Quota, v flo
 		if err := also(tx); err != nil {
 			return err
 		}
-		tx.OnCommit(func() { s.book.Apply(p, q.ID, v) })
+		tx.OnCommit(func() { s.book.Apply(quota.Applied{Place: p, ID: q.ID, Value: v}) })
 		return putValue(tx, p, q, value{v, s.moment()})
 	})
 }
