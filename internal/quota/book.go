@@ -241,7 +241,7 @@ func (b *Book) Usage(f func(account, region, bucket string, used, limit float64)
 }
 
 // before is how far the origin lies before a book was made, so that a clock that is put back leaves something to count.
-const before = 365 * 24 * time.Hour
+const before = 10 * 365 * 24 * time.Hour
 
 // millis returns a time as windows have it. It goes by the monotonic clock where there is one.
 func (b *Book) millis(t time.Time) int64 { return max(0, t.Sub(b.origin).Milliseconds()) }
