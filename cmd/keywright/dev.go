@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/server"
@@ -34,6 +35,7 @@ type devOptions struct {
 	partition              string
 	attestationRoots       string
 	tls                    bool
+	quotas                 string
 }
 
 func devCommand() *cobra.Command {
@@ -58,6 +60,7 @@ the keys: do not use it for keys that matter. For those there are keywright init
 	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")
 	f.StringVar(&o.partition, "partition", string(arn.Commercial), "partition of the accounts: aws, aws-cn or aws-us-gov")
 	f.StringVar(&o.attestationRoots, "attestation-roots", "", "PEM file with the roots of the attestation documents of enclaves (default: answers for enclaves are refused)")
+	f.StringVar(&o.quotas, "quotas", quota.EnforceUnlimited, "aws: enforce the quotas of AWS KMS; unlimited: no request rates, and any number of keys")
 	f.BoolVar(&o.tls, "tls", false, "serve HTTPS with a certificate of a CA that is made here")
 	return c
 }
@@ -124,7 +127,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	}
 	config := server.Config{
 		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second, LoopbackProviders: true,
-		Attestation: server.Attestation{Roots: o.attestationRoots},
+		Attestation: server.Attestation{Roots: o.attestationRoots}, Quotas: quota.Settings{Enforce: o.quotas},
 	}
 	scheme, bundle := "http", ""
 	if o.tls {

@@ -11,6 +11,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/servicequotas"
 )
 
 // Config is what an Admin needs. All fields are required.
@@ -18,6 +19,7 @@ type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
 	KMS       *kms.Service
+	Quotas    *servicequotas.Service
 	Now       func() time.Time
 }
 
@@ -26,12 +28,13 @@ type Admin struct {
 	guard     *guard.Guard
 	directory *iam.Directory
 	kms       *kms.Service
+	quotas    *servicequotas.Service
 	now       func() time.Time
 }
 
 // New returns an Admin.
 func New(c Config) *Admin {
-	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, now: c.Now}
+	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, quotas: c.Quotas, now: c.Now}
 }
 
 // The methods of the door.
@@ -62,6 +65,12 @@ func (a *Admin) methods() map[string]method {
 		MethodWhy:             serve(a.why),
 		MethodWhoCan:          serve(a.whoCan),
 		MethodComparePolicy:   serve(a.comparePolicy),
+
+		MethodListQuotas:          serve(a.listQuotas),
+		MethodListQuotaRequests:   serve(a.listQuotaRequests),
+		MethodApproveQuotaRequest: serve(a.approveQuotaRequest),
+		MethodDenyQuotaRequest:    serve(a.denyQuotaRequest),
+		MethodSetQuota:            serve(a.setQuota),
 	}
 }
 

@@ -24,6 +24,7 @@ var stair = []string{
 	"internal/admin",
 	"internal/kms",
 	"internal/iam",
+	"internal/servicequotas",
 	"internal/custody/soft",
 	"internal/custody/custodytest",
 	"internal/custody",
@@ -33,6 +34,7 @@ var stair = []string{
 	"internal/guard",
 	"internal/policy",
 	"internal/audit",
+	"internal/quota",
 	"internal/ciphertext",
 	"internal/kbkdf",
 	"internal/identity",
@@ -41,7 +43,7 @@ var stair = []string{
 	"internal/attest",
 	"internal/keyspec",
 	"internal/key",
-	"internal/wire/kmsapi internal/wire/stsapi internal/wire/iamapi internal/wire/trailapi internal/wire/gen",
+	"internal/wire/kmsapi internal/wire/stsapi internal/wire/iamapi internal/wire/trailapi internal/wire/quotaapi internal/wire/gen",
 	"internal/wire",
 	"internal/oidc/oidctest",
 	"internal/oidc",
@@ -186,7 +188,7 @@ var domainRooms = map[string][]string{
 	"seal.Material":   {"internal/custody/soft", "internal/store/storetest"},
 	"seal.Credential": {"internal/store"},
 	"seal.Row":        {"internal/store"},
-	"seal.Token":      {"internal/kms", "internal/iam", "internal/custody/soft"},
+	"seal.Token":      {"internal/kms", "internal/iam", "internal/servicequotas", "internal/custody/soft"},
 }
 
 // everyDomain is the one line outside those rooms that names domains: it lists all of them to drop old versions.

@@ -52,7 +52,8 @@ func checkMessage(k *key.Key, algorithm string, kind keyspec.MessageType, size i
 
 func sign(r *request, in *kmsapi.SignRequest) (*kmsapi.SignResponse, error) {
 	algorithm, kind, k := in.SigningAlgorithm.V, messageType(in.MessageType), r.key.Key
-	if err := firstError(hasAlgorithm(k, algorithm), checkMessage(k, algorithm, kind, in.Message.Len()), dry(in.DryRun)); err != nil {
+	err := firstError(hasAlgorithm(k, algorithm), checkMessage(k, algorithm, kind, in.Message.Len()))
+	if err := r.ready(err, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
 	signature, err := r.key.material.Sign(r.ctx, r.permit, algorithm, kind, in.Message.Expose())
@@ -65,7 +66,8 @@ func sign(r *request, in *kmsapi.SignRequest) (*kmsapi.SignResponse, error) {
 // verify answers an error, and never false, to what is no signature of the message.
 func verify(r *request, in *kmsapi.VerifyRequest) (*kmsapi.VerifyResponse, error) {
 	algorithm, kind, k := in.SigningAlgorithm.V, messageType(in.MessageType), r.key.Key
-	if err := firstError(hasAlgorithm(k, algorithm), checkMessage(k, algorithm, kind, in.Message.Len())); err != nil {
+	err := firstError(hasAlgorithm(k, algorithm), checkMessage(k, algorithm, kind, in.Message.Len()))
+	if err := firstFailure(err, func() error { return r.chargeUse(k) }); err != nil {
 		return nil, err
 	}
 	valid, err := r.key.material.Verify(r.ctx, r.permit, algorithm, kind, in.Message.Expose(), in.Signature)
@@ -92,7 +94,7 @@ func deriveSharedSecret(r *request, in *kmsapi.DeriveSharedSecretRequest) (*kmsa
 	if _, err := keyspec.ParsePublic(k.Spec, in.PublicKey); err != nil { // which a dry run finds out, too
 		return nil, errPeer
 	}
-	if err := dry(in.DryRun); err != nil {
+	if err := r.ready(nil, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
 	shared, err := r.key.material.Agree(r.ctx, r.permit, in.PublicKey)
@@ -114,7 +116,7 @@ func deriveSharedSecret(r *request, in *kmsapi.DeriveSharedSecretRequest) (*kmsa
 
 func encapsulate(r *request, in *kmsapi.EncapsulateRequest) (*kmsapi.EncapsulateResponse, error) {
 	algorithm := in.EncapsulationAlgorithm.V
-	if err := firstError(hasAlgorithm(r.key.Key, algorithm), dry(in.DryRun)); err != nil {
+	if err := r.ready(hasAlgorithm(r.key.Key, algorithm), bucketOf(r.key.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
 	shared, blob, err := r.key.material.Encapsulate(r.permit)
@@ -136,7 +138,7 @@ func decapsulate(r *request, in *kmsapi.DecapsulateRequest) (*kmsapi.Decapsulate
 	if len(in.SharedSecretCiphertextBlob) != keyspec.CiphertextSize(k.Spec) {
 		return nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
 	}
-	if err := dry(in.DryRun); err != nil {
+	if err := r.ready(nil, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
 	shared, err := r.key.material.Decapsulate(r.permit, in.SharedSecretCiphertextBlob)

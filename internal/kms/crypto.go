@@ -11,6 +11,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -110,8 +111,8 @@ func (s *snapshot) seal(ctx context.Context, p guard.Permit, algorithm string, p
 
 func encrypt(r *request, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
 	algorithm, k := encryptionAlgorithm(in.EncryptionAlgorithm), r.key.Key
-	err := firstError(hasAlgorithm(k, algorithm), fitsPlaintext(k, algorithm, in.Plaintext.Len()), checkContextOf(k, in.EncryptionContext), dry(in.DryRun))
-	if err != nil {
+	err := firstError(hasAlgorithm(k, algorithm), fitsPlaintext(k, algorithm, in.Plaintext.Len()), checkContextOf(k, in.EncryptionContext))
+	if err := r.ready(err, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
 	blob, err := r.key.seal(r.ctx, r.permit, algorithm, in.Plaintext.Expose(), in.EncryptionContext)
@@ -272,6 +273,9 @@ func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, er
 	if err != nil {
 		return nil, err
 	}
+	if err := r.chargeUse(s.key.Key); err != nil {
+		return nil, err
+	}
 	if bare {
 		return nil, dry(in.DryRun)
 	}
@@ -309,6 +313,9 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	algorithm := encryptionAlgorithm(in.DestinationEncryptionAlgorithm)
 	err = firstError(r.op.usage(to.Key), usable.blocks(to.Key), hasAlgorithm(to.Key, algorithm), checkContextOf(to.Key, in.DestinationEncryptionContext))
 	if err != nil {
+		return nil, err
+	}
+	if err := r.chargeBoth(from.key.Key, to.Key); err != nil {
 		return nil, err
 	}
 	if bare {
@@ -391,7 +398,7 @@ func makesDataKeys(k *key.Key) error {
 
 // dataKey makes a data key and encrypts it.
 func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool]) (secret.Bytes, []byte, error) {
-	if err := firstError(makesDataKeys(r.key.Key), checkContext(context), dry(run)); err != nil {
+	if err := r.ready(firstError(makesDataKeys(r.key.Key), checkContext(context)), quota.Symmetric, run); err != nil {
 		return secret.Bytes{}, nil, err
 	}
 	plaintext, err := r.custody.Random(r.permit, r.key.Name, size)
@@ -443,6 +450,9 @@ func generateRandom(r *request, in *kmsapi.GenerateRandomRequest) (*kmsapi.Gener
 		return nil, wire.Bare(kmsapi.CodeCustomKeyStoreNotFoundException) // there are none
 	}
 	if err := r.believes(); err != nil {
+		return nil, err
+	}
+	if err := r.charge(quota.Symmetric); err != nil {
 		return nil, err
 	}
 	b, err := r.custody.Random(r.permit, key.Name{}, int(in.NumberOfBytes.V))

@@ -19,6 +19,7 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -42,7 +43,7 @@ type Config struct {
 	// material takes more memory it is fewer, of grants eight times as many.
 	CachedKeys int
 
-	Quotas Quotas // what an account may have
+	Quotas *quota.Book // what an account may have, and how often it may call; nil: only what holds for one key is limited
 }
 
 // Service answers the operations of KMS. It is safe for concurrent use.
@@ -62,8 +63,8 @@ type Service struct {
 	principals  Principals
 	attestation *attest.Verifier // nil for no roots
 
-	quotas Quotas
-	uses   *uses // last uses of keys that are not yet in the store
+	book *quota.Book
+	uses *uses // last uses of keys that are not yet in the store
 
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
@@ -83,6 +84,9 @@ func New(c Config) *Service {
 	if c.CachedKeys == 0 {
 		c.CachedKeys = defaultCachedKeys
 	}
+	if c.Quotas == nil {
+		c.Quotas = quota.New(quota.Settings{Enforce: quota.EnforceUnlimited}, c.Now)
+	}
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
 		keys:        newWeighedCache[key.Name](c.CachedKeys*(memoryOfKey+keyspec.PrivateMemory(key.SymmetricDefault)), (*snapshot).memory),
@@ -92,7 +96,7 @@ func New(c Config) *Service {
 		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
 		principals:  c.Principals,
 		attestation: c.Attestation,
-		quotas:      c.Quotas.filled(),
+		book:        c.Quotas,
 		uses:        newUses(),
 		failed:      map[key.Name]time.Time{},
 	}
@@ -116,6 +120,7 @@ type request struct {
 	// recipient is the enclave that the answer is for; the zero value for none.
 	recipient recipient
 	used      [2]*snapshot // the keys that it uses besides its own
+	charged   bool         // it was counted to the rate of its operation
 }
 
 // requests is memory for requests, used again.
@@ -133,7 +138,10 @@ func (s *Service) Operations() []guard.Operation {
 // bind makes a row of the table into what the pipeline calls: the steps that all operations share, in the order that
 // clients can see, and then the row's own.
 func (s *Service) bind(op *operation) guard.Operation {
-	action := guard.NewAction(op.Permission)
+	action, rate := guard.NewAction(op.Permission), op.rate()
+	if op.Key == inHandler {
+		rate = 0 // the handler charges, once it has asked the guard
+	}
 	return guard.Operation{
 		Service: "kms", Name: op.Name, ReadOnly: op.ReadOnly, Internal: wire.CodeKMSInternal,
 		New: op.model().New, Show: op.show, Reply: op.reply,
@@ -164,6 +172,11 @@ func (s *Service) bind(op *operation) guard.Operation {
 					return nil, err
 				}
 			}
+			if rate != 0 {
+				if err := r.charge(rate); err != nil {
+					return nil, err
+				}
+			}
 			out, err := op.do(r, in)
 			if errors.Is(err, custody.ErrBusy) {
 				err = errThrottled
@@ -181,9 +194,6 @@ func (r *request) End(done bool) {
 	*r = request{}
 	requests.Put(r)
 }
-
-// errThrottled is the answer to who asks for more than can be made at a time ("Throttling", KMS developer guide).
-var errThrottled = wire.Errorf(wire.CodeThrottling, "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
 
 // admitCall asks the guard for an operation that has no key.
 func (r *request) admitCall(in wire.Input) (err error) {

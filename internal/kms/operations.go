@@ -41,12 +41,13 @@ type operation struct {
 }
 
 // The request quotas that cryptographic operations share ("Request quotas", KMS developer guide). There is one for symmetric and
-// HMAC keys, one for RSA keys, one for ML-DSA keys, and one for keys of elliptic curves and SM2; and one for each spec of key
-// pairs.
+// HMAC keys, one for RSA keys, one for ML-DSA keys, one for keys of elliptic curves and SM2, and here one for ML-KEM keys; and one
+// for each spec of key pairs.
 const (
 	symmetricBucket  = "cryptographic operations (symmetric)"
 	cryptoBucket     = "cryptographic operations, by the kind of key"
 	asymmetricBucket = "cryptographic operations (RSA, ECC or ML-DSA)"
+	kemBucket        = "cryptographic operations (ML-KEM)"
 	pairBucket       = "key pairs, by their spec"
 )
 
@@ -77,7 +78,7 @@ var operations = []operation{
 		do: guard.Answers(createKey), show: show(showCreateKey), reply: replyCreateKey,
 	},
 	{
-		Name: "Decapsulate", Permission: "kms:Decapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, ReadOnly: true,
+		Name: "Decapsulate", Permission: "kms:Decapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, Bucket: kemBucket, ReadOnly: true,
 		tokens: tokens(func(in *kmsapi.DecapsulateRequest) []string { return in.GrantTokens }),
 		named:  id(func(in *kmsapi.DecapsulateRequest) string { return in.KeyID.V }),
 		do:     guard.Answers(decapsulate), show: show(func(f *audit.Fields, in *kmsapi.DecapsulateRequest) {
@@ -152,7 +153,7 @@ var operations = []operation{
 		}), reply: keyARN,
 	},
 	{
-		Name: "Encapsulate", Permission: "kms:Encapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, ReadOnly: true,
+		Name: "Encapsulate", Permission: "kms:Encapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, Bucket: kemBucket, ReadOnly: true,
 		tokens: tokens(func(in *kmsapi.EncapsulateRequest) []string { return in.GrantTokens }),
 		named:  id(func(in *kmsapi.EncapsulateRequest) string { return in.KeyID.V }),
 		do:     guard.Answers(encapsulate), show: show(func(f *audit.Fields, in *kmsapi.EncapsulateRequest) {

@@ -6,6 +6,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -67,11 +68,12 @@ func putKeyPolicy(r *request, in *kmsapi.PutKeyPolicyRequest) error {
 // readPolicy checks a policy that a key is to have, and returns it compiled and whom it names. The text is to be kept as it was
 // given, because the printed form of GetKeyPolicy can be longer than what is allowed.
 func (r *request) readPolicy(text string) (*policy.Document, []key.Binding, error) {
+	if most := r.most(key.Name{Account: r.call.Caller.Account, Region: r.call.Region}, quota.PolicySize); int64(len(text)) > most {
+		return nil, nil, wire.Errorf(kmsapi.CodeLimitExceededException, "the document is larger than %d", most)
+	}
 	doc, err := r.compile(text, nil)
 	var fault *policy.Error
 	switch {
-	case errors.As(err, &fault) && fault.Fault == policy.TooLarge:
-		return nil, nil, wire.Errorf(kmsapi.CodeLimitExceededException, "%s", fault.Message())
 	case errors.As(err, &fault):
 		return nil, nil, malformedPolicy(fault.Message())
 	case err != nil:

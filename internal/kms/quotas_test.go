@@ -5,13 +5,22 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire"
 )
 
+// quotas are those of AWS KMS but for some, in all accounts and Regions.
+func quotas(values map[quota.ID]float64) quota.Settings {
+	var s quota.Settings
+	for id, v := range values {
+		s.Values = append(s.Values, quota.Value{Name: quota.Of(id).Name, Value: &v})
+	}
+	return s
+}
+
 func TestQuotaOfKeys(t *testing.T) {
 	w := newWorld(t, "")
-	w.quotas = kms.Quotas{Keys: 3}
+	w.quotas = quotas(map[quota.ID]float64{quota.Keys: 3, quota.Own("kms", "CreateKey"): 1000})
 	w.open()
 	// AWS managed keys do not count.
 	do[wire.Output](w, "DescribeKey", map[string]any{"KeyId": "alias/aws/s3"})
@@ -74,7 +83,7 @@ func TestQuotaOfPolicies(t *testing.T) {
 // A replica counts in its own Region, and one too many is not made.
 func TestQuotaOfReplicas(t *testing.T) {
 	w := newWorld(t, "")
-	w.quotas = kms.Quotas{Keys: 2}
+	w.quotas = quotas(map[quota.ID]float64{quota.Keys: 2, quota.Own("kms", "CreateKey"): 1000})
 	w.open()
 	id := w.newSet(in{}, tokyo)
 	w.in(ireland).newKey()
@@ -92,7 +101,7 @@ func TestQuotaOfReplicas(t *testing.T) {
 // An account that has all the keys it may have cannot have others made for nothing.
 func TestNothingIsMadeOverTheQuota(t *testing.T) {
 	w := newWorld(t, t.TempDir())
-	w.quotas = kms.Quotas{Keys: 2}
+	w.quotas = quotas(map[quota.ID]float64{quota.Keys: 2, quota.Own("kms", "CreateKey"): 1000})
 	w.restart()
 	do[wire.Output](w, "DescribeKey", map[string]any{"KeyId": "alias/aws/s3"})
 	w.newKey()
@@ -102,7 +111,7 @@ func TestNothingIsMadeOverTheQuota(t *testing.T) {
 		map[string]any{"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"})
 	w.making.meanwhile(func() {})
 	// Of two calls for which there was room at first, the second has none any more.
-	w.quotas.Keys = 3
+	w.quotas = quotas(map[quota.ID]float64{quota.Keys: 3, quota.Own("kms", "CreateKey"): 1000})
 	w.restart()
 	w.making.meanwhile(func() { w.newKey() })
 	w.refused("LimitExceededException: KMS keys quota for this account in this region is 3, current usage is 3.", "CreateKey", map[string]any{})

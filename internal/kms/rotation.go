@@ -7,6 +7,7 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -14,8 +15,6 @@ import (
 const (
 	// defaultRotationPeriod is the period in days where EnableKeyRotation names none (API_EnableKeyRotation).
 	defaultRotationPeriod = 365
-	// maxOnDemand is how often a key may be rotated on demand in its life ("Resource quotas", KMS developer guide).
-	maxOnDemand = 25
 	// beforeAutomatic is how long before an automatic rotation a key cannot be rotated on demand (API_RotateKeyOnDemand,
 	// ConflictException).
 	beforeAutomatic = 20 * time.Minute
@@ -83,10 +82,10 @@ func getKeyRotationStatus(r *request, _ *kmsapi.GetKeyRotationStatusRequest) (*k
 	return out, nil
 }
 
-// mayRotate checks whether a key can be rotated on demand now. What material it gets is not asked here.
-func mayRotate(k *key.Key, now time.Time) error {
+// mayRotate checks whether a key can be rotated on demand now, which it may so many times in its life. What material it gets is not asked here.
+func mayRotate(k *key.Key, most int64, now time.Time) error {
 	switch {
-	case k.Rotation.OnDemand >= maxOnDemand:
+	case int64(k.Rotation.OnDemand) >= most:
 		return wire.Errorf(kmsapi.CodeLimitExceededException,
 			"The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", k.ARN())
 	case k.Rotation.Enabled && !k.Rotation.Next.After(now.Add(beforeAutomatic)):
@@ -127,7 +126,7 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 	if err == nil && next.Origin == key.OriginExternal {
 		fresh, err = awaited(next)
 	}
-	if err := firstError(err, mayRotate(next, r.now())); err != nil {
+	if err := firstError(err, mayRotate(next, r.most(next.Name, quota.OnDemandRotations), r.now())); err != nil {
 		return nil, err
 	}
 	next.Rotation.OnDemand++

@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 )
@@ -245,14 +246,20 @@ func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allow
 	return nil
 }
 
+// The least and the most of the names of a key's aliases that are kept in memory for conditions, whatever the quota.
+const (
+	leastListed = 50
+	mostListed  = 10_000
+)
+
 // aliasNames returns the names of a key's aliases, from memory or from the store. A key can have more than the quota allows, from
-// before there was one: calls to it are refused where a policy asks for them.
+// when there was none or a larger one: calls to it are refused where a policy asks for them.
 func (s *Service) aliasNames(ctx context.Context, name key.Name) ([]string, error) {
 	if names, ok := s.aliasLists.get(name); ok {
 		return names, nil
 	}
 	defer s.aliasLists.lock(name)()
-	list, more, err := s.store.ListAliasesOfKey(ctx, name, "", s.quotas.AliasesPerKey)
+	list, more, err := s.store.ListAliasesOfKey(ctx, name, "", int(min(max(s.most(name, quota.AliasesPerKey), leastListed), mostListed)))
 	if err != nil {
 		return nil, err
 	}

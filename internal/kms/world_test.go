@@ -22,6 +22,7 @@ import (
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/store"
@@ -79,7 +80,7 @@ type world struct {
 	// verifier is what attestation documents are verified with, enclave whose roots it trusts; nil for none.
 	verifier *attest.Verifier
 	enclave  *attesttest.Enclave
-	quotas   kms.Quotas
+	quotas   quota.Settings
 	making   *making
 	cached   int // CachedKeys
 }
@@ -186,7 +187,10 @@ func (p *people) Renew(_ context.Context, who *guard.Caller) (*guard.Caller, err
 // newWorld makes a service on a store in memory, or in dir.
 func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64), step: new(atomic.Int64), people: &people{arns: map[string]string{}}, making: new(making)}
+	w := &world{
+		t: t, dir: dir, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64), step: new(atomic.Int64),
+		people: &people{arns: map[string]string{}}, making: new(making), quotas: quota.Settings{Enforce: quota.EnforceUnlimited},
+	}
 	w.clock.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
 	w.open()
 	return w
@@ -233,7 +237,7 @@ func (w *world) open() {
 	w.custody = custody.New(engine{soft.New(barrier), w.making})
 	w.service = kms.New(kms.Config{
 		Store: w.store, Custody: w.custody, Barrier: barrier, Guard: w.guard, Now: w.now,
-		Principals: w.people, Attestation: w.verifier, Quotas: w.quotas, CachedKeys: w.cached,
+		Principals: w.people, Attestation: w.verifier, Quotas: quota.New(w.quotas, w.now), CachedKeys: w.cached,
 	})
 	w.operations = map[string]guard.Operation{}
 	for _, op := range w.service.Operations() {

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/quota"
 )
 
 // DefaultListen is where the API is served when nothing is said.
@@ -45,6 +46,8 @@ type Config struct {
 	Schedule time.Duration `yaml:"schedule"`
 	// Limits bound what a connection may take.
 	Limits Limits `yaml:"limits"`
+	// Quotas say what an account may have, and how often it may call. The zero value is those of AWS KMS.
+	Quotas quota.Settings `yaml:"quotas"`
 	// LoopbackProviders lets accounts register identity providers on loopback addresses of this machine. It is for
 	// development: whoever administers an account could have the server talk to what listens beside it.
 	LoopbackProviders bool `yaml:"loopbackProviders"`
@@ -86,16 +89,13 @@ type Attestation struct {
 	Roots string `yaml:"roots"`
 }
 
-// Limits bound connections, memory, and what an account may have.
+// Limits bound connections and memory.
 type Limits struct {
 	HeaderTimeout time.Duration `yaml:"headerTimeout"` // for all header lines of a request; zero means ReadTimeout
 	ReadTimeout   time.Duration `yaml:"readTimeout"`   // for a whole request; zero means 20 s
 	WriteTimeout  time.Duration `yaml:"writeTimeout"`  // for an answer; zero means 60 s
 	IdleTimeout   time.Duration `yaml:"idleTimeout"`   // between two requests; zero means 5 min
 	CachedKeys    int           `yaml:"cachedKeys"`    // symmetric keys and aliases that stay ready in memory, of other keys fewer; zero means 10,000
-
-	KeysPerRegion int `yaml:"keysPerRegion"` // customer managed keys of an account in a Region; zero means 100,000
-	AliasesPerKey int `yaml:"aliasesPerKey"` // zero means 50
 }
 
 // LoadConfig reads a configuration file. Relative paths in it start from the file's own directory.
@@ -176,7 +176,10 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s: a negative time", name)
 		}
 	}
-	if min(c.Limits.CachedKeys, c.Limits.KeysPerRegion, c.Limits.AliasesPerKey) < 0 || c.Audit.SegmentSize < 0 {
+	if err := c.Quotas.Check(); err != nil {
+		return fmt.Errorf("quotas: %w", err)
+	}
+	if c.Limits.CachedKeys < 0 || c.Audit.SegmentSize < 0 {
 		return errors.New("limits: a negative number")
 	}
 	if t := c.TLS; t != nil && (t.Certificate == "" || t.Key == "" || t.Reload < 0) {

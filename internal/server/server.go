@@ -34,8 +34,11 @@ import (
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/quota"
+	"github.com/keywright/keywright/internal/servicequotas"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
+	"github.com/keywright/keywright/internal/wire/quotaapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
 	"github.com/keywright/keywright/internal/wire/trailapi"
 )
@@ -51,6 +54,8 @@ type Server struct {
 	guard       *guard.Guard
 	kms         *kms.Service
 	pool        *keyspec.Pool
+	quotas      *quota.Book
+	quotaAPI    *servicequotas.Service
 	attestation *attest.Verifier // nil for no roots
 	recorder    guard.Recorder
 	closeLog    func() error // nil without a log on disk
@@ -82,7 +87,9 @@ func New(c Config, in *Installation) (*Server, error) {
 		err = s.openAudit()
 	}
 	if err == nil {
-		s.build()
+		err = s.build()
+	}
+	if err == nil {
 		s.doors()
 		err = s.listen()
 	}
@@ -136,19 +143,22 @@ func (s *Server) openAudit() error {
 var readyKeys = map[key.Spec]int{keyspec.RSA2048: 32, keyspec.RSA3072: 4, keyspec.RSA4096: 2}
 
 // build makes the services.
-func (s *Server) build() {
+func (s *Server) build() error {
 	c, in := &s.config, s.in
 	s.directory = iam.New(iam.Config{
 		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.Now, Loopback: c.LoopbackProviders}),
 	})
 	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
+	s.quotas = quota.New(c.Quotas, c.Now)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory, Attestation: s.attestation,
-		Quotas: kms.Quotas{Keys: c.Limits.KeysPerRegion, AliasesPerKey: c.Limits.AliasesPerKey},
+		Quotas: s.quotas,
 	})
-	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
+	s.quotaAPI = servicequotas.New(servicequotas.Config{Store: in.Store, Barrier: in.Barrier, Book: s.quotas, Now: c.Now})
+	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Now: c.Now})
+	return s.quotaAPI.Load(context.Background())
 }
 
 // doors makes what the listeners lead to.
@@ -159,6 +169,7 @@ func (s *Server) doors() {
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
 		{Model: &trailapi.Service},
+		{Model: &quotaapi.Service, Operations: s.quotaAPI.Operations()},
 	}})
 	s.api = httpapi.NewServer(httpapi.Config{
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,

@@ -43,6 +43,10 @@ const (
 	walkGrants
 	selectKeyUse
 	walkKeyUses
+	selectQuota
+	selectQuotas
+	selectAllQuotas
+	walkQuotas
 	selectMeta
 	savepoint
 	rollbackToSavepoint
@@ -68,6 +72,7 @@ const (
 	upsertKeyUse
 	upsertMeta
 	deleteKeyUse
+	upsertQuota
 	statementCount
 )
 
@@ -126,6 +131,13 @@ var statements = [statementCount]string{
 		WHERE account = $1 AND region = $2 AND key_id = $3`,
 	walkKeyUses: `SELECT account, region, key_id, body, tag FROM key_uses
 		WHERE (account, region, key_id) > ($1, $2, $3) ORDER BY account, region, key_id LIMIT $4`,
+	selectQuota: `SELECT account, region, kind, name, body, tag FROM quotas
+		WHERE account = $1 AND region = $2 AND kind = $3 AND name = $4`,
+	selectQuotas: `SELECT account, region, kind, name, body, tag FROM quotas
+		WHERE account = $1 AND region = $2 ORDER BY kind, name`,
+	selectAllQuotas: `SELECT account, region, kind, name, body, tag FROM quotas ORDER BY account, region, kind, name`,
+	walkQuotas: `SELECT account, region, kind, name, body, tag FROM quotas
+		WHERE (account, region, kind, name) > ($1, $2, $3, $4) ORDER BY account, region, kind, name LIMIT $5`,
 	selectMeta: `SELECT value FROM meta WHERE name = $1`,
 
 	savepoint:           `SAVEPOINT one_update`,
@@ -167,6 +179,8 @@ var statements = [statementCount]string{
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 	upsertMeta:   `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
+	upsertQuota: `INSERT INTO quotas (account, region, kind, name, body, tag) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (account, region, kind, name) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 }
 
 // prepared holds the statements prepared on one pool, by their number.

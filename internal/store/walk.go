@@ -40,7 +40,7 @@ func (t table[R]) next(ctx context.Context, q querier, after []any) ([]R, []any,
 
 // Counts says how many rows there are.
 type Counts struct {
-	Seals, DomainKeys, Accounts, AccessKeys, Identities, Keys, Aliases, Grants, KeyUses int64
+	Seals, DomainKeys, Accounts, AccessKeys, Identities, Keys, Aliases, Grants, KeyUses, Quotas int64
 }
 
 // Verify reads every row and verifies it. It calls refused, if not nil, for every one that does not verify, and goes on;
@@ -60,6 +60,7 @@ func (s *Store) Verify(ctx context.Context, refused func(*CorruptRowError)) (Cou
 		verifyTable(&w, keyTable, &n.Keys, func(r keyRow) error { _, err := v.key(ctx, s.reads, r); return err }),
 		verifyTable(&w, aliasTable, &n.Aliases, func(r aliasRow) error { _, err := v.alias(ctx, s.reads, r); return err }),
 		verifyTable(&w, grantTable, &n.Grants, func(r grantRow) error { _, err := v.grant(ctx, s.reads, r); return err }),
+		verifyTable(&w, quotaTable, &n.Quotas, func(r quotaRow) error { _, err := v.quota(ctx, s.reads, r); return err }),
 		verifyTable(&w, keyUseTable, &n.KeyUses, func(r keyUseRow) error { _, err := v.keyUse(ctx, s.reads, r); return err }),
 	)
 	var since *CorruptRowError
@@ -158,6 +159,7 @@ func (s *Store) rekey(ctx context.Context, rewrap Rewrap, checkOnly bool) (int64
 		func() (int64, error) { return rekeyTable(ctx, s, grantTable, checkOnly, (*Tx).rekeyGrant) },
 		func() (int64, error) { return s.rekeyUsesSince(ctx, checkOnly) },
 		func() (int64, error) { return rekeyTable(ctx, s, keyUseTable, checkOnly, (*Tx).rekeyKeyUse) },
+		func() (int64, error) { return rekeyTable(ctx, s, quotaTable, checkOnly, (*Tx).rekeyQuota) },
 		func() (int64, error) {
 			return rekeyTable(ctx, s, keyTable, checkOnly, func(tx *Tx, r keyRow, checkOnly bool) (bool, error) {
 				return tx.rekeyKey(r, rewrap, checkOnly)

@@ -51,6 +51,7 @@ func Run(t *testing.T, h Harness) {
 		{"Due", testDue},
 		{"Identities", testIdentities},
 		{"KeyUses", testKeyUses},
+		{"Quotas", testQuotas},
 		{"Counts", testCounts},
 		{"GaplessChanges", testGapless},
 		{"GroupIsolation", testGroupIsolation},
