@@ -479,6 +479,8 @@ func (c *comparison) describe(there, said []entry) Finding {
 		f.Kind, f.Detail = Inserted, fmt.Sprintf("%d records were not there", len(there))
 	case len(there) == len(said) && permuted(there, said):
 		f.Kind, f.Detail = Moved, fmt.Sprintf("%d records are in another order", len(there))
+	case len(there) == 1 && len(said) == 1:
+		f.Kind, f.Detail = Changed, "this is not the record that was written"
 	default:
 		f.Kind, f.Detail = Changed, fmt.Sprintf("in place of %d records there are %d others", len(said), len(there))
 	}

@@ -239,7 +239,7 @@ func (l *Log) checkRoot(c *Checkpoint) error {
 	if c == nil || l.keeper.tree.size != c.Size || l.keeper.tree.root() == c.Root {
 		return nil
 	}
-	return l.damaged("its records up to number %d are not those of its last checkpoint", c.Size)
+	return l.damaged("its first %d records are not those of its last checkpoint", c.Size)
 }
 
 // eachLine calls f for every whole record of a segment.

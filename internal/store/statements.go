@@ -43,6 +43,8 @@ const (
 	walkGrants
 	selectKeyUse
 	walkKeyUses
+	selectMeta
+	walkSmallSecrets
 	savepoint
 	rollbackToSavepoint
 	releaseSavepoint
@@ -66,6 +68,7 @@ const (
 	deleteGrantsOfKey
 	upsertKeyUse
 	deleteKeyUse
+	upsertMeta
 	statementCount
 )
 
@@ -124,6 +127,9 @@ var statements = [statementCount]string{
 		WHERE account = $1 AND region = $2 AND key_id = $3`,
 	walkKeyUses: `SELECT account, region, key_id, body, tag FROM key_uses
 		WHERE (account, region, key_id) > ($1, $2, $3) ORDER BY account, region, key_id LIMIT $4`,
+	selectMeta: `SELECT name, value FROM meta WHERE name = $1`,
+	// '!' is what comes after a space.
+	walkSmallSecrets: `SELECT name, value FROM meta WHERE name > $1 AND name < 'secret!' ORDER BY name LIMIT $2`,
 
 	savepoint:           `SAVEPOINT one_update`,
 	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,
@@ -163,6 +169,7 @@ var statements = [statementCount]string{
 		SELECT account, region, key_id, $1, $2 FROM keys WHERE account = $3 AND region = $4 AND key_id = $5
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
+	upsertMeta:   `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 }
 
 // prepared holds the statements prepared on one pool, by their number.

@@ -61,6 +61,7 @@ func (s *Store) Verify(ctx context.Context, refused func(*CorruptRowError)) (Cou
 		verifyTable(&w, aliasTable, &n.Aliases, func(r aliasRow) error { _, err := v.alias(ctx, s.reads, r); return err }),
 		verifyTable(&w, grantTable, &n.Grants, func(r grantRow) error { _, err := v.grant(ctx, s.reads, r); return err }),
 		verifyTable(&w, keyUseTable, &n.KeyUses, func(r keyUseRow) error { _, err := v.keyUse(ctx, s.reads, r); return err }),
+		verifyTable(&w, smallSecretTable, new(int64), func(r smallSecretRow) error { _, err := v.smallSecret(ctx, s.reads, r); return err }),
 	)
 	if err == nil && w.first != nil {
 		err = w.first
@@ -146,6 +147,9 @@ func (s *Store) rekey(ctx context.Context, rewrap Rewrap, checkOnly bool) (int64
 		func() (int64, error) { return rekeyTable(ctx, s, aliasTable, checkOnly, (*Tx).rekeyAlias) },
 		func() (int64, error) { return rekeyTable(ctx, s, grantTable, checkOnly, (*Tx).rekeyGrant) },
 		func() (int64, error) { return rekeyTable(ctx, s, keyUseTable, checkOnly, (*Tx).rekeyKeyUse) },
+		func() (int64, error) {
+			return rekeyTable(ctx, s, smallSecretTable, checkOnly, (*Tx).rekeySmallSecret)
+		},
 		func() (int64, error) {
 			return rekeyTable(ctx, s, keyTable, checkOnly, func(tx *Tx, r keyRow, checkOnly bool) (bool, error) {
 				return tx.rekeyKey(r, rewrap, checkOnly)
