@@ -79,8 +79,18 @@ type Audit struct {
 	// Durability says what an answer waits for: "synced", until its record is on disk, or "written", until the operating
 	// system has it, which a power cut can lose. Empty means synced.
 	Durability string `yaml:"durability"`
+	// FlushEvery is how long a record waits for the disk at most if Durability is written. Zero means 1 s.
+	FlushEvery time.Duration `yaml:"flushEvery"`
+	// CheckpointEvery is the shortest time between two signed checkpoints while records come. Zero means 1 s.
+	CheckpointEvery time.Duration `yaml:"checkpointEvery"`
 	// SegmentSize is after how many octets the next segment begins. Zero means 64 MiB.
 	SegmentSize int64 `yaml:"segmentSize"`
+	// SegmentAge is after how long the next segment begins. Zero means that age does not matter.
+	SegmentAge time.Duration `yaml:"segmentAge"`
+	// Compress has segments compressed when the next one has begun.
+	Compress bool `yaml:"compress"`
+	// Retention is how long a segment is kept after its last record. Zero means for ever.
+	Retention time.Duration `yaml:"retention"`
 }
 
 // Attestation describes what is needed to verify attestation documents.
@@ -169,6 +179,7 @@ func (c *Config) check() error {
 		}
 	}
 	for name, d := range map[string]time.Duration{
+		"audit: flushEvery": c.Audit.FlushEvery, "audit: checkpointEvery": c.Audit.CheckpointEvery, "audit: segmentAge": c.Audit.SegmentAge, "audit: retention": c.Audit.Retention,
 		"drain": c.Drain, "schedule": c.Schedule, "limits: headerTimeout": c.Limits.HeaderTimeout, "limits: readTimeout": c.Limits.ReadTimeout,
 		"limits: writeTimeout": c.Limits.WriteTimeout, "limits: idleTimeout": c.Limits.IdleTimeout,
 	} {

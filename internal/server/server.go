@@ -17,7 +17,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -118,10 +117,7 @@ func (s *Server) readRoots() error {
 // openAudit opens the audit log, or keeps records in memory if there is no data directory.
 func (s *Server) openAudit() error {
 	c := &s.config
-	dir := c.Audit.Dir
-	if dir == "" && c.Data != "" {
-		dir = filepath.Join(c.Data, "audit")
-	}
+	dir := c.AuditDir()
 	if dir == "" {
 		s.recorder = audit.NewMemory(memoryRecords)
 		return nil
@@ -130,7 +126,14 @@ func (s *Server) openAudit() error {
 	if err != nil {
 		return err
 	}
-	log, err := audit.Open(audit.Options{Dir: dir, Durability: durability, SegmentSize: c.Audit.SegmentSize})
+	seed, err := s.in.auditSeed(context.Background(), true)
+	if err != nil {
+		return err
+	}
+	log, err := audit.Open(audit.Options{
+		Dir: dir, Durability: durability, FlushEvery: c.Audit.FlushEvery, CheckpointEvery: c.Audit.CheckpointEvery, SegmentSize: c.Audit.SegmentSize,
+		SegmentAge: c.Audit.SegmentAge, Compress: c.Audit.Compress, Retention: c.Audit.Retention, Seed: seed,
+	})
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ const (
 	selectAllQuotas
 	walkQuotas
 	selectMeta
+	selectSmallSecret
+	walkSmallSecrets
 	savepoint
 	rollbackToSavepoint
 	releaseSavepoint
@@ -138,7 +140,10 @@ var statements = [statementCount]string{
 	selectAllQuotas: `SELECT account, region, kind, name, body, tag FROM quotas ORDER BY account, region, kind, name`,
 	walkQuotas: `SELECT account, region, kind, name, body, tag FROM quotas
 		WHERE (account, region, kind, name) > ($1, $2, $3, $4) ORDER BY account, region, kind, name LIMIT $5`,
-	selectMeta: `SELECT value FROM meta WHERE name = $1`,
+	selectMeta:        `SELECT value FROM meta WHERE name = $1`,
+	selectSmallSecret: `SELECT name, value FROM meta WHERE name = $1`,
+	// '!' is what comes after a space.
+	walkSmallSecrets: `SELECT name, value FROM meta WHERE name > $1 AND name < 'secret!' ORDER BY name LIMIT $2`,
 
 	savepoint:           `SAVEPOINT one_update`,
 	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,

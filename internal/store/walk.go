@@ -62,6 +62,7 @@ func (s *Store) Verify(ctx context.Context, refused func(*CorruptRowError)) (Cou
 		verifyTable(&w, grantTable, &n.Grants, func(r grantRow) error { _, err := v.grant(ctx, s.reads, r); return err }),
 		verifyTable(&w, quotaTable, &n.Quotas, func(r quotaRow) error { _, err := v.quota(ctx, s.reads, r); return err }),
 		verifyTable(&w, keyUseTable, &n.KeyUses, func(r keyUseRow) error { _, err := v.keyUse(ctx, s.reads, r); return err }),
+		verifyTable(&w, smallSecretTable, new(int64), func(r smallSecretRow) error { _, err := v.smallSecret(ctx, s.reads, r); return err }),
 	)
 	var since *CorruptRowError
 	if _, _, bad := v.usesSince(ctx, s.reads); errors.As(bad, &since) {
@@ -160,6 +161,9 @@ func (s *Store) rekey(ctx context.Context, rewrap Rewrap, checkOnly bool) (int64
 		func() (int64, error) { return s.rekeyUsesSince(ctx, checkOnly) },
 		func() (int64, error) { return rekeyTable(ctx, s, keyUseTable, checkOnly, (*Tx).rekeyKeyUse) },
 		func() (int64, error) { return rekeyTable(ctx, s, quotaTable, checkOnly, (*Tx).rekeyQuota) },
+		func() (int64, error) {
+			return rekeyTable(ctx, s, smallSecretTable, checkOnly, (*Tx).rekeySmallSecret)
+		},
 		func() (int64, error) {
 			return rekeyTable(ctx, s, keyTable, checkOnly, func(tx *Tx, r keyRow, checkOnly bool) (bool, error) {
 				return tx.rekeyKey(r, rewrap, checkOnly)
