@@ -8,6 +8,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 
 import botocore.config
@@ -16,7 +17,7 @@ import boto3
 import pytest
 
 from harness.cli import aws
-from harness.server import ACCOUNT, BINARY, OTHER_ACCOUNT, OTHER_KEY_ID, REGION, Server, plain_environment
+from harness.server import ACCOUNT, BINARY, OTHER_ACCOUNT, OTHER_KEY_ID, Server, plain_environment
 
 SECONDS = int(os.environ.get("KEYWRIGHT_QUOTA_SECONDS", "4"))
 SOAK = SECONDS >= 20
@@ -26,10 +27,9 @@ MESSAGE = "You have exceeded the rate at which you may call KMS. Reduce the freq
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, ledger):
-    folder = tmp_path_factory.mktemp("quotas")
-    other = ledger.credential("QuotaConformanceOtherSecret")
-    with Server(folder, "--quotas", "aws", "--account", f"{OTHER_ACCOUNT}={OTHER_KEY_ID}:{other}", data=folder / "data", ledger=ledger) as running:
+def server(tmp_path_factory):
+    folder, other = tmp_path_factory.mktemp("quotas"), "QuotaConformanceOtherSecret"
+    with Server(folder, "--quotas", "aws", "--account", f"{OTHER_ACCOUNT}={OTHER_KEY_ID}:{other}", data=folder / "data") as running:
         running.other_secret = other
         yield running
 
@@ -49,11 +49,8 @@ def client(server, region, credentials=None, **retries):
     """A client with the retries of the SDK's own choice, or in the mode given."""
     key_id, secret = credentials or (server.key_id, server.secret)
     config = botocore.config.Config(retries=retries or None, max_pool_connections=256)
-    made = boto3.session.Session().client("kms", region_name=region, endpoint_url=server.url, aws_access_key_id=key_id,
+    return boto3.session.Session().client("kms", region_name=region, endpoint_url=server.url, aws_access_key_id=key_id,
                                           aws_secret_access_key=secret, config=config)
-    made.meta.events.register("after-call", lambda parsed, model, **_: server.ledger.called(
-        parsed["ResponseMetadata"]["RequestId"], model.name))
-    return made
 
 
 def outcome(call):
@@ -105,7 +102,6 @@ print(json.dumps(took))
 
 def other_calls(server, region, seconds):
     """A process of its own that calls as the other account and fails at the first error."""
-    import sys
     return subprocess.Popen([sys.executable, "-c", OTHER_CALLS, server.url, region, OTHER_KEY_ID, server.other_secret, str(seconds)],
                             stdout=subprocess.PIPE, text=True, env=plain_environment())
 
