@@ -23,6 +23,7 @@ var stair = []string{
 	"internal/pipeline",
 	"internal/admin",
 	"internal/kms",
+	"internal/trail internal/sink",
 	"internal/iam",
 	"internal/custody/soft",
 	"internal/custody/custodytest",
