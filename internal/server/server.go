@@ -33,6 +33,7 @@ import (
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/trail"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
@@ -49,10 +50,13 @@ type Server struct {
 	directory   *iam.Directory
 	guard       *guard.Guard
 	kms         *kms.Service
+	trail       *trail.Service
 	pool        *keyspec.Pool
 	attestation *attest.Verifier // nil for no roots
 	recorder    guard.Recorder
 	closeLog    func() error // nil without a log on disk
+	records     audit.Source // what was recorded
+	index       *trail.Index
 	certs       *certificates
 	api         *httpapi.Server
 	listener    net.Listener
@@ -112,8 +116,9 @@ func (s *Server) openAudit() error {
 	c := &s.config
 	dir := c.AuditDir()
 	if dir == "" {
-		s.recorder = audit.NewMemory(memoryRecords)
-		return nil
+		memory := audit.NewMemory(memoryRecords)
+		s.recorder, s.records = memory, memory
+		return s.openIndex()
 	}
 	durability, err := audit.ParseDurability(cmp.Or(c.Audit.Durability, "synced"))
 	if err != nil {
@@ -130,8 +135,18 @@ func (s *Server) openAudit() error {
 	if err != nil {
 		return err
 	}
-	s.recorder, s.closeLog, s.health.auditDir = log, log.Close, dir
-	return nil
+	s.recorder, s.records, s.closeLog, s.health.auditDir = log, log, log.Close, dir
+	return s.openIndex()
+}
+
+// openIndex opens what events are looked up in: in the data directory, because it is no part of the log.
+func (s *Server) openIndex() (err error) {
+	dir := ""
+	if s.config.Data != "" {
+		dir = filepath.Join(s.config.Data, "lookup")
+	}
+	s.index, err = trail.OpenIndex(s.records, dir)
+	return err
 }
 
 // readyKeys is how many RSA keys of each size wait for whoever asks for one. To make them takes about three seconds of one
@@ -151,7 +166,8 @@ func (s *Server) build() {
 		Principals: s.directory, Attestation: s.attestation,
 		Quotas: kms.Quotas{Keys: c.Limits.KeysPerRegion, AliasesPerKey: c.Limits.AliasesPerKey},
 	})
-	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
+	s.trail = trail.New(trail.Config{Index: s.index, Barrier: in.Barrier, Now: c.Now})
+	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Index: s.index, Now: c.Now})
 }
 
 // doors makes what the listeners lead to.
@@ -161,7 +177,7 @@ func (s *Server) doors() {
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
-		{Model: &trailapi.Service},
+		{Model: &trailapi.Service, Operations: s.trail.Operations()},
 	}})
 	s.api = httpapi.NewServer(httpapi.Config{
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
@@ -225,6 +241,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, time.Second)) })
 	background.Go(func() { s.directory.RunUses(work) })
+	background.Go(func() { s.index.Run(work) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}

@@ -171,7 +171,7 @@ func (ix *Index) read(q *Query, numbers []uint64) ([]Found, error) {
 			n++
 		}
 		run := numbers[:n]
-		records, err := ix.span(run[n-1], run[0])
+		records, err := span(ix.src, run[n-1], run[0])
 		if errors.Is(err, audit.ErrGone) {
 			continue // since this loop began
 		}
@@ -189,10 +189,10 @@ func (ix *Index) read(q *Query, numbers []uint64) ([]Found, error) {
 }
 
 // span reads the records from one number to another, both included.
-func (ix *Index) span(from, to uint64) ([][]byte, error) {
+func span(src audit.Source, from, to uint64) ([][]byte, error) {
 	var all [][]byte
 	for at := from; at <= to; at = from + uint64(len(all)) {
-		records, err := ix.src.Read(at, int(to-at+1))
+		records, err := src.Read(at, int(to-at+1))
 		if err != nil {
 			return nil, err
 		}
