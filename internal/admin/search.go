@@ -71,12 +71,13 @@ const MaxEvents = 1000
 type EventPage struct {
 	Records []json.RawMessage `json:"records"`
 	Next    uint64            `json:"next"` // where the next page begins
-	More    bool              `json:"more"` // whether there may be more: of a SearchEvents only
+	More    bool              `json:"more"` // of a SearchEvents: whether there may be more
+	End     uint64            `json:"end"`  // likewise: the number that the record after those that were looked at has
 }
 
 // NewEventPage returns the page for what was found.
 func NewEventPage(p trail.Page) EventPage {
-	out := EventPage{Records: []json.RawMessage{}, Next: p.Next, More: p.More}
+	out := EventPage{Records: []json.RawMessage{}, Next: p.Next, More: p.More, End: p.End}
 	for i := range p.Events {
 		out.Records = append(out.Records, p.Events[i].Record)
 	}

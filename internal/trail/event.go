@@ -17,6 +17,7 @@ type Event struct {
 	Username  []byte
 	Account   []byte // recipientAccountId, empty where nobody was identified
 	Region    []byte // awsRegion, empty likewise
+	ErrorCode []byte // empty for a call that did what it was asked to
 	ReadOnly  bool
 	Time      int64 // eventTime, seconds since 1970
 	Resources []Resource
@@ -261,6 +262,8 @@ func (s *scanner) eventMember(e *Event, name []byte) bool {
 		return s.text(&e.Name)
 	case "awsRegion":
 		return s.text(&e.Region)
+	case "errorCode":
+		return s.text(&e.ErrorCode)
 	case "eventID":
 		return s.text(&e.ID)
 	case "recipientAccountId":
@@ -363,7 +366,7 @@ func (e *Event) parseJSON(record []byte) error {
 		into *[]byte
 	}{
 		{all, "eventTime", &at}, {all, "eventSource", &e.Source}, {all, "eventName", &e.Name}, {all, "awsRegion", &e.Region}, {all, "eventID", &e.ID},
-		{all, "recipientAccountId", &e.Account}, {who, "type", &e.identity.kind}, {who, "principalId", &e.identity.principal},
+		{all, "recipientAccountId", &e.Account}, {all, "errorCode", &e.ErrorCode}, {who, "type", &e.identity.kind}, {who, "principalId", &e.identity.principal},
 		{who, "userName", &e.identity.name}, {who, "accessKeyId", &e.AccessKeyID},
 	} {
 		bad = bad || !textOf(f.from, f.name, f.into)

@@ -43,6 +43,9 @@ func record(edit func(*audit.Record)) []byte {
 // shown prints what an Event says.
 func shown(e *trail.Event) string {
 	s := fmt.Sprintf("%s %s %s %s user=%q key=%q %s/%s %v", e.ID, e.Name, e.Source, time.Unix(e.Time, 0).UTC().Format(time.RFC3339), e.Username, e.AccessKeyID, e.Account, e.Region, e.ReadOnly)
+	if e.ErrorCode != nil {
+		s += " " + string(e.ErrorCode)
+	}
 	for _, r := range e.Resources {
 		s += fmt.Sprintf(" [%s %s]", r.Type, r.Name)
 	}
@@ -79,7 +82,7 @@ func TestParse(t *testing.T) {
 		"escapes": {func(r *audit.Record) {
 			r.Identity.UserName, r.UserAgent, r.ReadOnly = `"é\`, "}\n\"\\", false
 			r.Resources = []audit.Resource{{ARN: `arn:"1"`}, {ARN: "arn:aws:iam::1:role/r"}}
-		}, `user="\"é\\" key="AKIA1" 111122223333/us-east-1 false [AWS::KMS::Key arn:"1"] [AWS::IAM::Role arn:aws:iam::1:role/r]`},
+		}, `user="\"é\\" key="AKIA1" 111122223333/us-east-1 false DisabledException [AWS::KMS::Key arn:"1"] [AWS::IAM::Role arn:aws:iam::1:role/r]`},
 	} {
 		line := record(func(r *audit.Record) { r.EventID = "e"; c.edit(r) })
 		var e trail.Event

@@ -21,6 +21,7 @@ type Page struct {
 	// Next is where the following page begins, to be given as before; More whether there may be one.
 	Next uint64
 	More bool
+	End  uint64 // the number below which was looked, at most that of the next record
 }
 
 // How much one page may cost: blocks that are looked at, blocks that are made because they are missing, and records that are
@@ -41,7 +42,7 @@ func (ix *Index) Find(ctx context.Context, q *Query, before uint64, most int) (P
 		return Page{}, err
 	}
 	before = min(before, ix.next.Load())
-	p := Page{Next: before}
+	p := Page{Next: before, End: before}
 	made, vain, first := 0, 0, ix.src.First()
 	for looked := 0; p.Next > first; looked++ {
 		if looked == maxBlocks || vain > maxVain {

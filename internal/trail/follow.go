@@ -36,6 +36,7 @@ func Follow(ctx context.Context, src audit.Source, q *Query, from uint64, most i
 // Scan is Find by a look at every record, for a log that nobody serves.
 func Scan(ctx context.Context, src audit.Source, q *Query, before uint64, most int) (Page, error) {
 	p := Page{Next: min(before, src.Next())}
+	p.End = p.Next
 	for first := src.First(); p.Next > first; {
 		if err := ctx.Err(); err != nil {
 			return p, err
