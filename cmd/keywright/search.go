@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keywright/keywright/internal/admin"
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/server"
 	"github.com/keywright/keywright/internal/trail"
 )
 
@@ -84,6 +86,7 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 func auditSearchCommand() *cobra.Command {
 	var a asking
 	var e eventFlags
+	var dir string
 	var most int
 	c := &cobra.Command{
 		Use: "search", Short: "Find events in the audit log, newest first", Args: cobra.NoArgs,
@@ -94,7 +97,7 @@ one every record is looked at. Nothing is changed.`,
 			if err != nil {
 				return err
 			}
-			door, err := a.eventDoor(c)
+			door, err := a.eventDoor(c, dir)
 			if err != nil {
 				return err
 			}
@@ -117,7 +120,7 @@ one every record is looked at. Nothing is changed.`,
 			return nil
 		},
 	}
-	a.flags(c)
+	a.whereFlags(c, &dir)
 	e.flags(c)
 	c.Flags().IntVarP(&most, "number", "n", 0, "how many at most (default: all)")
 	return c
@@ -126,6 +129,7 @@ one every record is looked at. Nothing is changed.`,
 func auditTailCommand() *cobra.Command {
 	var a asking
 	var e eventFlags
+	var dir string
 	var most int
 	var follow bool
 	c := &cobra.Command{
@@ -135,7 +139,7 @@ func auditTailCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			door, err := a.eventDoor(c)
+			door, err := a.eventDoor(c, dir)
 			if err != nil {
 				return err
 			}
@@ -160,7 +164,7 @@ func auditTailCommand() *cobra.Command {
 			return nil
 		},
 	}
-	a.flags(c)
+	a.whereFlags(c, &dir)
 	e.flags(c)
 	c.Flags().IntVarP(&most, "number", "n", 10, "how many of the last events to print")
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "stay and print what is recorded from then on")
@@ -189,21 +193,69 @@ func lastEvents(ctx context.Context, door *eventDoor, q *admin.FollowEvents, mos
 	return out.print(last)
 }
 
-// eventDoor is where events are asked for.
+// eventDoor is where events are asked for: a running server, or the log itself.
 type eventDoor struct {
-	ask func(method string, question, answer any) error
+	ask func(method string, question, answer any) error // nil for the log itself
+	log audit.Source
 }
 
-func (a *asking) eventDoor(c *cobra.Command) (*eventDoor, error) {
-	return &eventDoor{func(method string, question, answer any) error { return a.ask(c, method, question, answer) }}, nil
+// whereFlags are the flags that say which log it is.
+func (a *asking) whereFlags(c *cobra.Command, dir *string) {
+	c.Flags().StringVar(&a.config, "config", "", "configuration file of the installation")
+	c.Flags().StringVar(&a.socket, "socket", "", "socket of a running server (default: admin.sock in its data directory)")
+	c.Flags().StringVar(dir, "dir", "", "directory of an audit log, which is read without a server; a copy will do")
+	c.MarkFlagsMutuallyExclusive("config", "socket", "dir")
+	c.MarkFlagsOneRequired("config", "socket", "dir")
 }
 
-func (d *eventDoor) search(_ context.Context, q admin.SearchEvents) (page admin.EventPage, err error) {
-	return page, d.ask(admin.MethodSearchEvents, q, &page)
+// eventDoor opens the door: a server's, if one runs, else the log in its directory, which needs no seal to be opened.
+func (a *asking) eventDoor(c *cobra.Command, dir string) (*eventDoor, error) {
+	socket := a.socket
+	if a.config != "" {
+		config, err := server.LoadConfig(a.config)
+		if err != nil {
+			return nil, err
+		}
+		if dir = config.AuditDir(); listens(config.Socket()) {
+			socket = config.Socket()
+		}
+	}
+	if socket != "" {
+		client := admin.Dial(socket)
+		return &eventDoor{ask: func(method string, question, answer any) error {
+			return client.Ask(c.Context(), method, question, answer)
+		}}, nil
+	}
+	log, err := audit.OpenReader(dir)
+	return &eventDoor{log: log}, err
 }
 
-func (d *eventDoor) follow(_ context.Context, q admin.FollowEvents) (page admin.EventPage, err error) {
-	return page, d.ask(admin.MethodFollowEvents, q, &page)
+func (d *eventDoor) search(ctx context.Context, q admin.SearchEvents) (page admin.EventPage, err error) {
+	if d.ask != nil {
+		return page, d.ask(admin.MethodSearchEvents, q, &page)
+	}
+	query, err := q.Query()
+	if err != nil {
+		return page, err
+	}
+	before := trail.Newest
+	if q.Before != nil {
+		before = *q.Before
+	}
+	found, err := trail.Scan(ctx, d.log, query, before, q.Limit)
+	return admin.NewEventPage(found), err
+}
+
+func (d *eventDoor) follow(ctx context.Context, q admin.FollowEvents) (page admin.EventPage, err error) {
+	if d.ask != nil {
+		return page, d.ask(admin.MethodFollowEvents, q, &page)
+	}
+	query, err := q.Query()
+	if err != nil {
+		return page, err
+	}
+	found, err := trail.Follow(ctx, d.log, query, *q.From, q.Limit)
+	return admin.NewEventPage(found), err
 }
 
 // eventPrinter prints records.

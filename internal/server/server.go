@@ -33,6 +33,7 @@ import (
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/sink"
 	"github.com/keywright/keywright/internal/trail"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
@@ -57,6 +58,7 @@ type Server struct {
 	closeLog    func() error // nil without a log on disk
 	records     audit.Source // what was recorded
 	index       *trail.Index
+	sinks       []*sink.Sink
 	certs       *certificates
 	api         *httpapi.Server
 	listener    net.Listener
@@ -83,6 +85,9 @@ func New(c Config, in *Installation) (*Server, error) {
 	}
 	if err == nil {
 		err = s.openAudit()
+	}
+	if err == nil {
+		err = s.openSinks()
 	}
 	if err == nil {
 		s.build()
@@ -137,16 +142,6 @@ func (s *Server) openAudit() error {
 	}
 	s.recorder, s.records, s.closeLog, s.health.auditDir = log, log, log.Close, dir
 	return s.openIndex()
-}
-
-// openIndex opens what events are looked up in: in the data directory, because it is no part of the log.
-func (s *Server) openIndex() (err error) {
-	dir := ""
-	if s.config.Data != "" {
-		dir = filepath.Join(s.config.Data, "lookup")
-	}
-	s.index, err = trail.OpenIndex(s.records, dir)
-	return err
 }
 
 // readyKeys is how many RSA keys of each size wait for whoever asks for one. To make them takes about three seconds of one
@@ -241,7 +236,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, time.Second)) })
 	background.Go(func() { s.directory.RunUses(work) })
-	background.Go(func() { s.index.Run(work) })
+	s.follow(work, &background)
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}
