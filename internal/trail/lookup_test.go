@@ -13,6 +13,7 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/server"
 	"github.com/keywright/keywright/internal/trail"
 	"github.com/keywright/keywright/internal/wire"
@@ -28,6 +29,7 @@ type desk struct {
 	who     *guard.Caller
 	region  arn.Region
 	now     time.Time
+	barrier *seal.Barrier
 }
 
 func newDesk(t testing.TB, records *audit.Memory) *desk {
@@ -40,6 +42,7 @@ func newDesk(t testing.TB, records *audit.Memory) *desk {
 	t.Cleanup(func() { _ = in.Close() })
 	clock := func() time.Time { return d.now }
 	d.guard = guard.New(guard.Config{Recorder: records, Now: clock})
+	d.barrier = in.Barrier
 	d.service = trail.New(trail.Config{Index: openIndex(t, records, ""), Barrier: in.Barrier, Now: clock})
 	d.who = &guard.Caller{Type: policy.AccountRoot, Account: account, ARN: "arn:aws:iam::" + account + ":root", PrincipalID: account}
 	return d
