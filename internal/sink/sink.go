@@ -171,7 +171,7 @@ type mark struct {
 	at     time.Time
 }
 
-// Run delivers until ctx ends or the log is closed. A sink runs once.
+// Run delivers until ctx ends or the log is closed, and then for a moment what is left. A sink runs once.
 func (s *Sink) Run(ctx context.Context) {
 	r := &run{Sink: s, next: s.settled, backoff: firstBackoff}
 	for ctx.Err() == nil {
@@ -196,7 +196,29 @@ func (s *Sink) Run(ctx context.Context) {
 		}
 		r.delivered(records)
 	}
+	r.finish(ctx)
 	r.end()
+}
+
+// farewell is how long a sink that is told to end may go on with what is in the log, if it delivers.
+const farewell = 2 * time.Second
+
+// finish delivers what is left.
+func (r *run) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	for r.Status().LastError == "" && ctx.Err() == nil {
+		records, err := r.src.Read(r.next, orDefault(r.config.Batch, defaultBatch))
+		if err != nil || len(records) == 0 {
+			return // the next run sees to it
+		}
+		if err := r.target.deliver(ctx, r.next, records); err != nil {
+			r.troubled(err)
+			r.rewind()
+			return
+		}
+		r.delivered(records)
+	}
 }
 
 // end saves how far the sink has come and leaves the target.
