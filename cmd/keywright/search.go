@@ -35,9 +35,13 @@ func (e *eventFlags) flags(c *cobra.Command) {
 	f.BoolVar(&e.json, "json", false, "print whole records, one a line, rather than a summary")
 	e.values = map[string]*string{}
 	for _, a := range []struct{ flag, name, usage string }{
-		{"event-id", "EventId", "eventID"}, {"event-name", "EventName", "operation, such as Decrypt"}, {"read-only", "ReadOnly", "true or false"},
-		{"username", "Username", "user, role session or federated user; root for root users"}, {"resource-type", "ResourceType", "such as AWS::KMS::Key"},
-		{"resource-name", "ResourceName", "ARN of a key, alias or role"}, {"event-source", "EventSource", "such as kms.amazonaws.com"},
+		{"event-id", "EventId", "eventID"},
+		{"event-name", "EventName", "operation, such as Decrypt"},
+		{"read-only", "ReadOnly", "true or false"},
+		{"username", "Username", "user, role session or federated user; root for root users"},
+		{"resource-type", "ResourceType", "such as AWS::KMS::Key"},
+		{"resource-name", "ResourceName", "ARN of a key, alias or role"},
+		{"event-source", "EventSource", "such as kms.amazonaws.com"},
 		{"access-key-id", "AccessKeyId", "access key that signed"},
 	} {
 		e.values[a.name] = f.String(a.flag, "", a.usage)

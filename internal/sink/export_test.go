@@ -10,4 +10,5 @@ func SyslogMessage(number uint64, record []byte) []byte {
 
 // RetryAfter and ParsePosition are what reads the octets of others.
 func RetryAfter(value string, now time.Time) (time.Duration, bool) { return retryAfter(value, now) }
-func ParsePosition(text []byte) error                              { _, err := parsePosition(text); return err }
+
+func ParsePosition(text []byte) error { _, err := parsePosition(text); return err }

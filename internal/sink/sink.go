@@ -161,7 +161,6 @@ type run struct {
 	marks   []mark // deliveries that have not settled
 	saveAt  time.Time
 	backoff time.Duration
-	idle    bool // there was nothing to deliver
 }
 
 // mark is a delivery.

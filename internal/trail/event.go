@@ -365,9 +365,17 @@ func (e *Event) parseJSON(record []byte) error {
 		name string
 		into *[]byte
 	}{
-		{all, "eventTime", &at}, {all, "eventSource", &e.Source}, {all, "eventName", &e.Name}, {all, "awsRegion", &e.Region}, {all, "eventID", &e.ID},
-		{all, "recipientAccountId", &e.Account}, {all, "errorCode", &e.ErrorCode}, {who, "type", &e.identity.kind}, {who, "principalId", &e.identity.principal},
-		{who, "userName", &e.identity.name}, {who, "accessKeyId", &e.AccessKeyID},
+		{all, "eventTime", &at},
+		{all, "eventSource", &e.Source},
+		{all, "eventName", &e.Name},
+		{all, "awsRegion", &e.Region},
+		{all, "eventID", &e.ID},
+		{all, "recipientAccountId", &e.Account},
+		{all, "errorCode", &e.ErrorCode},
+		{who, "type", &e.identity.kind},
+		{who, "principalId", &e.identity.principal},
+		{who, "userName", &e.identity.name},
+		{who, "accessKeyId", &e.AccessKeyID},
 	} {
 		bad = bad || !textOf(f.from, f.name, f.into)
 	}

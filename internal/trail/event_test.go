@@ -60,22 +60,28 @@ func TestParse(t *testing.T) {
 		want string
 	}{
 		"a user": {func(*audit.Record) {}, `user="ann" key="AKIA1" 111122223333/us-east-1 true` + key},
-		"a root user": {func(r *audit.Record) {
-			r.Identity = audit.Identity{Type: "Root", PrincipalID: account, AccessKeyID: "AKIA2"}
+		"a root user": {
+			func(r *audit.Record) {
+				r.Identity = audit.Identity{Type: "Root", PrincipalID: account, AccessKeyID: "AKIA2"}
+			},
+			`user="root" key="AKIA2" 111122223333/us-east-1 true` + key,
 		},
-			`user="root" key="AKIA2" 111122223333/us-east-1 true` + key},
 		"a role": {func(r *audit.Record) {
 			r.Identity = audit.Identity{Type: "AssumedRole", PrincipalID: "AROA1:bob", AccessKeyID: "ASIA1", Session: &audit.SessionContext{Issuer: audit.Issuer{Type: "Role", UserName: "builder"}}}
 		}, `user="bob" key="ASIA1" 111122223333/us-east-1 true` + key},
-		"a federated user": {func(r *audit.Record) {
-			r.Identity = audit.Identity{Type: "FederatedUser", PrincipalID: account + ":fed"}
+		"a federated user": {
+			func(r *audit.Record) {
+				r.Identity = audit.Identity{Type: "FederatedUser", PrincipalID: account + ":fed"}
+			},
+			`user="fed" key="" 111122223333/us-east-1 true` + key,
 		},
-			`user="fed" key="" 111122223333/us-east-1 true` + key},
 		"a web identity": {func(r *audit.Record) {
 			r.Identity = audit.Identity{Type: "WebIdentityUser", PrincipalID: "https://idp.example.com:aud:sub", UserName: "sub"}
 		}, `user="sub" key="" 111122223333/us-east-1 true` + key},
-		"another account": {func(r *audit.Record) { r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: "444455556666"} },
-			`user="" key="" 111122223333/us-east-1 true` + key},
+		"another account": {
+			func(r *audit.Record) { r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: "444455556666"} },
+			`user="" key="" 111122223333/us-east-1 true` + key,
+		},
 		"nobody": {func(r *audit.Record) {
 			r.Identity, r.Recipient, r.Region, r.Resources = audit.Identity{Type: "Unknown"}, "", "", nil
 		}, `user="" key="" / true`},

@@ -203,8 +203,13 @@ func TestLookupTimeRange(t *testing.T) {
 		now        int
 		want       int
 	}{
-		{day(0), day(9), 20, 10}, {day(2), day(4), 20, 3}, {day(2) + 0.5, day(4) - 0.5, 20, 1}, {day(4), day(4), 20, 1}, {day(-1000), day(9), 20, 10},
-		{day(0), day(9), 90 + 4, 6}, {day(0), day(9) + 1, 90 + 9, 1},
+		{day(0), day(9), 20, 10},
+		{day(2), day(4), 20, 3},
+		{day(2) + 0.5, day(4) - 0.5, 20, 1},
+		{day(4), day(4), 20, 1},
+		{day(-1000), day(9), 20, 10},
+		{day(0), day(9), 90 + 4, 6},
+		{day(0), day(9) + 1, 90 + 9, 1},
 	} {
 		d.now = started.Add(time.Duration(c.now) * 24 * time.Hour)
 		if out := d.lookup(fmt.Sprintf(`{"StartTime":%f,"EndTime":%f}`, c.begin, c.end)); len(out.Events) != c.want {
