@@ -187,7 +187,7 @@ var domainRooms = map[string][]string{
 	"seal.Material":   {"internal/custody/soft", "internal/store/storetest"},
 	"seal.Credential": {"internal/store"},
 	"seal.Row":        {"internal/store"},
-	"seal.Token":      {"internal/kms", "internal/iam", "internal/custody/soft"},
+	"seal.Token":      {"internal/kms", "internal/trail", "internal/iam", "internal/custody/soft"},
 }
 
 // everyDomain is the one line outside those rooms that names domains: it lists all of them to drop old versions.

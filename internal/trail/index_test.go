@@ -292,3 +292,23 @@ func BenchmarkIndex(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(records)), "ns/record")
 }
+
+// A disk that fails under the index, here a file that becomes shorter while it is looked at, costs a block and not the server.
+func TestFileThatIsLostWhileItIsOpen(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(19, 20))
+	records := various(rnd, trail.BlockSize+100)
+	src, dir := filled(t, records), t.TempDir()
+	ix := openIndex(t, src, dir)
+	check(t, ix, records, 0, rnd, 3)
+	files, err := filepath.Glob(filepath.Join(dir, "*.idx"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	if err := os.Truncate(files[0], 0); err != nil {
+		t.Fatal(err)
+	}
+	check(t, ix, records, 0, rnd, 3)
+	if info, err := os.Stat(files[0]); err != nil || info.Size() == 0 {
+		t.Errorf("the block was not made again: %v, %v", info, err)
+	}
+}
