@@ -86,6 +86,7 @@ func TestParse(t *testing.T) {
 			r.Identity, r.Recipient, r.Region, r.Resources = audit.Identity{Type: "Unknown"}, "", "", nil
 		}, `user="" key="" / true`},
 		"escapes": {func(r *audit.Record) {
+			r.ErrorCode = "DisabledException"
 			r.Identity.UserName, r.UserAgent, r.ReadOnly = `"é\`, "}\n\"\\", false
 			r.Resources = []audit.Resource{{ARN: `arn:"1"`}, {ARN: "arn:aws:iam::1:role/r"}}
 		}, `user="\"é\\" key="AKIA1" 111122223333/us-east-1 false DisabledException [AWS::KMS::Key arn:"1"] [AWS::IAM::Role arn:aws:iam::1:role/r]`},

@@ -26,6 +26,7 @@ type Index struct {
 	mu     sync.RWMutex
 	open   *builder           // the newest block
 	blocks map[uint64]*stored // finished blocks by number
+	whole  uint64             // none of the blocks below this number is missing, but for those that are gone from the log
 	next   atomic.Uint64      // number of the first record that is not in it
 	bad    atomic.Uint64      // records that are no events
 }
@@ -133,6 +134,9 @@ func (ix *Index) forget(k uint64) error {
 		}
 	}
 	delete(ix.blocks, k)
+	if (k+1)*blockSize > ix.src.First() {
+		ix.whole = min(ix.whole, k)
+	}
 	ix.mu.Unlock()
 	if ix.dir == "" {
 		return nil
@@ -143,18 +147,29 @@ func (ix *Index) forget(k uint64) error {
 	return nil
 }
 
-// Lag returns how many records are not in the index yet, and Unreadable how many it found to be no events.
+// Lag returns how many records are not in the index yet.
 func (ix *Index) Lag() uint64 {
 	next := ix.src.Next()
 	lag := next - min(next, ix.next.Load())
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	for k := ix.src.First() / blockSize; k < ix.open.first/blockSize; k++ {
-		if ix.blocks[k] == nil {
-			lag += blockSize
+	missing, _ := ix.missing()
+	return lag + missing*blockSize
+}
+
+// missing returns how many blocks are not there, and the number of the lowest of them; that of the newest block if none is.
+func (ix *Index) missing() (count, lowest uint64) {
+	first := ix.src.First() / blockSize
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	top := ix.open.first / blockSize
+	lowest = top
+	for k := top; k > max(first, ix.whole); {
+		if k--; ix.blocks[k] == nil {
+			count++
+			lowest = k
 		}
 	}
-	return lag
+	ix.whole = lowest
+	return count, lowest
 }
 
 // Unreadable returns how many records the index found to be no events since it was opened.
@@ -162,12 +177,8 @@ func (ix *Index) Unreadable() uint64 { return ix.bad.Load() }
 
 // Needs returns the number of the oldest record that the index has not read yet.
 func (ix *Index) Needs() uint64 {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	for k := ix.src.First() / blockSize; k < ix.open.first/blockSize; k++ {
-		if ix.blocks[k] == nil {
-			return k * blockSize
-		}
+	if count, lowest := ix.missing(); count > 0 {
+		return lowest * blockSize
 	}
 	return ix.next.Load()
 }
@@ -297,20 +308,14 @@ func (ix *Index) expire() error {
 	return errors.Join(errs...)
 }
 
-// makeMissing makes the newest block that is not there, and reports whether there was one.
+// makeMissing makes the lowest block that is not there, and reports whether there was one. The newest ones are made by whoever
+// looks for something.
 func (ix *Index) makeMissing() (bool, error) {
-	ix.mu.RLock()
-	top, first := ix.open.first/blockSize, ix.src.First()/blockSize
-	k, missing := top, false
-	for !missing && k > first {
-		k--
-		missing = ix.blocks[k] == nil
-	}
-	ix.mu.RUnlock()
-	if !missing {
+	count, lowest := ix.missing()
+	if count == 0 {
 		return false, nil
 	}
-	return true, ix.make(k)
+	return true, ix.make(lowest)
 }
 
 // make makes a block from its records.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/policy"
@@ -24,9 +25,13 @@ type Config struct {
 	Index   *Index           // required
 	Barrier *seal.Barrier    // required: it seals the tokens of pages
 	Now     func() time.Time // required
-	// Throttle answers an error where an account asks too often in a Region; nil for never.
-	Throttle func(call *guard.Call, operation string) error
+	// Allow counts a LookupEvents and reports whether the account may ask again in the Region so soon; nil for always. The
+	// service allows two in a second ("LookupEvents", CloudTrail API reference).
+	Allow func(account arn.Account, region arn.Region, at time.Time) bool
 }
+
+// errThrottled is the answer to who asks too often.
+var errThrottled = wire.Errorf(wire.CodeThrottling, "Rate exceeded")
 
 // Service is CloudTrail as far as it is here.
 type Service struct{ config Config }
@@ -87,13 +92,8 @@ func (s *Service) admit(call *guard.Call, operation string) error {
 	if call.Caller.Type == policy.Service {
 		return call.Deny(guard.NewAction(signingName+":"+operation), "*")
 	}
-	if _, err := call.Authorize(guard.Resource{Action: guard.NewAction(signingName + ":" + operation), ARN: "*"}); err != nil {
-		return err
-	}
-	if s.config.Throttle == nil {
-		return nil
-	}
-	return s.config.Throttle(call, operation)
+	_, err := call.Authorize(guard.Resource{Action: guard.NewAction(signingName + ":" + operation), ARN: "*"})
+	return err
 }
 
 func showLookup(f *audit.Fields, in wire.Input) {
@@ -156,6 +156,9 @@ func (s *Service) lookup(ctx context.Context, call *guard.Call, in *trailapi.Loo
 	out := &trailapi.LookupEventsResponse{Events: []trailapi.Event{}}
 	if in.EventCategory.Set { // there are no Insights events
 		return out, nil
+	}
+	if allow := s.config.Allow; allow != nil && !allow(call.Caller.Account, call.Region, call.Time) {
+		return nil, errThrottled
 	}
 	page, err := s.config.Index.Find(ctx, q, before, int(in.MaxResults.Or(maxPage)))
 	if err != nil {

@@ -218,6 +218,27 @@ func TestLookupTimeRange(t *testing.T) {
 	}
 }
 
+// Who asks too often is told so, and the record says it.
+func TestLookupIsThrottled(t *testing.T) {
+	memory := audit.NewMemory(100)
+	d := newDesk(t, memory)
+	left := 1
+	d.service = trail.New(trail.Config{Index: openIndex(t, memory, ""), Barrier: d.barrier, Now: func() time.Time { return d.now }, Allow: func(a arn.Account, r arn.Region, at time.Time) bool {
+		if a != account || r != region || !at.Equal(d.now) {
+			t.Errorf("counted for %s in %s at %v", a, r, at)
+		}
+		left--
+		return left >= 0
+	}})
+	d.refused("InvalidMaxResultsException", `{"MaxResults":0}`) // is not counted
+	d.lookup(`{}`)
+	d.refused("ThrottlingException: Rate exceeded", `{}`)
+	left = 1
+	if e := d.lookup(`{}`).Events[0]; !strings.Contains(e.CloudTrailEvent.V, `"errorCode":"ThrottlingException"`) {
+		t.Errorf("%s", e.CloudTrailEvent.V)
+	}
+}
+
 func TestListPublicKeys(t *testing.T) {
 	d := newDesk(t, audit.NewMemory(10))
 	out, err := d.call("ListPublicKeys", `{}`)
