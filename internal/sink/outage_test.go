@@ -67,7 +67,7 @@ func TestOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			config := c.config
-			config.Name, config.Batch, config.MaxBackoff, config.Timeout = "s", 50, 200*time.Millisecond, 0
+			config.Name, config.Batch, config.MaxBackoff, config.Timeout = "s", 200, 200*time.Millisecond, 0
 			r := receiverOf(t, &config, key)
 			r.up(t)
 			src, dir := audit.NewMemory(1_000_000), t.TempDir()
