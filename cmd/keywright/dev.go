@@ -33,6 +33,7 @@ type devOptions struct {
 	accessKeyID, secretKey string
 	partition              string
 	attestationRoots       string
+	auditDurability        string
 	tls                    bool
 }
 
@@ -58,6 +59,7 @@ the keys: do not use it for keys that matter. For those there are keywright init
 	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")
 	f.StringVar(&o.partition, "partition", string(arn.Commercial), "partition of the accounts: aws, aws-cn or aws-us-gov")
 	f.StringVar(&o.attestationRoots, "attestation-roots", "", "PEM file with the roots of the attestation documents of enclaves (default: answers for enclaves are refused)")
+	f.StringVar(&o.auditDurability, "audit-durability", "written", "with --data, what an answer waits for: its record is written, or synced to the disk")
 	f.BoolVar(&o.tls, "tls", false, "serve HTTPS with a certificate of a CA that is made here")
 	return c
 }
@@ -123,7 +125,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 			"use a loopback address such as 127.0.0.1:4599, or keywright server for other machines")
 	}
 	config := server.Config{
-		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second, LoopbackProviders: true,
+		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: o.auditDurability}, Drain: 5 * time.Second, LoopbackProviders: true,
 		Attestation: server.Attestation{Roots: o.attestationRoots},
 	}
 	scheme, bundle := "http", ""

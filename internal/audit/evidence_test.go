@@ -159,12 +159,16 @@ func TestOpenLooksAtTheLastCheckpoint(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.do(t, filepath.Join(dir, c.file))
+			before := content(t, dir)
 			l, err := audit.Open(evident(dir))
 			var damaged *audit.DamagedError
 			if errors.As(err, &damaged) != c.damaged || !c.damaged && err != nil {
 				t.Fatalf("opened: %v", err)
 			}
 			if err != nil {
+				if after := content(t, dir); after != before {
+					t.Error("a log that is refused must stay as it is")
+				}
 				return
 			}
 			appendRecords(t, l, 40)
@@ -182,6 +186,20 @@ func TestOpenLooksAtTheLastCheckpoint(t *testing.T) {
 			_ = l.Close()
 		})
 	}
+}
+
+// content returns what is in a directory.
+func content(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, e := range entries {
+		fmt.Fprintf(&all, "%s %q\n", e.Name(), readFile(t, dir, e.Name()))
+	}
+	return all.String()
 }
 
 func mustSegments(t *testing.T, dir string) []string {

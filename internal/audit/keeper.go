@@ -27,6 +27,7 @@ type keeper struct {
 	tree    frontier   // of all records that are in the index
 	number  int        // of the segment whose index is written
 	index   *os.File   // nil: not opened yet
+	entries []byte     // what is being written to it, reused
 	file    *os.File   // of the checkpoints
 	end     int64      // octets of whole checkpoints in it
 	oldest  uint64     // number of the first checkpoint in it
@@ -154,11 +155,11 @@ func (k *keeper) extend() (bool, error) {
 		return false, err
 	}
 	if n > 0 {
-		b := make([]byte, 0, n*indexEntry)
+		k.entries = k.entries[:0]
 		for _, e := range chunk {
-			b = appendEntry(b, e)
+			k.entries = appendEntry(k.entries, e)
 		}
-		if _, err := k.index.WriteAt(b, s.headSize+int64(indexed*indexEntry)); err != nil {
+		if _, err := k.index.WriteAt(k.entries, s.headSize+int64(indexed*indexEntry)); err != nil {
 			return false, err
 		}
 		for _, e := range chunk {
@@ -166,11 +167,8 @@ func (k *keeper) extend() (bool, error) {
 		}
 		l.mu.Lock()
 		s.lastEnd = chunk[n-1].end
-		if s.indexed += n; n == uint64(len(s.tail)) {
-			s.tail = s.tail[:0]
-		} else {
-			s.tail = s.tail[n:]
-		}
+		s.indexed += n
+		s.tail = append(s.tail[:0], s.tail[n:]...) // in its place, so that it does not grow for ever
 		l.mu.Unlock()
 	}
 	if last || s.indexed < s.count {

@@ -47,23 +47,32 @@ func (l *Log) recover() error {
 		}
 	}
 	newest := k.newest.Load()
+	if found, err = l.dropRetired(found, newest); err != nil {
+		return err
+	}
 	for i, f := range found {
 		if i > 0 && f.number != found[i-1].number+1 {
 			return l.damaged("the segments between %s and %s are missing", filepath.Base(found[i-1].path("")), filepath.Base(f.path("")))
 		}
 	}
-	if found, err = l.dropRetired(found, newest); err != nil {
+	mend, err := l.load(found, newest)
+	if err != nil {
 		return err
 	}
-	if err := l.load(found, newest); err != nil {
-		return err
-	}
-	switch first := l.segments[0].first; {
+	switch {
 	case newest == nil:
 	case l.next < newest.Size:
 		return l.damaged("its last checkpoint covers %d records, and there are %d", newest.Size, l.next)
-	case first > newest.First:
-		return l.damaged("its oldest record is number %d, and its last checkpoint says %d", first, newest.First)
+	case len(l.segments) > 0 && l.segments[0].first > newest.First:
+		return l.damaged("its oldest record is number %d, and its last checkpoint says %d", l.segments[0].first, newest.First)
+	}
+	for path, index := range mend { // only now: a log that is refused stays as it is
+		if err := writeFile(path, index); err != nil {
+			return err
+		}
+	}
+	if err := l.openLast(); err != nil {
+		return err
 	}
 	l.durable = l.next
 	if k.signer == nil {
@@ -78,7 +87,7 @@ func (l *Log) recover() error {
 	return nil
 }
 
-// survey lists the segments, without what was not finished when the process ended. It says whether there are indexes.
+// survey lists the segments, also those of which only the index is left, without what was not finished when the process ended. It says whether there are indexes.
 func (l *Log) survey() (segments []files, indexes bool, err error) {
 	parts, err := filepath.Glob(filepath.Join(l.opts.Dir, "*"+partSuffix))
 	if err != nil {
@@ -101,26 +110,28 @@ func (l *Log) survey() (segments []files, indexes bool, err error) {
 			}
 			f.packed = false
 		}
-		if f.plain || f.packed {
-			segments = append(segments, f)
-		}
+		segments = append(segments, f)
 	}
 	return segments, indexes, nil
 }
 
-// dropRetired finishes a removal that was announced by the last checkpoint.
-func (l *Log) dropRetired(found []files, newest *Checkpoint) ([]files, error) {
-	for newest != nil && len(found) > 1 {
-		next, _, err := readHeadOf(l.opts.Dir, found[1].number)
-		if err != nil || next.tree.size > newest.First {
-			break
+// dropRetired finishes a removal that the last checkpoint announced, and returns the segments that have records.
+func (l *Log) dropRetired(found []files, newest *Checkpoint) (segments []files, err error) {
+	retired := newest != nil
+	for i, f := range found {
+		if retired && i < len(found)-1 {
+			h, size, err := readHeadOf(l.opts.Dir, f.number)
+			retired = err == nil && h.tree.size+uint64(size-h.size())/indexEntry <= newest.First
+		} else {
+			retired = false
 		}
-		if err := removeSegment(l.opts.Dir, found[0]); err != nil {
-			return nil, err
+		if retired {
+			err = errors.Join(err, removeSegment(l.opts.Dir, f))
+		} else if f.plain || f.packed {
+			segments = append(segments, f)
 		}
-		found = found[1:]
 	}
-	return found, nil
+	return segments, err
 }
 
 // readHeadOf reads the head of a segment's index, and how many octets the index has.
@@ -139,8 +150,8 @@ func readHeadOf(dir string, number int) (*indexHead, int64, error) {
 }
 
 // load finds the records of all segments: of older ones by their indexes, from the last that the checkpoint needs on by reading
-// them. The rest of the log is then ready to append.
-func (l *Log) load(found []files, newest *Checkpoint) error {
+// them. It returns the indexes that are to be written, by their paths.
+func (l *Log) load(found []files, newest *Checkpoint) (map[string][]byte, error) {
 	k := &l.keeper
 	start := 0
 	for i, f := range found {
@@ -157,18 +168,30 @@ func (l *Log) load(found []files, newest *Checkpoint) error {
 		l.next += s.count
 	}
 	if len(found) > 0 && k.tree.size == 0 && start == 0 && found[0].number != 1 {
-		return l.damaged("the index of its first segment is missing or damaged")
+		return nil, l.damaged("the index of its first segment is missing or damaged")
 	}
 	if start < len(l.segments) {
 		l.segments = l.segments[:start]
 	}
 	l.next = k.tree.size
+	mend := map[string][]byte{}
 	for _, f := range found[min(start, len(found)):] {
-		if err := l.reload(f, f == found[len(found)-1], newest); err != nil {
-			return err
+		s, index, err := l.reload(f, f == found[len(found)-1], newest)
+		if err != nil {
+			return nil, err
 		}
+		if index == nil {
+			continue
+		}
+		if newest == nil || newest.Size == 0 { // a log from before there were checkpoints: all of its indexes would be too much
+			if err := writeFile(s.indexPath(), index); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		mend[s.indexPath()] = index
 	}
-	return l.openLast()
+	return mend, nil
 }
 
 // measure counts the records of a segment by its index, and reports whether the index can be that of the file.
@@ -188,8 +211,8 @@ func (s *segment) measure(indexSize int64) bool {
 	return err == nil && (s.packed || info.Size() == s.lastEnd)
 }
 
-// reload reads a segment, and makes its index again where that differs.
-func (l *Log) reload(f files, last bool, newest *Checkpoint) error {
+// reload reads a segment, and returns the index that it should have if it has another one.
+func (l *Log) reload(f files, last bool, newest *Checkpoint) (*segment, []byte, error) {
 	k := &l.keeper
 	s := &segment{dir: l.opts.Dir, number: f.number, first: k.tree.size, begun: time.Now(), packed: !f.plain, complete: !last || !f.plain}
 	if head, _, err := readHeadOf(l.opts.Dir, f.number); err == nil {
@@ -201,7 +224,7 @@ func (l *Log) reload(f files, last bool, newest *Checkpoint) error {
 	s.headSize = head.size()
 	index := head.marshal()
 	if err := l.checkRoot(newest); err != nil {
-		return err
+		return nil, nil, err
 	}
 	err := eachLine(s.path(), s.packed, func(e entry) error {
 		index = appendEntry(index, e)
@@ -217,21 +240,21 @@ func (l *Log) reload(f files, last bool, newest *Checkpoint) error {
 	if err != nil {
 		var damaged *DamagedError
 		if newest == nil || errors.As(err, &damaged) {
-			return err
+			return nil, nil, err
 		}
-		return l.damaged("%s: %v", filepath.Base(s.path()), err)
+		return nil, nil, l.damaged("%s: %v", filepath.Base(s.path()), err)
 	}
 	s.indexed = s.count
 	l.segments = append(l.segments, s)
 	l.next = k.tree.size
 	old, err := os.ReadFile(s.indexPath())
 	if err == nil && bytes.Equal(old, index) {
-		return nil
+		return s, nil, nil
 	}
 	if err == nil && !bytes.HasPrefix(index, old) {
-		slog.Warn("the index of an audit segment was not that of its records and was made again", "segment", s.path())
+		slog.Warn("the index of an audit segment is not that of its records and is made again", "segment", s.path())
 	}
-	return writeFile(s.indexPath(), index)
+	return s, index, nil
 }
 
 // checkRoot compares the tree with the checkpoint when it has come so far.
@@ -290,7 +313,14 @@ func (l *Log) openLast() error {
 // openCheckpoints opens the file of checkpoints and reads the last one. A log that has an index had checkpoints, too.
 func (k *keeper) openCheckpoints(indexes bool) error {
 	l := k.log
-	file, err := os.OpenFile(checkpointsPath(l.opts.Dir), os.O_RDWR|os.O_CREATE, 0o600)
+	flags := os.O_RDWR
+	if !indexes {
+		flags |= os.O_CREATE
+	}
+	file, err := os.OpenFile(checkpointsPath(l.opts.Dir), flags, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return l.damaged("its checkpoints are missing")
+	}
 	if err != nil {
 		return fmt.Errorf("opening the checkpoints: %w", err)
 	}

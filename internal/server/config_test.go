@@ -29,7 +29,12 @@ seals:
 audit:
   dir: audit
   durability: written
+  flushEvery: 20ms
+  checkpointEvery: 5s
   segmentSize: 1048576
+  segmentAge: 24h
+  compress: true
+  retention: 8760h
 attestation:
   roots: roots.pem
 drain: 10s
@@ -57,8 +62,11 @@ func TestLoadConfig(t *testing.T) {
 	want := server.Config{
 		Listen: "0.0.0.0:443", TLS: &server.TLS{Certificate: filepath.Join(dir, "tls/cert.pem"), Key: "/etc/key.pem", Reload: time.Minute},
 		Admin: "127.0.0.1:4600", Data: filepath.Join(dir, "data"),
-		Seals:       []server.Seal{{Kind: seal.KindKeyFile, Name: "main", File: filepath.Join(dir, "unseal.key")}, {Kind: seal.KindPassphrase, Env: "PHRASE"}},
-		Audit:       server.Audit{Dir: filepath.Join(dir, "audit"), Durability: "written", SegmentSize: 1 << 20},
+		Seals: []server.Seal{{Kind: seal.KindKeyFile, Name: "main", File: filepath.Join(dir, "unseal.key")}, {Kind: seal.KindPassphrase, Env: "PHRASE"}},
+		Audit: server.Audit{
+			Dir: filepath.Join(dir, "audit"), Durability: "written", FlushEvery: 20 * time.Millisecond, CheckpointEvery: 5 * time.Second,
+			SegmentSize: 1 << 20, SegmentAge: 24 * time.Hour, Compress: true, Retention: 365 * 24 * time.Hour,
+		},
 		Attestation: server.Attestation{Roots: filepath.Join(dir, "roots.pem")},
 		Drain:       10 * time.Second, Schedule: 500 * time.Millisecond,
 		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5, KeysPerRegion: 6, AliasesPerKey: 7},
