@@ -13,8 +13,8 @@ import (
 )
 
 func auditCommand() *cobra.Command {
-	group := &cobra.Command{Use: "audit", Short: "Verify the audit log", Args: cobra.NoArgs, RunE: needsSubcommand}
-	group.AddCommand(auditVerifyCommand(), auditCheckpointCommand(), auditKeyCommand())
+	group := &cobra.Command{Use: "audit", Short: "Verify, search and follow the audit log", Args: cobra.NoArgs, RunE: needsSubcommand}
+	group.AddCommand(auditVerifyCommand(), auditCheckpointCommand(), auditKeyCommand(), auditSearchCommand(), auditTailCommand())
 	return group
 }
 

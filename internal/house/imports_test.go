@@ -23,6 +23,8 @@ var stair = []string{
 	"internal/pipeline",
 	"internal/admin",
 	"internal/kms",
+	"internal/sink",
+	"internal/trail",
 	"internal/iam",
 	"internal/servicequotas",
 	"internal/custody/soft",
@@ -188,7 +190,7 @@ var domainRooms = map[string][]string{
 	"seal.Material":   {"internal/custody/soft", "internal/store/storetest"},
 	"seal.Credential": {"internal/store"},
 	"seal.Row":        {"internal/store"},
-	"seal.Token":      {"internal/kms", "internal/iam", "internal/servicequotas", "internal/custody/soft"},
+	"seal.Token":      {"internal/kms", "internal/trail", "internal/iam", "internal/servicequotas", "internal/custody/soft"},
 }
 
 // everyDomain is the one line outside those rooms that names domains: it lists all of them to drop old versions.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/quota"
+	"github.com/keywright/keywright/internal/sink"
 )
 
 // DefaultListen is where the API is served when nothing is said.
@@ -91,6 +92,8 @@ type Audit struct {
 	Compress bool `yaml:"compress"`
 	// Retention is how long a segment is kept after its last record. Zero means for ever.
 	Retention time.Duration `yaml:"retention"`
+	// Sinks are where records are carried besides. They need a data directory.
+	Sinks []sink.Config `yaml:"sinks"`
 }
 
 // Attestation describes what is needed to verify attestation documents.
@@ -163,6 +166,9 @@ func (c *Config) paths() []*string {
 	for i := range c.Seals {
 		all = append(all, &c.Seals[i].File)
 	}
+	for i := range c.Audit.Sinks {
+		all = append(all, c.Audit.Sinks[i].Paths()...)
+	}
 	return all
 }
 
@@ -172,6 +178,12 @@ func (c *Config) check() error {
 		if err := c.Seals[i].check(); err != nil {
 			return fmt.Errorf("seals: number %d: %w", i+1, err)
 		}
+	}
+	if err := sink.CheckAll(c.Audit.Sinks); err != nil {
+		return fmt.Errorf("audit: sinks: %w", err)
+	}
+	if len(c.Audit.Sinks) > 0 && c.Data == "" {
+		return errors.New("audit: sinks: need a data directory")
 	}
 	if c.Audit.Durability != "" {
 		if _, err := audit.ParseDurability(c.Audit.Durability); err != nil {

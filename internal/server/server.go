@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/admin"
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/attest"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/custody"
@@ -35,6 +36,8 @@ import (
 	"github.com/keywright/keywright/internal/pipeline"
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/servicequotas"
+	"github.com/keywright/keywright/internal/sink"
+	"github.com/keywright/keywright/internal/trail"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 	"github.com/keywright/keywright/internal/wire/quotaapi"
@@ -52,12 +55,16 @@ type Server struct {
 	directory   *iam.Directory
 	guard       *guard.Guard
 	kms         *kms.Service
+	trail       *trail.Service
 	pool        *keyspec.Pool
 	quotas      *quota.Book
 	quotaAPI    *servicequotas.Service
 	attestation *attest.Verifier // nil for no roots
 	recorder    guard.Recorder
 	closeLog    func() error // nil without a log on disk
+	records     audit.Source // what was recorded
+	index       *trail.Index
+	sinks       []*sink.Sink
 	certs       *certificates
 	api         *httpapi.Server
 	listener    net.Listener
@@ -84,6 +91,9 @@ func New(c Config, in *Installation) (*Server, error) {
 	}
 	if err == nil {
 		err = s.openAudit()
+	}
+	if err == nil {
+		err = s.openSinks()
 	}
 	if err == nil {
 		err = s.build()
@@ -119,8 +129,9 @@ func (s *Server) openAudit() error {
 	c := &s.config
 	dir := c.AuditDir()
 	if dir == "" {
-		s.recorder = audit.NewMemory(memoryRecords)
-		return nil
+		memory := audit.NewMemory(memoryRecords)
+		s.recorder, s.records = memory, memory
+		return s.openIndex()
 	}
 	durability, err := audit.ParseDurability(cmp.Or(c.Audit.Durability, "synced"))
 	if err != nil {
@@ -137,8 +148,8 @@ func (s *Server) openAudit() error {
 	if err != nil {
 		return err
 	}
-	s.recorder, s.closeLog, s.health.auditDir = log, log.Close, dir
-	return nil
+	s.recorder, s.records, s.closeLog, s.health.auditDir = log, log, log.Close, dir
+	return s.openIndex()
 }
 
 // readyKeys is how many RSA keys of each size wait for whoever asks for one. Every server makes them when it starts, also that of
@@ -160,7 +171,10 @@ func (s *Server) build() error {
 		Quotas: s.quotas,
 	})
 	s.quotaAPI = servicequotas.New(servicequotas.Config{Store: in.Store, Barrier: in.Barrier, Book: s.quotas, Now: c.Now})
-	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Now: c.Now})
+	s.trail = trail.New(trail.Config{Index: s.index, Barrier: in.Barrier, Now: c.Now, Allow: func(a arn.Account, r arn.Region, at time.Time) bool {
+		return s.quotas.Allow(quota.Request{Place: quota.Place{Account: a, Region: r}, Bucket: quota.Own("cloudtrail", "LookupEvents")}, at)
+	}})
+	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Index: s.index, Now: c.Now})
 	return s.quotaAPI.Load(context.Background())
 }
 
@@ -171,7 +185,7 @@ func (s *Server) doors() {
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
-		{Model: &trailapi.Service},
+		{Model: &trailapi.Service, Operations: s.trail.Operations()},
 		{Model: &quotaapi.Service, Operations: s.quotaAPI.Operations()},
 	}})
 	s.api = httpapi.NewServer(httpapi.Config{
@@ -236,6 +250,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, time.Second)) })
 	background.Go(func() { s.directory.RunUses(work) })
+	s.follow(work, &background)
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}
