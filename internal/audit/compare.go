@@ -314,7 +314,11 @@ func (c *comparison) openRecords() error {
 	case err != nil:
 		return err
 	case c.files.plain:
-		c.lines.reset(c.file)
+		info, err := c.file.Stat()
+		if err != nil {
+			return err
+		}
+		c.lines.reset(io.NewSectionReader(c.file, 0, info.Size())) // and not after a server that writes faster
 		return nil
 	}
 	c.packed, err = newPackedReader(c.file)
