@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 // chain is the sequence of a log's checkpoints while it is verified: they are read twice, the second time beside the records.
@@ -23,6 +24,9 @@ type chain struct {
 }
 
 type extent struct{ from, to int64 }
+
+// halfWritten is how long a checkpoint may be there in part only: it is one small write.
+const halfWritten = 20 * time.Millisecond
 
 // readChain verifies the checkpoints of the directory: their signatures, and that none is missing or out of its place.
 func (v *verifier) readChain(file *os.File) (*chain, error) {
@@ -45,6 +49,16 @@ func (v *verifier) readChain(file *os.File) (*chain, error) {
 		cp, next, err := v.readNote(c, at)
 		if err != nil {
 			return nil, err
+		}
+		if cp == nil && next == c.end { // the last one may just be written
+			time.Sleep(halfWritten)
+			if info, err = file.Stat(); err != nil {
+				return nil, err
+			}
+			if info.Size() > c.end {
+				c.end, c.r = info.Size(), nil
+				continue
+			}
 		}
 		if cp == nil {
 			v.find(Finding{File: checkpointsName, Record: v.covered(), Offset: at, Kind: Changed, Detail: "this is not a checkpoint signed by the log's key"})

@@ -32,20 +32,62 @@ func (v *verifier) segments() error {
 		kept = append(kept, f)
 	}
 	lines := newLineReader(nil)
+	begun, gap := false, false // whether a segment was read, and whether the one before this one was not
 	for i, f := range kept {
+		if gone, err := v.goneSince(f); err != nil {
+			return err
+		} else if gone {
+			gap = true
+			continue
+		}
 		if i > 0 && f.number != kept[i-1].number+1 {
+			gap = true
 			v.find(Finding{File: segmentPath("", kept[i-1].number+1, plainSuffix), Record: v.number(), Kind: Missing, Detail: fmt.Sprintf(
 				"the segments before %s are not there", filepath.Base(f.path("")))})
 		}
-		s := &comparison{v: v, files: f, lines: lines, first: i == 0, last: i == len(kept)-1, gap: i > 0 && f.number != kept[i-1].number+1}
+		s := &comparison{v: v, files: f, lines: lines, first: !begun, last: i == len(kept)-1, gap: gap}
 		if err := s.run(); err != nil {
 			return err
 		}
+		begun, gap = true, false
 	}
-	if len(kept) == 0 {
+	if !begun {
 		v.begin(frontier{})
 	}
 	return nil
+}
+
+// goneSince reports whether retention has removed a segment since the directory was listed.
+func (v *verifier) goneSince(f files) (bool, error) {
+	now, err := listFile(v.dir, f.number)
+	if err != nil || now.plain || now.packed || now.index || !f.plain && !f.packed {
+		return false, err
+	}
+	return v.retired(f.number), nil
+}
+
+// retired reports whether the newest checkpoint that is there now, newer perhaps than the one that was read, says that the segment
+// after a number is the oldest, or that it is not there any more either.
+func (v *verifier) retired(number int) bool {
+	newest := v.newestNow()
+	if newest == nil {
+		return false
+	}
+	next, _, err := readHeadOf(v.dir, number+1)
+	return errors.Is(err, os.ErrNotExist) || err == nil && next.tree.size <= newest.First
+}
+
+// newestNow returns the newest checkpoint that is there now, verified; nil if there is none.
+func (v *verifier) newestNow() *Checkpoint {
+	text, err := NewestCheckpoint(v.dir)
+	if err != nil {
+		return nil
+	}
+	c, err := openCheckpoint(text, v.key, true)
+	if err != nil {
+		return nil
+	}
+	return c
 }
 
 // comparison compares the records of one segment with its index.
@@ -109,7 +151,7 @@ func (c *comparison) run() error {
 			v.report.Octets += c.end
 			v.chain.offset = c.end
 			return nil
-		case okA && !okL && (c.last || c.entries == nil):
+		case okA && !okL && (c.last || c.entries == nil || v.uncovered()):
 			c.unindexed()
 			c.end = a.end
 			v.same(a.leaf)
@@ -169,7 +211,7 @@ func (c *comparison) openIndex() error {
 	}
 	entries := max(0, info.Size()-c.headSize)
 	if rest := entries % indexEntry; rest != 0 {
-		if newest := v.report.Newest; !c.last || newest == nil || v.number()+uint64(entries/indexEntry) < newest.Size { // else it is being written
+		if newest := v.report.Newest; newest == nil || v.number()+uint64(entries/indexEntry) < newest.Size { // else it is being written
 			v.find(Finding{File: name, Record: v.number() + uint64(entries/indexEntry), Offset: info.Size() - rest, Kind: CutOff, Detail: "the index ends within an entry"})
 			c.uncovered = true
 		}
@@ -182,7 +224,7 @@ func (c *comparison) openIndex() error {
 // noIndex goes on without an index: only records that no checkpoint covers have none.
 func (c *comparison) noIndex(name string) error {
 	newest := c.v.report.Newest
-	if newest == nil || c.last && !c.first && newest.Size <= c.v.number() || c.last && newest.Size == 0 {
+	if newest == nil || !c.first && newest.Size <= c.v.number() || newest.Size == 0 {
 		if c.first {
 			c.v.begin(frontier{})
 		}
@@ -219,7 +261,7 @@ func (c *comparison) compareHead(name string, head *indexHead) {
 	switch {
 	case c.first:
 		v.begin(head.tree)
-		if newest != nil && head.tree.size > newest.First {
+		if now := v.newestNow(); newest != nil && head.tree.size > newest.First && (now == nil || head.tree.size > now.First) {
 			v.find(Finding{File: c.name, Record: newest.First, Kind: Missing, Detail: fmt.Sprintf(
 				"the records from number %d to before %d are not there", newest.First, head.tree.size)})
 		}
@@ -272,7 +314,11 @@ func (c *comparison) openRecords() error {
 	case err != nil:
 		return err
 	case c.files.plain:
-		c.lines.reset(c.file)
+		info, err := c.file.Stat()
+		if err != nil {
+			return err
+		}
+		c.lines.reset(io.NewSectionReader(c.file, 0, info.Size())) // and not after a server that writes faster
 		return nil
 	}
 	c.packed, err = newPackedReader(c.file)
@@ -357,6 +403,11 @@ func (c *comparison) wrongEnd(said, there entry) {
 	n := c.v.number()
 	c.v.find(Finding{File: segmentPath("", c.files.number, indexSuffix), Record: n, Offset: c.headSize + int64(n-c.base)*indexEntry, Kind: Changed, Detail: fmt.Sprintf(
 		"the index says that the record ends at octet %d, and it ends at %d", said.end, there.end-c.shift)})
+}
+
+// uncovered reports whether no checkpoint covers the next record: its index entry may still be written.
+func (v *verifier) uncovered() bool {
+	return v.report.Newest != nil && v.number() >= v.report.Newest.Size
 }
 
 // unindexed reports a record that the index should have, because a checkpoint covers it.

@@ -166,6 +166,19 @@ func listFiles(dir string) ([]files, error) {
 	return all, nil
 }
 
+// listFile returns which files of a segment are there.
+func listFile(dir string, number int) (files, error) {
+	f := files{number: number}
+	for suffix, there := range map[string]*bool{plainSuffix: &f.plain, packedSuffix: &f.packed, indexSuffix: &f.index} {
+		_, err := os.Stat(segmentPath(dir, number, suffix))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return f, err
+		}
+		*there = err == nil
+	}
+	return f, nil
+}
+
 // Segments lists the log's segment files in order, oldest first, with dir in front. Those whose name ends with .zst are compressed.
 func Segments(dir string) ([]string, error) {
 	all, err := listFiles(dir)

@@ -15,10 +15,13 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 )
 
-// tampers returns how many changes to try: KEYWRIGHT_TAMPER, or 500.
+// tampers returns how many changes to try: KEYWRIGHT_TAMPER, or 500, and fewer in a short run.
 func tampers(t *testing.T) int {
 	text := os.Getenv("KEYWRIGHT_TAMPER")
 	if text == "" {
+		if testing.Short() {
+			return 50
+		}
 		return 500
 	}
 	n, err := strconv.Atoi(text)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -193,5 +194,55 @@ func TestSegmentAge(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustVerify(t, audit.VerifyOptions{Dir: o.Dir})
+	}
+}
+
+// A log is verified while it is written, compressed and shortened, and nothing is found.
+func TestVerifyBesideTheWriter(t *testing.T) {
+	o := evident(t.TempDir())
+	o.Compress, o.SegmentSize, o.Durability, o.FlushEvery = true, 3000, audit.Written, 2*time.Millisecond
+	l := open(t, o)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(200 * time.Microsecond):
+				}
+				if err := l.Append(fmt.Appendf(nil, `{"i":%d,"pad":%q}`, i, strings.Repeat("p", i%100))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	var kept []byte
+	for i := range 25 {
+		if i%5 == 4 {
+			if err := audit.Retire(l, time.Now().Add(time.Hour), l.Next()-100); err != nil {
+				t.Error(err)
+			}
+			kept = nil
+		}
+		report := mustVerify(t, audit.VerifyOptions{Dir: o.Dir, Checkpoint: kept})
+		if kept == nil {
+			_, kept = newest(t, o.Dir)
+		}
+		if t.Failed() {
+			t.Logf("%+v", report)
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	close(stop)
+	wg.Wait()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustVerify(t, audit.VerifyOptions{Dir: o.Dir})
+	if l.First() == 0 || l.Next() < 100 {
+		t.Errorf("records %d to %d are too few to show anything", l.First(), l.Next())
 	}
 }
