@@ -67,13 +67,18 @@ type Log struct {
 	pending *batch   // Synced: what the next flush takes
 	wake    chan struct{}
 	done    chan struct{}
+	next    uint64  // number of the next record
+	spans   []*span // of all segments, oldest first
+	sizes   []int   // Written: octets of each record of an Append, reused
+	bell    bell
 }
 
 // batch is a set of records that one flush takes.
 type batch struct {
-	buf  []byte
-	done chan struct{} // closed when err is final
-	err  error
+	buf   []byte
+	sizes []int         // octets of each record
+	done  chan struct{} // closed when err is final
+	err   error
 }
 
 // The errors that callers tell apart.
@@ -133,6 +138,14 @@ func open(o Options, lock *os.File) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{opts: o, lock: lock, number: 1, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	for _, path := range segments {
+		s, err := scan(path, l.next)
+		if err != nil {
+			return nil, fmt.Errorf("opening audit log: %w", err)
+		}
+		l.spans = append(l.spans, s)
+		l.next += uint64(len(s.ends))
+	}
 	if len(segments) > 0 {
 		last := segments[len(segments)-1]
 		if l.number, err = segmentNumber(last); err != nil {
@@ -186,6 +199,9 @@ func (l *Log) openSegment() error {
 		return fmt.Errorf("opening audit segment: %w", err)
 	}
 	l.file, l.size, l.room, l.broken, l.suspect = file, size, 0, false, false
+	if n := len(l.spans); n == 0 || l.spans[n-1].path != path {
+		l.spans = append(l.spans, &span{path: path, first: l.next})
+	}
 	return nil
 }
 
@@ -230,15 +246,17 @@ func (l *Log) Append(records ...[]byte) error {
 	}
 	if l.opts.Durability == Written {
 		defer l.mu.Unlock()
-		l.line = appendLines(l.line[:0], records)
-		if _, err := l.write(l.line); err != nil {
+		l.line, l.sizes = appendLines(l.line[:0], l.sizes[:0], records)
+		before, err := l.write(l.line)
+		if err != nil {
 			return err
 		}
+		l.published(before, l.sizes)
 		l.dirty = true
 		return nil
 	}
 	b := l.pending
-	b.buf = appendLines(b.buf, records)
+	b.buf, b.sizes = appendLines(b.buf, b.sizes, records)
 	select { // under mu, so that Close cannot close the channel in between
 	case l.wake <- struct{}{}:
 	default: // the flusher has been called already
@@ -248,11 +266,12 @@ func (l *Log) Append(records ...[]byte) error {
 	return b.err
 }
 
-func appendLines(b []byte, records [][]byte) []byte {
+func appendLines(b []byte, sizes []int, records [][]byte) ([]byte, []int) {
 	for _, r := range records {
 		b = append(append(b, r...), '\n')
+		sizes = append(sizes, len(r)+1)
 	}
-	return b
+	return b, sizes
 }
 
 // How much room Reserve sees to: more than the records of all calls that can be under way at once, and how much it takes
@@ -404,6 +423,11 @@ func (l *Log) flushBatch() {
 			l.mu.Unlock()
 		}
 	}
+	if len(b.buf) > 0 && b.err == nil {
+		l.mu.Lock()
+		l.published(before, b.sizes)
+		l.mu.Unlock()
+	}
 	close(b.done)
 }
 
@@ -423,6 +447,9 @@ func (l *Log) Close() error {
 	}
 	<-l.done
 	l.flushBatch() // what came between the last flush and the mark
+	l.mu.Lock()
+	l.bell.ring()
+	l.mu.Unlock()
 	// What was reserved and not used goes back to the disk.
 	return errors.Join(l.file.Truncate(l.size), l.file.Sync(), l.file.Close(), l.lock.Close())
 }
