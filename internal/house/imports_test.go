@@ -21,6 +21,7 @@ var stair = []string{
 	"internal/server",
 	"internal/httpapi",
 	"internal/pipeline",
+	"internal/metrics internal/tracing",
 	"internal/admin",
 	"internal/kms",
 	"internal/iam",
@@ -47,6 +48,7 @@ var stair = []string{
 	"internal/oidc",
 	"internal/sigv4",
 	"internal/arn",
+	"internal/steps",
 	"internal/secret",
 }
 
