@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/steps"
 )
 
 // Material is opened key material, safe for concurrent use. What can be done with it is found by asserting Sealer or, of
@@ -107,6 +108,7 @@ func (k *Key) turn() (end func()) {
 
 // Sign signs a message with the current private key. The errors besides this package's are those of keyspec.Signer.
 func (k *Key) Sign(p guard.Permit, algorithm string, kind keyspec.MessageType, message []byte) ([]byte, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseSign); err != nil {
 		return nil, err
 	}
@@ -120,6 +122,7 @@ func (k *Key) Sign(p guard.Permit, algorithm string, kind keyspec.MessageType, m
 
 // Verify reports whether a signature of a message is the key's.
 func (k *Key) Verify(p guard.Permit, algorithm string, kind keyspec.MessageType, message, signature []byte) (bool, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseVerify); err != nil {
 		return false, err
 	}
@@ -134,6 +137,7 @@ func (k *Key) Verify(p guard.Permit, algorithm string, kind keyspec.MessageType,
 // MAC returns the message authentication code of a message. The errors besides this package's are those of
 // keyspec.Authenticator.
 func (k *Key) MAC(p guard.Permit, algorithm string, message []byte) ([]byte, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseMAC); err != nil {
 		return nil, err
 	}
@@ -147,6 +151,7 @@ func (k *Key) MAC(p guard.Permit, algorithm string, message []byte) ([]byte, err
 // VerifyMAC reports whether mac is the whole code of a message. How much of it is right shows neither in the answer nor in
 // the time it takes.
 func (k *Key) VerifyMAC(p guard.Permit, algorithm string, message, mac []byte) (bool, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseVerify); err != nil {
 		return false, err
 	}
@@ -166,6 +171,7 @@ func (k *Key) VerifyMAC(p guard.Permit, algorithm string, message, mac []byte) (
 // Agree returns the secret that the key shares with the holder of a public key. The error for a public key that is none of
 // the same curve is keyspec.ErrPeer.
 func (k *Key) Agree(p guard.Permit, peerSPKI []byte) (secret.Bytes, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseAgree); err != nil {
 		return secret.Bytes{}, err
 	}
@@ -179,6 +185,7 @@ func (k *Key) Agree(p guard.Permit, peerSPKI []byte) (secret.Bytes, error) {
 
 // Encapsulate makes a secret, and the ciphertext that Decapsulate gets it from.
 func (k *Key) Encapsulate(p guard.Permit) (shared secret.Bytes, blob []byte, err error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseEncapsulate); err != nil {
 		return secret.Bytes{}, nil, err
 	}
@@ -192,6 +199,7 @@ func (k *Key) Encapsulate(p guard.Permit) (shared secret.Bytes, blob []byte, err
 // Decapsulate returns the secret of a ciphertext. One that Encapsulate did not make for this key gives another secret, and
 // only one of a wrong length is ErrInvalidCiphertext (implicit rejection, FIPS 203).
 func (k *Key) Decapsulate(p guard.Permit, blob []byte) (secret.Bytes, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseDecapsulate); err != nil {
 		return secret.Bytes{}, err
 	}
@@ -208,6 +216,7 @@ func (k *Key) Decapsulate(p guard.Permit, blob []byte) (secret.Bytes, error) {
 
 // EncryptAsymmetric encrypts under the public key. The errors besides this package's are those of keyspec.Encrypter.
 func (k *Key) EncryptAsymmetric(p guard.Permit, algorithm string, plaintext []byte) ([]byte, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseEncrypt); err != nil {
 		return nil, err
 	}
@@ -221,6 +230,7 @@ func (k *Key) EncryptAsymmetric(p guard.Permit, algorithm string, plaintext []by
 // DecryptAsymmetric decrypts what was encrypted under the public key, here or elsewhere. Whatever is wrong with a
 // ciphertext, the error is ErrInvalidCiphertext.
 func (k *Key) DecryptAsymmetric(p guard.Permit, algorithm string, blob []byte) (secret.Bytes, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseDecrypt); err != nil {
 		return secret.Bytes{}, err
 	}
@@ -239,6 +249,7 @@ func (k *Key) DecryptAsymmetric(p guard.Permit, algorithm string, blob []byte) (
 // Pair makes a key pair that stays with nobody here: the private key in its canonical form (PKCS#8 DER, RFC 5958) and the
 // public key (DER SubjectPublicKeyInfo). It needs a permit with guard.UseRandom for the named key, whose data key it will be.
 func (c *Custody) Pair(p guard.Permit, name key.Name, spec key.Spec) (private secret.Bytes, public []byte, err error) {
+	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseRandom, name) {
 		return secret.Bytes{}, nil, ErrNoPermit
 	}
