@@ -13,12 +13,14 @@ import (
 	"github.com/keywright/keywright/internal/kms"
 )
 
-// Config is what an Admin needs. All fields are required.
+// Config is what an Admin needs. All fields are required but Status.
 type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
 	KMS       *kms.Service
 	Now       func() time.Time
+	// Status says how the server is; nil for an installation that no server runs on.
+	Status func(context.Context) (Status, error)
 }
 
 // Admin answers administrators. It is safe for concurrent use.
@@ -27,11 +29,12 @@ type Admin struct {
 	directory *iam.Directory
 	kms       *kms.Service
 	now       func() time.Time
+	status    func(context.Context) (Status, error)
 }
 
 // New returns an Admin.
 func New(c Config) *Admin {
-	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, now: c.Now}
+	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, now: c.Now, status: c.Status}
 }
 
 // The methods of the door.
@@ -62,6 +65,7 @@ func (a *Admin) methods() map[string]method {
 		MethodWhy:             serve(a.why),
 		MethodWhoCan:          serve(a.whoCan),
 		MethodComparePolicy:   serve(a.comparePolicy),
+		MethodStatus:          serve(a.statusOf),
 	}
 }
 

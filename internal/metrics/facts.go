@@ -56,6 +56,7 @@ type Usage = func(account, region, bucket string, used, limit float64)
 type Census struct {
 	At                       time.Time
 	States                   map[string]int64
+	Refused                  int64     // rows that do not verify
 	NextDeletion, NextExpiry time.Time // zero for none
 }
 
@@ -70,7 +71,7 @@ type facts struct {
 	records, unsynced, unchecked, checkpointed, segments *prometheus.Desc
 	auditOctets, sinkLag, sinkFailing, storeOctets       *prometheus.Desc
 	hits, misses, entries, quotaUsed, quotaLimit         *prometheus.Desc
-	keys, nextDeletion, nextExpiry, counted              *prometheus.Desc
+	keys, refused, nextDeletion, nextExpiry, counted     *prometheus.Desc
 }
 
 // Watch has the metrics tell facts from now on.
@@ -102,6 +103,7 @@ func (x *facts) describe(m *Metrics) {
 	x.quotaUsed = add("keywright_quota_used", "gauge", "How much of a request quota is used, per second, for the 50 that are nearest to their limits.", "account", "region", "bucket")
 	x.quotaLimit = add("keywright_quota_limit", "gauge", "The limits of these.", "account", "region", "bucket")
 	x.keys = add("keywright_keys", "gauge", "Keys by their state.", "state")
+	x.refused = add("keywright_store_refused_rows", "gauge", "Rows of keys that were changed outside Keywright and are refused.")
 	x.nextDeletion = add("keywright_key_deletion_days", "gauge", "Days until the next key is deleted, if one is scheduled.")
 	x.nextExpiry = add("keywright_material_expiry_days", "gauge", "Days until the next imported key material expires, if any does.")
 	x.counted = add("keywright_keys_counted_age_seconds", "gauge", "How long ago the keys were counted.")
@@ -133,6 +135,7 @@ func (x *facts) Collect(ch chan<- prometheus.Metric) {
 		for state, n := range c.States {
 			r.gauge(x.keys, float64(n), state)
 		}
+		r.gauge(x.refused, float64(c.Refused))
 		r.days(x.nextDeletion, c.NextDeletion)
 		r.days(x.nextExpiry, c.NextExpiry)
 		r.gauge(x.counted, r.now.Sub(c.At).Seconds())

@@ -32,6 +32,11 @@ audit:
   segmentSize: 1048576
 attestation:
   roots: roots.pem
+log: {format: json, level: debug}
+traces:
+  endpoint: http://127.0.0.1:4318
+  ratio: 0.25
+  headersFile: headers
 drain: 10s
 schedule: 500ms
 limits:
@@ -60,6 +65,8 @@ func TestLoadConfig(t *testing.T) {
 		Seals:       []server.Seal{{Kind: seal.KindKeyFile, Name: "main", File: filepath.Join(dir, "unseal.key")}, {Kind: seal.KindPassphrase, Env: "PHRASE"}},
 		Audit:       server.Audit{Dir: filepath.Join(dir, "audit"), Durability: "written", SegmentSize: 1 << 20},
 		Attestation: server.Attestation{Roots: filepath.Join(dir, "roots.pem")},
+		Log:         server.Log{Format: "json", Level: "debug"},
+		Traces:      server.Traces{Endpoint: "http://127.0.0.1:4318", Ratio: 0.25, HeadersFile: filepath.Join(dir, "headers")},
 		Drain:       10 * time.Second, Schedule: 500 * time.Millisecond,
 		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5, KeysPerRegion: 6, AliasesPerKey: 7},
 	}
@@ -74,19 +81,24 @@ func TestParseConfigRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
-		"":                                    "no data directory",
-		"[]":                                  "cannot unmarshal",
-		least + "lisen: x\n":                  "line 3: field lisen not found",
-		least + "audit: {dri: x}\n":           "field dri not found",
-		least + "data: e\n":                   "already defined",
-		least + "---\n" + least:               "more than one document",
-		least + "listen: 10.0.0.1:1\n":        "plain HTTP",
-		least + "drain: -1s\n":                "drain: a negative time",
-		least + "drain: 1 parsec\n":           "cannot unmarshal",
-		least + "limits: {cachedKeys: -1}":    "negative number",
-		least + "limits: {keysPerRegion: -1}": "negative number",
-		"data: d\nseals: [{kind: magic}]":     `unknown kind "magic"`,
-		"data: d\nseals: [{kind: key-file}]":  "has a file and nothing else",
+		"":                                                      "no data directory",
+		"[]":                                                    "cannot unmarshal",
+		least + "lisen: x\n":                                    "line 3: field lisen not found",
+		least + "audit: {dri: x}\n":                             "field dri not found",
+		least + "data: e\n":                                     "already defined",
+		least + "---\n" + least:                                 "more than one document",
+		least + "listen: 10.0.0.1:1\n":                          "plain HTTP",
+		least + "drain: -1s\n":                                  "drain: a negative time",
+		least + "drain: 1 parsec\n":                             "cannot unmarshal",
+		least + "limits: {cachedKeys: -1}":                      "negative number",
+		least + "limits: {keysPerRegion: -1}":                   "negative number",
+		least + "log: {format: xml}":                            `log: format: "xml" is neither text nor json`,
+		least + "log: {level: loud}":                            `log: level: "loud" is none of`,
+		least + "traces: {ratio: 1}":                            "traces: there is no endpoint",
+		least + "traces: {endpoint: 'a:b'}":                     "traces: the endpoint must be",
+		least + "traces: {endpoint: 'http://a', ratio: 2}":      "traces: the ratio must be",
+		"data: d\nseals: [{kind: magic}]":                       `unknown kind "magic"`,
+		"data: d\nseals: [{kind: key-file}]":                    "has a file and nothing else",
 		"data: d\nseals: [{kind: passphrase, file: a, env: b}]": "not from both",
 	} {
 		if _, err := server.ParseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

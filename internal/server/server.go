@@ -32,8 +32,10 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/metrics"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/tracing"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
@@ -60,6 +62,10 @@ type Server struct {
 	admin       *http.Server
 	adminAt     net.Listener
 	health      health
+	started     time.Time
+	metrics     *metrics.Metrics
+	tracer      *tracing.Tracer // nil if nothing is traced
+	census      *census
 
 	administration *admin.Admin
 	operators      *http.Server
@@ -70,10 +76,11 @@ type Server struct {
 
 // New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
 func New(c Config, in *Installation) (*Server, error) {
-	s := &Server{config: c, in: in}
+	s := &Server{config: c, in: in, metrics: metrics.New(c.Version)}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}
+	s.started = s.config.Now()
 	err := c.check()
 	if err == nil {
 		err = s.readRoots()
@@ -82,8 +89,12 @@ func New(c Config, in *Installation) (*Server, error) {
 		err = s.openAudit()
 	}
 	if err == nil {
+		err = s.openTraces()
+	}
+	if err == nil {
 		s.build()
 		s.doors()
+		s.observe()
 		err = s.listen()
 	}
 	if err != nil {
@@ -108,6 +119,9 @@ func (s *Server) readRoots() error {
 	return nil
 }
 
+// defaultDurability is that of the audit log.
+const defaultDurability = "synced"
+
 // openAudit opens the audit log, or keeps records in memory if there is no data directory.
 func (s *Server) openAudit() error {
 	c := &s.config
@@ -119,7 +133,7 @@ func (s *Server) openAudit() error {
 		s.recorder = audit.NewMemory(memoryRecords)
 		return nil
 	}
-	durability, err := audit.ParseDurability(cmp.Or(c.Audit.Durability, "synced"))
+	durability, err := audit.ParseDurability(cmp.Or(c.Audit.Durability, defaultDurability))
 	if err != nil {
 		return err
 	}
@@ -141,14 +155,18 @@ func (s *Server) build() {
 	s.directory = iam.New(iam.Config{
 		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.Now, Loopback: c.LoopbackProviders}),
 	})
-	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
+	s.guard = guard.New(guard.Config{Recorder: s.watched(s.recorder), Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory, Attestation: s.attestation,
 		Quotas: kms.Quotas{Keys: c.Limits.KeysPerRegion, AliasesPerKey: c.Limits.AliasesPerKey},
 	})
-	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
+	ask := admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now}
+	if s.metrics != nil { // a server, and not only an open installation
+		ask.Status = s.status
+	}
+	s.administration = admin.New(ask)
 }
 
 // doors makes what the listeners lead to.
@@ -159,13 +177,13 @@ func (s *Server) doors() {
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
 		{Model: &trailapi.Service},
-	}})
+	}, Metrics: s.metrics, Tracer: s.tracer})
 	s.api = httpapi.NewServer(httpapi.Config{
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
 		IdleTimeout: c.Limits.IdleTimeout,
 	})
 	s.health.store = s.in.Store
-	s.admin = smallServer(s.health.handler())
+	s.admin = smallServer(s.health.handler(s.metrics.Handler()))
 	s.operators = smallServer(s.administration.Handler())
 }
 
@@ -222,6 +240,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, time.Second)) })
 	background.Go(func() { s.directory.RunUses(work) })
+	background.Go(func() { s.census.run(work) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}
@@ -278,6 +297,7 @@ func (s *Server) Close() error {
 		if s.pool != nil {
 			s.pool.Close()
 		}
+		s.closeTraces()
 		if s.closeLog != nil {
 			errs = append(errs, s.closeLog())
 		}
