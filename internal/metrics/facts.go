@@ -37,9 +37,11 @@ type Audit struct {
 
 // Sink is a place to which audit records are delivered.
 type Sink struct {
-	Name    string
-	Lag     uint64 // records that are not yet delivered
-	Failing bool   // the last attempt failed
+	Name      string
+	Lag       uint64 // records that are not yet delivered
+	Failing   bool   // the last attempt failed
+	Delivered uint64 // records since the start; some may have been delivered twice
+	Missed    uint64 // records that were gone before they could be delivered, since the start
 }
 
 // Cache is one of the caches of the hot path.
@@ -69,7 +71,7 @@ type facts struct {
 
 	ready, sealed, seals, certificate, connections       *prometheus.Desc
 	records, unsynced, unchecked, checkpointed, segments *prometheus.Desc
-	auditOctets, sinkLag, sinkFailing, storeOctets       *prometheus.Desc
+	auditOctets, sinkLag, sinkFailing, sinkDelivered, sinkMissed, storeOctets       *prometheus.Desc
 	hits, misses, entries, quotaUsed, quotaLimit         *prometheus.Desc
 	keys, refused, nextDeletion, nextExpiry, counted     *prometheus.Desc
 }
@@ -96,6 +98,8 @@ func (x *facts) describe(m *Metrics) {
 	x.auditOctets = add("keywright_audit_bytes", "gauge", "Size of the audit log.")
 	x.sinkLag = add("keywright_sink_lag_records", "gauge", "Audit records that a sink has not taken yet.", "sink")
 	x.sinkFailing = add("keywright_sink_failing", "gauge", "1 if the last delivery to a sink failed.", "sink")
+	x.sinkDelivered = add("keywright_sink_delivered_records_total", "counter", "Audit records that a sink has taken; some may have been delivered twice.", "sink")
+	x.sinkMissed = add("keywright_sink_missed_records_total", "counter", "Audit records that were removed before a sink could take them.", "sink")
 	x.storeOctets = add("keywright_store_bytes", "gauge", "Size of the store.")
 	x.hits = add("keywright_cache_hits_total", "counter", "Look-ups that found what they wanted in memory.", "cache")
 	x.misses = add("keywright_cache_misses_total", "counter", "Look-ups that had to ask the store.", "cache")
@@ -174,6 +178,8 @@ func (x *facts) audit(f *Facts, r *reporter) {
 		for _, s := range f.Sinks() {
 			r.gauge(x.sinkLag, float64(s.Lag), s.Name)
 			r.gauge(x.sinkFailing, truth(s.Failing), s.Name)
+			r.counter(x.sinkDelivered, float64(s.Delivered), s.Name)
+			r.counter(x.sinkMissed, float64(s.Missed), s.Name)
 		}
 	}
 }

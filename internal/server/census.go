@@ -10,11 +10,12 @@ import (
 	"github.com/keywright/keywright/internal/store"
 )
 
-// How often the keys are counted: not before lookEvery has passed and something has changed, and so that counting takes a
-// hundredth of the time at most.
+// How often the keys are counted: not before lookEvery has passed, and so that counting takes a hundredth of the time at most.
+// If nothing has changed it is still done after recountAfter: what was changed outside Keywright is in no feed of changes.
 const (
-	lookEvery   = 15 * time.Second
-	countingGap = 100
+	lookEvery    = 15 * time.Second
+	countingGap  = 100
+	recountAfter = time.Hour
 )
 
 // quickCount is how long a count may take that somebody waits for.
@@ -34,6 +35,7 @@ type census struct {
 	mu        sync.Mutex // held while keys are counted
 	positions []store.Position
 	took      time.Duration
+	counted   time.Time // when, by the clock of the machine
 
 	shown sync.Mutex // held for a moment
 	last  *counted
@@ -86,16 +88,15 @@ func (c *census) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last := c.latest()
-	if last != nil && slices.Equal(positions, c.positions) {
+	at, began := c.now(), time.Now()
+	if c.latest() != nil && slices.Equal(positions, c.positions) && began.Sub(c.counted) < recountAfter {
 		return nil
 	}
-	at, began := c.now(), time.Now()
 	taken, err := c.store.TakeCensus(ctx)
 	if err != nil {
 		return err
 	}
-	c.positions, c.took = positions, time.Since(began)
+	c.positions, c.took, c.counted = positions, time.Since(began), began
 	c.shown.Lock()
 	defer c.shown.Unlock()
 	c.last = &counted{taken, at}
