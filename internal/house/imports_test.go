@@ -47,6 +47,7 @@ var stair = []string{
 	"internal/oidc/oidctest",
 	"internal/oidc",
 	"internal/sigv4",
+	"internal/turns",
 	"internal/arn",
 	"internal/steps",
 	"internal/secret",
@@ -57,7 +58,7 @@ var stair = []string{
 var outside = []string{"bench", "internal/house", "conformance", "packaging"}
 
 // pure lists packages that must not reach the network, the file system, a database or the clock's ticking.
-var pure = []string{"internal/attest", "internal/policy", "internal/ciphertext", "internal/kbkdf", "internal/identity", "internal/key", "internal/keyspec", "internal/keywrap", "internal/sigv4", "internal/arn", "internal/secret"}
+var pure = []string{"internal/attest", "internal/policy", "internal/ciphertext", "internal/kbkdf", "internal/identity", "internal/key", "internal/keyspec", "internal/keywrap", "internal/sigv4", "internal/turns", "internal/arn", "internal/secret"}
 
 // ticking is what a package that must not look at the clock, or wait for it, does not say.
 var ticking = []string{"time.Now(", "time.After(", "time.NewTimer(", "time.Sleep("}

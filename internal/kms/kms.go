@@ -17,6 +17,7 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
@@ -37,7 +38,8 @@ type Config struct {
 	// refused.
 	Attestation *attest.Verifier
 
-	// CachedKeys is how many keys and aliases stay ready in memory; zero means 10,000. Of grants it is eight times as many.
+	// CachedKeys is how many symmetric keys and how many aliases stay ready in memory; zero means 10,000. Of keys whose opened
+	// material takes more memory it is fewer, of grants eight times as many.
 	CachedKeys int
 
 	Quotas Quotas // what an account may have
@@ -66,8 +68,8 @@ type Service struct {
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
-// defaultCachedKeys holds memory under 300 MiB whatever the number of keys: one takes about 1.6 KiB, there are two generations of
-// them, and the collector lets the heap double.
+// defaultCachedKeys holds memory under 300 MiB whatever the number and kind of keys: a symmetric one takes about 2 KiB opened, there
+// are two generations of them, and the collector lets the heap double.
 const defaultCachedKeys = 10_000
 
 // cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
@@ -83,7 +85,8 @@ func New(c Config) *Service {
 	}
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
-		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
+		keys:        newWeighedCache[key.Name](c.CachedKeys*(memoryOfKey+keyspec.PrivateMemory(key.SymmetricDefault)), (*snapshot).memory),
+		aliases:     newCache[aliasName, arn.KeyID](c.CachedKeys),
 		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
 		aliasLists:  newCache[key.Name, []string](c.CachedKeys),
 		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
@@ -136,11 +139,8 @@ func (s *Service) bind(op *operation) guard.Operation {
 		New: op.model().New, Show: op.show, Reply: op.reply,
 		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
 			r := requests.Get().(*request)
-			defer func() {
-				*r = request{}
-				requests.Put(r)
-			}()
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
+			call.AtEnd(r)
 			if op.tokens != nil {
 				if err := r.checkTokens(op.tokens(in)); err != nil {
 					return nil, err
@@ -152,7 +152,7 @@ func (s *Service) bind(op *operation) guard.Operation {
 				}
 			}
 			if op.recipient != nil {
-				r.meet(op.recipient(in))
+				r.recipient.info = op.recipient(in)
 			}
 			switch {
 			case op.named != nil:
@@ -160,19 +160,35 @@ func (s *Service) bind(op *operation) guard.Operation {
 					return nil, err
 				}
 			case op.Key == noKey:
-				permit, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: r.facts(), Input: in})
-				if err != nil {
+				if err := r.admitCall(in); err != nil {
 					return nil, err
 				}
-				r.permit = permit
 			}
 			out, err := op.do(r, in)
-			if err == nil {
-				r.noteUses()
+			if errors.Is(err, custody.ErrBusy) {
+				err = errThrottled
 			}
 			return out, err
 		},
 	}
+}
+
+// End implements guard.Ender.
+func (r *request) End(done bool) {
+	if done {
+		r.noteUses()
+	}
+	*r = request{}
+	requests.Put(r)
+}
+
+// errThrottled is the answer to who asks for more than can be made at a time ("Throttling", KMS developer guide).
+var errThrottled = wire.Errorf(wire.CodeThrottling, "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
+
+// admitCall asks the guard for an operation that has no key.
+func (r *request) admitCall(in wire.Input) (err error) {
+	r.permit, err = r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: r.facts(), Input: in})
+	return err
 }
 
 // open finds the key that the input names, asks the guard, and checks what is the same for all operations on a key.
@@ -187,6 +203,9 @@ func (r *request) open(in wire.Input) error {
 	}
 	snap = r.key
 	r.call.Concerns(snap.Account, snap.arn)
+	if r.op.fill != nil {
+		r.op.fill(snap.Key, in)
+	}
 	if r.op.check != nil {
 		if err := r.op.check(in); err != nil {
 			return err

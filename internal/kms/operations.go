@@ -31,7 +31,10 @@ type operation struct {
 
 	idle  bool                           // conditions may ask how long the key has not been used
 	facts func(*guard.Facts, wire.Input) // what conditions of policies may ask about the input
-	check func(wire.Input) error         // rules between members, before usage and state are looked at
+	// fill gives members that the client left out, and whose default depends on the key, the value that they have in the record.
+	// They stay unset.
+	fill  func(*key.Key, wire.Input)
+	check func(wire.Input) error // rules between members, before usage and state are looked at
 	do    func(*request, wire.Input) (wire.Output, error)
 	show  func(*audit.Fields, wire.Input)               // requestParameters
 	reply func(*audit.Fields, *guard.Call, wire.Output) // responseElements
@@ -280,7 +283,7 @@ var operations = []operation{
 	{
 		Name: "ImportKeyMaterial", Permission: "kms:ImportKeyMaterial", Key: keyOnly, States: imports,
 		named: id(func(in *kmsapi.ImportKeyMaterialRequest) string { return in.KeyID.V }),
-		facts: facts(importFacts), check: check(checkImport),
+		facts: facts(importFacts), fill: fillImport, check: check(checkImport),
 		do: guard.Answers(importKeyMaterial), show: show(showImport), reply: replyImport,
 	},
 	{

@@ -19,7 +19,7 @@ func (r *request) dataKeyPair(spec key.Spec, context map[string]string, run wire
 	if err := firstError(makesDataKeys(r.key.Key), allowedSpec(spec), checkContext(context), dry(run)); err != nil {
 		return keyPair{}, err
 	}
-	if p.private, p.public, err = r.custody.Pair(r.permit, r.key.Name, spec); err != nil {
+	if p.private, p.public, err = r.custody.Pair(r.ctx, r.permit, r.key.Name, spec); err != nil {
 		return keyPair{}, err
 	}
 	if err = r.lookAgain(); err == nil {
@@ -48,8 +48,8 @@ func (r *request) lookAgain() error {
 }
 
 func generateDataKeyPair(r *request, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
-	if r.recipient.err != nil {
-		return nil, r.recipient.err
+	if err := r.believes(); err != nil {
+		return nil, err
 	}
 	p, err := r.dataKeyPair(key.Spec(in.KeyPairSpec.V), in.EncryptionContext, in.DryRun)
 	if err != nil {

@@ -98,7 +98,7 @@ type Limits struct {
 	ReadTimeout   time.Duration `yaml:"readTimeout"`   // for a whole request; zero means 20 s
 	WriteTimeout  time.Duration `yaml:"writeTimeout"`  // for an answer; zero means 60 s
 	IdleTimeout   time.Duration `yaml:"idleTimeout"`   // between two requests; zero means 5 min
-	CachedKeys    int           `yaml:"cachedKeys"`    // keys and aliases that stay ready in memory; zero means 10,000
+	CachedKeys    int           `yaml:"cachedKeys"`    // symmetric keys and aliases that stay ready in memory, of other keys fewer; zero means 10,000
 
 	KeysPerRegion int `yaml:"keysPerRegion"` // customer managed keys of an account in a Region; zero means 100,000
 	AliasesPerKey int `yaml:"aliasesPerKey"` // zero means 50

@@ -145,8 +145,8 @@ func (s *Server) openAudit() error {
 	return nil
 }
 
-// readyKeys is how many RSA keys of each size wait for whoever asks for one. To make them takes about three seconds of one
-// processor.
+// readyKeys is how many RSA keys of each size wait for whoever asks for one. Every server makes them when it starts, also that of
+// `keywright dev`, which takes about three seconds of one processor; its end waits for the key under way.
 var readyKeys = map[key.Spec]int{keyspec.RSA2048: 32, keyspec.RSA3072: 4, keyspec.RSA4096: 2}
 
 // build makes the services.

@@ -43,6 +43,7 @@ const (
 	walkGrants
 	selectKeyUse
 	walkKeyUses
+	selectMeta
 	savepoint
 	rollbackToSavepoint
 	releaseSavepoint
@@ -65,6 +66,7 @@ const (
 	deleteGrant
 	deleteGrantsOfKey
 	upsertKeyUse
+	upsertMeta
 	deleteKeyUse
 	statementCount
 )
@@ -124,6 +126,7 @@ var statements = [statementCount]string{
 		WHERE account = $1 AND region = $2 AND key_id = $3`,
 	walkKeyUses: `SELECT account, region, key_id, body, tag FROM key_uses
 		WHERE (account, region, key_id) > ($1, $2, $3) ORDER BY account, region, key_id LIMIT $4`,
+	selectMeta: `SELECT value FROM meta WHERE name = $1`,
 
 	savepoint:           `SAVEPOINT one_update`,
 	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,
@@ -162,6 +165,7 @@ var statements = [statementCount]string{
 	upsertKeyUse: `INSERT INTO key_uses (account, region, key_id, body, tag)
 		SELECT account, region, key_id, $1, $2 FROM keys WHERE account = $3 AND region = $4 AND key_id = $5
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
+	upsertMeta:   `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
 }
 

@@ -62,6 +62,12 @@ func (s *Store) Verify(ctx context.Context, refused func(*CorruptRowError)) (Cou
 		verifyTable(&w, grantTable, &n.Grants, func(r grantRow) error { _, err := v.grant(ctx, s.reads, r); return err }),
 		verifyTable(&w, keyUseTable, &n.KeyUses, func(r keyUseRow) error { _, err := v.keyUse(ctx, s.reads, r); return err }),
 	)
+	var since *CorruptRowError
+	if _, _, bad := v.usesSince(ctx, s.reads); errors.As(bad, &since) {
+		w.refuse(bad, since)
+	} else if !errors.Is(bad, ErrNotFound) { // as in older backups
+		err = errors.Join(err, bad)
+	}
 	if err == nil && w.first != nil {
 		err = w.first
 	}
@@ -74,6 +80,16 @@ type verification struct {
 	s       *Store
 	refused func(*CorruptRowError)
 	first   error // the first refused row
+}
+
+// refuse notes a refused row.
+func (w *verification) refuse(err error, row *CorruptRowError) {
+	if w.first == nil {
+		w.first = err
+	}
+	if w.refused != nil {
+		w.refused(row)
+	}
 }
 
 func verifyTable[R any](w *verification, t table[R], count *int64, check func(R) error) error {
@@ -89,12 +105,7 @@ func verifyTable[R any](w *verification, t table[R], count *int64, check func(R)
 			case err == nil:
 				*count++
 			case errors.As(err, &corrupt):
-				if w.first == nil {
-					w.first = err
-				}
-				if w.refused != nil {
-					w.refused(corrupt)
-				}
+				w.refuse(err, corrupt)
 			default:
 				return err
 			}
@@ -145,6 +156,7 @@ func (s *Store) rekey(ctx context.Context, rewrap Rewrap, checkOnly bool) (int64
 		func() (int64, error) { return rekeyTable(ctx, s, identityTable, checkOnly, (*Tx).rekeyIdentity) },
 		func() (int64, error) { return rekeyTable(ctx, s, aliasTable, checkOnly, (*Tx).rekeyAlias) },
 		func() (int64, error) { return rekeyTable(ctx, s, grantTable, checkOnly, (*Tx).rekeyGrant) },
+		func() (int64, error) { return s.rekeyUsesSince(ctx, checkOnly) },
 		func() (int64, error) { return rekeyTable(ctx, s, keyUseTable, checkOnly, (*Tx).rekeyKeyUse) },
 		func() (int64, error) {
 			return rekeyTable(ctx, s, keyTable, checkOnly, func(tx *Tx, r keyRow, checkOnly bool) (bool, error) {

@@ -100,7 +100,7 @@ func testRekey(t *testing.T, h Harness) {
 	}
 	put(t, s, fresh)
 	more, err := s.Rekey(ctx, w.rewrap)
-	if err != nil || done+more != 1+2+1+300+300+300+300 {
+	if err != nil || done+more != 1+2+1+300+300+300+300+1 {
 		t.Errorf("%d and %d rows, %v", done, more, err)
 	}
 	if again, err := s.Rekey(ctx, w.rewrap); err != nil || again != 0 {
