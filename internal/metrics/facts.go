@@ -69,11 +69,11 @@ const TopQuotas = 50
 type facts struct {
 	current atomic.Pointer[Facts]
 
-	ready, sealed, seals, certificate, connections       *prometheus.Desc
-	records, unsynced, unchecked, checkpointed, segments *prometheus.Desc
-	auditOctets, sinkLag, sinkFailing, sinkDelivered, sinkMissed, storeOctets       *prometheus.Desc
-	hits, misses, entries, quotaUsed, quotaLimit         *prometheus.Desc
-	keys, refused, nextDeletion, nextExpiry, counted     *prometheus.Desc
+	ready, sealed, seals, certificate, connections                            *prometheus.Desc
+	records, unsynced, unchecked, checkpointed, segments                      *prometheus.Desc
+	auditOctets, sinkLag, sinkFailing, sinkDelivered, sinkMissed, storeOctets *prometheus.Desc
+	hits, misses, entries, quotaUsed, quotaLimit                              *prometheus.Desc
+	keys, refused, nextDeletion, nextExpiry, counted                          *prometheus.Desc
 }
 
 // Watch has the metrics tell facts from now on.
