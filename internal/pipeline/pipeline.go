@@ -18,7 +18,11 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/metrics"
 	"github.com/keywright/keywright/internal/sigv4"
+	"github.com/keywright/keywright/internal/steps"
+	"github.com/keywright/keywright/internal/tracing"
 	"github.com/keywright/keywright/internal/wire"
 )
 
@@ -69,13 +73,16 @@ type Service struct {
 	Operations []guard.Operation
 }
 
-// Config is what a Pipeline needs. All fields are required.
+// Config is what a Pipeline needs. All fields are required but Metrics and Tracer.
 type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
 	Now       func() time.Time
 	// Services are the APIs. The first one is addressed by what addresses none.
 	Services []Service
+
+	Metrics *metrics.Metrics // counts requests; nil for nobody
+	Tracer  *tracing.Tracer  // traces them; nil for nobody
 }
 
 // Pipeline answers requests. It is safe for concurrent use.
@@ -84,6 +91,7 @@ type Pipeline struct {
 	directory *iam.Directory
 	now       func() time.Time
 	services  []*service
+	tracer    *tracing.Tracer
 	exchanges sync.Pool // of *exchange
 }
 
@@ -91,31 +99,39 @@ type Pipeline struct {
 type service struct {
 	*wire.Service
 	operations map[string]*operation
+	unknown    *metrics.Operation // counts what is for none of them
 }
 
 // operation is a row with what the model says of it.
 type operation struct {
 	guard.Operation
-	model *wire.Operation
+	model  *wire.Operation
+	counts *metrics.Operation // nil: nobody counts
 }
 
 // New returns a Pipeline. It panics if a row names an operation that its model does not have, which the first test finds.
 func New(c Config) *Pipeline {
-	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now}
+	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, tracer: c.Tracer}
+	count := func(service, operation string) *metrics.Operation {
+		if c.Metrics == nil {
+			return nil
+		}
+		return c.Metrics.Operation(service, operation)
+	}
 	for _, s := range c.Services {
-		ready := &service{Service: s.Model, operations: make(map[string]*operation, len(s.Operations))}
+		ready := &service{Service: s.Model, operations: make(map[string]*operation, len(s.Operations)), unknown: count(s.Model.SigningName, metrics.Unknown)}
 		for _, row := range s.Operations {
 			model, ok := s.Model.Operation(row.Name)
 			if !ok {
 				panic("pipeline: " + s.Model.SigningName + " has no operation " + row.Name)
 			}
-			ready.operations[row.Name] = &operation{row, model}
+			ready.operations[row.Name] = &operation{row, model, count(s.Model.SigningName, row.Name)}
 		}
 		p.services = append(p.services, ready)
 	}
 	p.exchanges.New = func() any {
 		x := &exchange{pipeline: p}
-		x.answer = x.run // one closure for all requests of this exchange
+		x.answer, x.traceID = x.run, x.callersTrace // one closure for all requests of this exchange
 		return x
 	}
 	return p
@@ -133,6 +149,13 @@ type exchange struct {
 	address address
 	op      *operation // nil until it is found
 	now     time.Time
+
+	origin  key.Origin      // of the key that it is about; empty for none
+	keyARN  string          // of that key, if the request is traced
+	traced  bool            // the request has a span
+	span    tracing.Request // that, if it is traced
+	steps   steps.Log       // what goes under it
+	traceID func() string
 }
 
 // maxUserAgent is how much of a User-Agent goes into the record ("CloudTrail record contents": truncated to 1 KB).
@@ -145,12 +168,18 @@ func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 	x.ctx, x.req, x.now = ctx, req, p.now()
 	x.address = address{service: p.services[0]}
 	resp.RequestID = arn.NewUUID()
+	began := time.Now() // not the server's clock, which a test may move
+	noted := x.trace(began)
 	agent, _ := sigv4.First(req.Header, "user-agent")
 	out, failure := p.guard.Answer(guard.Meta{
 		RequestID: resp.RequestID, Time: x.now, SourceIP: req.RemoteIP, UserAgent: agent[:min(len(agent), maxUserAgent)], TLS: req.TLS,
+		Steps: noted, TraceID: x.traceID,
 	}, x.answer)
 	x.render(resp, out, failure)
-	*x = exchange{pipeline: p, answer: x.answer}
+	x.observe(resp, failure, time.Since(began))
+	kept := x.steps
+	kept.Reset()
+	*x = exchange{pipeline: p, answer: x.answer, traceID: x.traceID, steps: kept}
 	p.exchanges.Put(x)
 }
 
@@ -175,7 +204,12 @@ func (x *exchange) run(call *guard.Call) (wire.Output, error) {
 		return nil, err
 	}
 	call.Input = in
-	return x.op.Do(x.ctx, call, in)
+	out, err := x.op.Do(x.ctx, call, in)
+	x.origin = call.Origin()
+	if x.traced {
+		x.keyARN = call.KeyARN()
+	}
+	return out, err
 }
 
 // authenticate verifies the signature and tells the call who signed.
