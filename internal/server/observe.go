@@ -21,6 +21,8 @@ func (s *Server) observe() {
 		Certificate: s.certificateExpiry,
 		Connections: s.api.Connections,
 		Audit:       s.auditState,
+		Sinks:       s.sinkState,
+		Quotas:      s.quotas.Usage,
 		StoreOctets: s.in.DB.Octets,
 		Caches:      s.caches,
 		Census:      s.lastCensus,
@@ -61,26 +63,33 @@ func (s *Server) certificateExpiry() time.Time {
 
 // auditState says how the audit log stands.
 func (s *Server) auditState() metrics.Audit {
-	var a metrics.Audit
-	if source, ok := s.recorder.(audit.Source); ok {
-		a.First, a.Next = source.First(), source.Next()
-		a.Durable, a.Checkpointed = a.Next, a.Next
+	log, ok := s.records.(*audit.Log)
+	if !ok {
+		return metrics.Audit{First: s.records.First(), Next: s.records.Next(), Durable: s.records.Next(), Checkpointed: s.records.Next()}
 	}
-	if dir := s.health.auditDir; dir != "" {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return a
-		}
-		for _, e := range entries {
-			if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-				a.Octets += info.Size()
-			}
-		}
-		if segments, err := audit.Segments(dir); err == nil {
-			a.Segments = len(segments)
+	stats := log.Stats()
+	a := metrics.Audit{
+		First: stats.First, Next: stats.Next, Durable: stats.Durable, Checkpointed: stats.Checkpointed, Checkpoint: stats.Checkpoint, Segments: stats.Segments,
+	}
+	entries, err := os.ReadDir(s.health.auditDir)
+	if err != nil {
+		return a
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			a.Octets += info.Size()
 		}
 	}
 	return a
+}
+
+// sinkState says how far those who follow the audit log are.
+func (s *Server) sinkState() []metrics.Sink {
+	var all []metrics.Sink
+	for _, f := range s.followers() {
+		all = append(all, metrics.Sink{Name: f.Name, Lag: f.Lag, Failing: f.LastError != "", Delivered: f.Delivered, Missed: f.Missed})
+	}
+	return all
 }
 
 func (s *Server) caches() []metrics.Cache {

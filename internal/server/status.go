@@ -63,6 +63,9 @@ func (s *Server) auditStatus() admin.AuditStatus {
 	if !a.Checkpoint.IsZero() {
 		out.Checkpoint = &admin.CheckpointStatus{Records: a.Checkpointed, Time: a.Checkpoint}
 	}
+	for _, f := range s.followers() {
+		out.Sinks = append(out.Sinks, admin.SinkStatus{Name: f.Name, Lag: f.Lag, Error: f.LastError, Delivered: dated(f.LastDelivered)})
+	}
 	return out
 }
 
