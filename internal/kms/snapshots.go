@@ -116,19 +116,36 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 }
 
 // change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that
-// ends it. When change returns without an error the new state is on disk and every later request sees it. Related keys are locked
-// with it: material whose time is over goes from all of them before.
+// ends it. When change returns without an error the new state is on disk and every later request sees it. Material whose time is
+// over goes before, from all related keys; otherwise nothing depends on those, which may be damaged.
 func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (*snapshot, error) {
-	set, unlock, err := s.lockRegions(ctx, name)
+	for {
+		snap, expired, err := s.tryChange(ctx, name, edit)
+		if !expired {
+			return snap, err
+		}
+		if _, err := s.load(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// tryChange is change for a key of which no material has expired: otherwise it reports that, and does nothing.
+func (s *Service) tryChange(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (snap *snapshot, expired bool, err error) {
+	defer s.keys.lock(name)()
+	now, err := s.loadStored(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	defer unlock()
-	current, next := set.now[0], set.own()
-	if err := edit(current, next); err != nil {
-		return nil, err
+	if s.expired(now) {
+		return nil, true, nil
 	}
-	return s.commit(ctx, next, erasing(current.Key, next))
+	next := now.Key.Clone()
+	if err := edit(now, next); err != nil {
+		return nil, false, err
+	}
+	snap, err = s.commit(ctx, next, erasing(now.Key, next))
+	return snap, false, err
 }
 
 // erasing returns what a transaction does besides if a key loses octets of its material: they must not stay in any file. It is
