@@ -94,7 +94,7 @@ func (c *Call) Authorize(r Resource) (Permit, error) {
 	if !out.allowed {
 		return Permit{}, c.refuse(&r, &out)
 	}
-	p := Permit{uses: r.Action.uses, grant: out.grant}
+	p := Permit{uses: r.Action.uses, grant: out.grant, payer: c.Caller.Account}
 	if r.Key != nil {
 		p.name = r.Key.Name
 	}

@@ -116,6 +116,8 @@ type request struct {
 	// recipient is the enclave that the answer is for; the zero value for none.
 	recipient recipient
 	used      [2]*snapshot // the keys that it uses besides its own
+	waited    bool         // for a turn: what it knows of its key may be old
+	source    sealed       // the ciphertext that it opens, if it does
 }
 
 // requests is memory for requests, used again.
@@ -141,36 +143,42 @@ func (s *Service) bind(op *operation) guard.Operation {
 			r := requests.Get().(*request)
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
 			call.AtEnd(r)
-			if op.tokens != nil {
-				if err := r.checkTokens(op.tokens(in)); err != nil {
-					return nil, err
-				}
-			}
-			if !op.ReadOnly {
-				if err := call.Reserve(); err != nil {
-					return nil, err
-				}
-			}
-			if op.recipient != nil {
-				r.recipient.info = op.recipient(in)
-			}
-			switch {
-			case op.named != nil:
-				if err := r.open(in); err != nil {
-					return nil, err
-				}
-			case op.Key == noKey:
-				if err := r.admitCall(in); err != nil {
-					return nil, err
-				}
-			}
-			out, err := op.do(r, in)
+			out, err := r.run(in)
 			if errors.Is(err, custody.ErrBusy) {
 				err = errThrottled
 			}
 			return out, err
 		},
 	}
+}
+
+// run takes the steps of an operation.
+func (r *request) run(in wire.Input) (wire.Output, error) {
+	op := r.op
+	if op.tokens != nil {
+		if err := r.checkTokens(op.tokens(in)); err != nil {
+			return nil, err
+		}
+	}
+	if !op.ReadOnly {
+		if err := r.call.Reserve(); err != nil {
+			return nil, err
+		}
+	}
+	if op.recipient != nil {
+		r.recipient.info = op.recipient(in)
+	}
+	switch {
+	case op.named != nil:
+		if err := r.open(in); err != nil {
+			return nil, err
+		}
+	case op.Key == noKey:
+		if err := r.admitCall(in); err != nil {
+			return nil, err
+		}
+	}
+	return op.do(r, in)
 }
 
 // End implements guard.Ender.
