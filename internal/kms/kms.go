@@ -17,8 +17,6 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
-	"github.com/keywright/keywright/internal/keyspec"
-	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -38,8 +36,8 @@ type Config struct {
 	// refused.
 	Attestation *attest.Verifier
 
-	// CachedKeys is how many symmetric keys and how many aliases stay ready in memory; zero means 10,000. Of keys whose opened
-	// material takes more memory it is fewer, of grants eight times as many.
+	// CachedKeys is how many symmetric keys and how many aliases stay ready in memory; zero means 10,000. Of keys whose policy,
+	// tags or opened material take more memory it is fewer, of grants eight times as many.
 	CachedKeys int
 
 	Quotas Quotas // what an account may have
@@ -58,7 +56,7 @@ type Service struct {
 	// The names of a key's aliases, for those keys about which a policy asks.
 	aliasLists *cache[key.Name, []string]
 	// Compiled policies by their text and whom it names: most keys of an account have the same one.
-	policies    *cache[policyKey, *policy.Document]
+	policies    *cache[policyKey, compiled]
 	principals  Principals
 	attestation *attest.Verifier // nil for no roots
 
@@ -68,12 +66,12 @@ type Service struct {
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
-// defaultCachedKeys holds memory under 300 MiB whatever the number and kind of keys: a symmetric one takes about 2 KiB opened, there
-// are two generations of them, and the collector lets the heap double.
+// defaultCachedKeys holds memory under 400 MiB whatever the number and kind of keys, their policies and tags: a symmetric one with
+// the default policy is reckoned at some 6 KiB opened, there are two generations of them, and the collector lets the heap double.
 const defaultCachedKeys = 10_000
 
-// cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
-const cachedPolicies = 500
+// cachedPolicies bounds the memory of compiled policies, in octets; one takes some 3 MB at most.
+const cachedPolicies = 8 << 20
 
 // cachedGrantsPerKey is how many grants may stay in memory for each key that may.
 const cachedGrantsPerKey = 8
@@ -85,11 +83,11 @@ func New(c Config) *Service {
 	}
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
-		keys:        newWeighedCache[key.Name](c.CachedKeys*(memoryOfKey+keyspec.PrivateMemory(key.SymmetricDefault)), (*snapshot).memory),
+		keys:        newWeighedCache[key.Name](c.CachedKeys*typicalMemory(), (*snapshot).memory),
 		aliases:     newCache[aliasName, arn.KeyID](c.CachedKeys),
 		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
 		aliasLists:  newCache[key.Name, []string](c.CachedKeys),
-		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
+		policies:    newWeighedCache[policyKey](cachedPolicies, func(p compiled) int { return p.memory }),
 		principals:  c.Principals,
 		attestation: c.Attestation,
 		quotas:      c.Quotas.filled(),

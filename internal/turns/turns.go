@@ -43,18 +43,15 @@ func (t *Turns) Take(ctx context.Context, a arn.Account) (waited bool, err error
 	if mine == nil {
 		return false, err
 	}
-	patience := time.NewTimer(t.patience)
-	defer patience.Stop()
+	ctx, cancel := context.WithTimeout(ctx, t.patience)
+	defer cancel()
 	select {
 	case <-mine:
 		return true, nil
-	case <-patience.C:
-		err = fmt.Errorf("%w: no turn in %v", ErrBusy, t.patience)
 	case <-ctx.Done():
-		err = fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+		t.leave(a, mine)
+		return true, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
-	t.leave(a, mine)
-	return true, err
 }
 
 // enter takes a free turn, or else a place in the queue of an account: what is closed when its turn comes.
