@@ -38,6 +38,9 @@ const (
 	patience   = 40 * time.Second
 )
 
+// SlowToMake reports whether making a key of a spec, or waiting for one, can take up to seconds. Others take a millisecond at most.
+func SlowToMake(s key.Spec) bool { return modulusSizes[s] != 0 }
+
 // NewPool returns a Pool that keeps up to sizes[s] keys of each spec ready, and starts to make them. Specs that are not RSA
 // are ignored: their keys are fast to make.
 func NewPool(sizes map[key.Spec]int) *Pool { return newPool(sizes, Generate) }
@@ -48,7 +51,7 @@ func newPool(sizes map[key.Spec]int, generate func(key.Spec) (Private, error)) *
 		wake: make(chan struct{}, 1), done: make(chan struct{}), stopped: make(chan struct{}), demand: turns.New(onDemand, maxWaiting, patience),
 	}
 	for s, n := range sizes {
-		if modulusSizes[s] != 0 && n > 0 {
+		if SlowToMake(s) && n > 0 {
 			p.sizes[s] = n
 		}
 	}
@@ -61,7 +64,7 @@ func newPool(sizes map[key.Spec]int, generate func(key.Spec) (Private, error)) *
 // much is waited for on behalf of the account or for too long, or if ctx ended meanwhile, and those of Generate. Take works
 // after Close, too, on demand.
 func (p *Pool) Take(ctx context.Context, a arn.Account, s key.Spec) (Private, error) {
-	if modulusSizes[s] == 0 {
+	if !SlowToMake(s) {
 		return p.generate(s)
 	}
 	if !p.demand.Awaited() { // what is ready belongs to those who wait
