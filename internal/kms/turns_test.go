@@ -170,3 +170,22 @@ func TestCallersPayForTurns(t *testing.T) {
 		t.Errorf("the owner of the key: %v", failure)
 	}
 }
+
+// So it is for who waited with the document of an enclave.
+func TestWhoWaitedAsAnEnclaveLooksAgain(t *testing.T) {
+	w := newAttestedWorld(t)
+	for operation, request := range w.withRecipient() {
+		if request["KeyId"] == nil {
+			continue
+		}
+		request["Recipient"] = w.recipient(nil)
+		if failure := w.whileItWaits(operation, request, func() {}); failure != nil {
+			t.Errorf("%s: %v", operation, failure)
+		}
+		failure := w.whileItWaits(operation, request, func() { w.done("DisableKey", in{"KeyId": request["KeyId"]}) })
+		if failure == nil || failure.Code != "DisabledException" {
+			t.Errorf("%s with a key that was disabled: %v", operation, failure)
+		}
+		w.done("EnableKey", in{"KeyId": request["KeyId"]})
+	}
+}
