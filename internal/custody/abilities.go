@@ -100,35 +100,36 @@ var slowSpecs = map[key.Spec]bool{
 	keyspec.MLDSA44: true, keyspec.MLDSA65: true, keyspec.MLDSA87: true,
 }
 
-// Turn waits until something may be done for an account that takes a processor for the better part of a millisecond, or longer,
-// and returns what ends it. As many of those run at a time as there are processors: with more, what takes microseconds would
-// queue behind all of them and not behind one. The error is that ctx has ended. Who has a turn must not ask for another.
-func (c *Custody) Turn(ctx context.Context, a arn.Account) (end func(), err error) {
-	if err := c.turns.Take(ctx, a); err != nil {
-		return nil, err
+// Turn takes a turn for something that takes a processor for the better part of a millisecond, or longer, on behalf of the account
+// of a caller. As many of those run at a time as there are processors: with more, what takes microseconds would queue behind all of
+// them and not behind one. It returns what ends the turn, and whether the caller had to wait: what was known about its rights may
+// have changed then. The error is ErrBusy, if too many wait for turns on behalf of the account, or this takes too long. Who has a
+// turn must not ask for another.
+func (c *Custody) Turn(ctx context.Context, a arn.Account) (end func(), waited bool, err error) {
+	if waited, err = c.turns.Take(ctx, a); err != nil {
+		return nil, waited, fmt.Errorf("waiting for a turn: %w", err)
 	}
-	return c.turns.End, nil
+	return c.turns.End, waited, nil
 }
 
-// turn is Turn for a use of the key, from the opening of its material on. It does not wait if the key's spec is not slow.
-func (k *Key) turn(ctx context.Context) (end func(), err error) {
+// noEnd ends a turn that nobody has taken.
+func noEnd() {}
+
+// Turn is Custody.Turn for a use of the key, from the opening of its material on, that the permit's caller pays for. Keys whose
+// spec is not slow need no turn. What is documented to take a turn must be done in one.
+func (k *Key) Turn(ctx context.Context, p guard.Permit) (end func(), waited bool, err error) {
 	if !slowSpecs[k.key.Spec] {
-		return func() {}, nil
+		return noEnd, false, nil
 	}
-	return k.custody.Turn(ctx, k.key.Account)
+	return k.custody.Turn(ctx, p.Payer())
 }
 
-// Sign signs a message with the current private key. The errors besides this package's are those of keyspec.Signer.
-func (k *Key) Sign(ctx context.Context, p guard.Permit, algorithm string, kind keyspec.MessageType, message []byte) ([]byte, error) {
+// Sign signs a message with the current private key, in a turn. The errors besides this package's are those of keyspec.Signer.
+func (k *Key) Sign(p guard.Permit, algorithm string, kind keyspec.MessageType, message []byte) ([]byte, error) {
 	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseSign); err != nil {
 		return nil, err
 	}
-	end, err := k.turn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	s, err := ability[keyspec.Signer](k, k.current)
 	if err != nil {
 		return nil, err
@@ -136,17 +137,12 @@ func (k *Key) Sign(ctx context.Context, p guard.Permit, algorithm string, kind k
 	return s.Sign(algorithm, kind, message)
 }
 
-// Verify reports whether a signature of a message is the key's.
-func (k *Key) Verify(ctx context.Context, p guard.Permit, algorithm string, kind keyspec.MessageType, message, signature []byte) (bool, error) {
+// Verify reports whether a signature of a message is the key's. It needs a turn.
+func (k *Key) Verify(p guard.Permit, algorithm string, kind keyspec.MessageType, message, signature []byte) (bool, error) {
 	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseVerify); err != nil {
 		return false, err
 	}
-	end, err := k.turn(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer end()
 	v, err := publicAbility[keyspec.Verifier](k)
 	if err != nil {
 		return false, err
@@ -188,18 +184,13 @@ func (k *Key) VerifyMAC(p guard.Permit, algorithm string, message, mac []byte) (
 	return made.Equal(secret.Copy(mac)), nil
 }
 
-// Agree returns the secret that the key shares with the holder of a public key. The error for a public key that is none of
+// Agree returns the secret that the key shares with the holder of a public key, in a turn. The error for a public key that is none of
 // the same curve is keyspec.ErrPeer.
-func (k *Key) Agree(ctx context.Context, p guard.Permit, peerSPKI []byte) (secret.Bytes, error) {
+func (k *Key) Agree(p guard.Permit, peerSPKI []byte) (secret.Bytes, error) {
 	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseAgree); err != nil {
 		return secret.Bytes{}, err
 	}
-	end, err := k.turn(ctx)
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	defer end()
 	a, err := ability[keyspec.Agreer](k, k.current)
 	if err != nil {
 		return secret.Bytes{}, err
@@ -238,17 +229,12 @@ func (k *Key) Decapsulate(p guard.Permit, blob []byte) (secret.Bytes, error) {
 	return shared, err
 }
 
-// EncryptAsymmetric encrypts under the public key. The errors besides this package's are those of keyspec.Encrypter.
-func (k *Key) EncryptAsymmetric(ctx context.Context, p guard.Permit, algorithm string, plaintext []byte) ([]byte, error) {
+// EncryptAsymmetric encrypts under the public key, in a turn. The errors besides this package's are those of keyspec.Encrypter.
+func (k *Key) EncryptAsymmetric(p guard.Permit, algorithm string, plaintext []byte) ([]byte, error) {
 	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseEncrypt); err != nil {
 		return nil, err
 	}
-	end, err := k.turn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	e, err := publicAbility[keyspec.Encrypter](k)
 	if err != nil {
 		return nil, err
@@ -256,18 +242,13 @@ func (k *Key) EncryptAsymmetric(ctx context.Context, p guard.Permit, algorithm s
 	return e.Encrypt(algorithm, plaintext)
 }
 
-// DecryptAsymmetric decrypts what was encrypted under the public key, here or elsewhere. Whatever is wrong with a
+// DecryptAsymmetric decrypts what was encrypted under the public key, here or elsewhere, in a turn. Whatever is wrong with a
 // ciphertext, the error is ErrInvalidCiphertext.
-func (k *Key) DecryptAsymmetric(ctx context.Context, p guard.Permit, algorithm string, blob []byte) (secret.Bytes, error) {
+func (k *Key) DecryptAsymmetric(p guard.Permit, algorithm string, blob []byte) (secret.Bytes, error) {
 	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseDecrypt); err != nil {
 		return secret.Bytes{}, err
 	}
-	end, err := k.turn(ctx)
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	defer end()
 	d, err := ability[keyspec.Decrypter](k, k.current)
 	if err != nil {
 		return secret.Bytes{}, err
@@ -281,13 +262,13 @@ func (k *Key) DecryptAsymmetric(ctx context.Context, p guard.Permit, algorithm s
 
 // Pair makes a key pair that stays with nobody here: the private key in its canonical form (PKCS#8 DER, RFC 5958) and the
 // public key (DER SubjectPublicKeyInfo). It needs a permit with guard.UseRandom for the named key, whose data key it will be. The
-// error is ErrBusy if the key's account has too much made at a time.
+// error is ErrBusy if the caller's account has too much made at a time.
 func (c *Custody) Pair(ctx context.Context, p guard.Permit, name key.Name, spec key.Spec) (private secret.Bytes, public []byte, err error) {
 	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseRandom, name) {
 		return secret.Bytes{}, nil, ErrNoPermit
 	}
-	pair, err := c.engine.Pair(ctx, name.Account, spec)
+	pair, err := c.engine.Pair(ctx, p.Payer(), spec)
 	if err != nil {
 		return secret.Bytes{}, nil, fmt.Errorf("generating a key pair: %w", err)
 	}

@@ -62,11 +62,19 @@ type Custody struct {
 
 // New returns a Custody over an engine.
 func New(e Engine) *Custody {
-	return &Custody{engine: e, turns: turns.New(runtime.GOMAXPROCS(0))}
+	return &Custody{engine: e, turns: turns.New(runtime.GOMAXPROCS(0), maxWaiting, patience)}
 }
 
+// maxWaiting is how many wait for a turn on behalf of an account, and patience how long at most: the last of them, with the
+// slowest primitives (some 5 ms) and an account alone, waits for a second, and clients wait for an answer for a minute.
+const (
+	maxWaiting = 256
+	patience   = 10 * time.Second
+)
+
 // Generate makes new material for k, as its first or its next generation. It needs a permit with guard.UseCreate: for a
-// key that is just being made the permit names no key. The error is ErrBusy if the key's account has too much made at a time.
+// key that is just being made the permit names no key. The error is ErrBusy if the key's account has too much made at a time: keys are
+// made for their own account only.
 func (c *Custody) Generate(ctx context.Context, p guard.Permit, k *key.Key, now time.Time) (key.Material, error) {
 	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseCreate, k.Name) && !p.Allows(guard.UseCreate, key.Name{}) {

@@ -56,7 +56,8 @@ func (c *Custody) importer() (Importer, error) {
 }
 
 // WrappingKey makes a key pair under which material for k may be sent until a time, and the token that finds it again. It needs a
-// permit with guard.UseImport. The error is ErrBusy if the key's account has too much made at a time.
+// permit with guard.UseImport. The error is ErrBusy if the key's account has too much made at a time: nobody else's imports
+// into its keys.
 func (c *Custody) WrappingKey(ctx context.Context, p guard.Permit, k *key.Key, w Wrapping, until time.Time) (public, token []byte, err error) {
 	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseImport, k.Name) {
@@ -73,7 +74,8 @@ func (c *Custody) WrappingKey(ctx context.Context, p guard.Permit, k *key.Key, w
 }
 
 // Import opens material that was encrypted under the wrapping key of a token for k. What it is to the key, and when it goes, is
-// for the caller to set. It needs a permit with guard.UseTakeIn, and takes a turn.
+// for the caller to set. It needs a permit with guard.UseTakeIn, and takes a turn; how long that waited only the caller can tell, who locks the
+// key and looks at it again before it takes the material.
 func (c *Custody) Import(ctx context.Context, p guard.Permit, k *key.Key, token, encrypted []byte, now time.Time) (key.Material, error) {
 	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseTakeIn, k.Name) {
@@ -83,7 +85,7 @@ func (c *Custody) Import(ctx context.Context, p guard.Permit, k *key.Key, token,
 	if err != nil {
 		return key.Material{}, err
 	}
-	end, err := c.Turn(ctx, k.Account)
+	end, _, err := c.Turn(ctx, p.Payer())
 	if err != nil {
 		return key.Material{}, err
 	}

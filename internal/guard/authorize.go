@@ -100,7 +100,7 @@ func (c *Call) Authorize(r Resource) (Permit, error) {
 	if !out.allowed {
 		return Permit{}, c.refuse(&r, &out)
 	}
-	p := Permit{uses: r.Action.uses, grant: out.grant, steps: c.Steps}
+	p := Permit{uses: r.Action.uses, grant: out.grant, payer: c.Caller.Account, steps: c.Steps}
 	if r.Key != nil {
 		p.name = r.Key.Name
 	}

@@ -71,7 +71,11 @@ func (c *circumstances) find(k policy.Key) policy.Values {
 			c.about.Facts(&c.inputs, c.about.Input)
 		}
 	}
-	return c.inputs.find(k)
+	v := c.inputs.find(k)
+	if c.inputs.failed != nil {
+		c.failed = c.inputs.failed
+	}
+	return v
 }
 
 // known returns a value that is absent when it is empty.

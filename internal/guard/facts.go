@@ -9,14 +9,15 @@ import (
 
 // Facts are condition values that an operation knows of its input.
 type Facts struct {
-	list  []fact
-	later []later
+	list   []fact
+	later  []later
+	failed error // of a later source that could not answer
 }
 
 // later adds facts with keys of one name once they are asked for.
 type later struct {
 	name string
-	more func(*Facts)
+	more func(*Facts) error
 }
 
 // reset forgets everything but memory.
@@ -24,7 +25,7 @@ func (f *Facts) reset() {
 	clear(f.list)
 	f.list = f.list[:0]
 	clear(f.later)
-	f.later = f.later[:0]
+	f.later, f.failed = f.later[:0], nil
 }
 
 // find returns the values of a key.
@@ -32,7 +33,9 @@ func (f *Facts) find(k policy.Key) policy.Values {
 	for i := range f.later {
 		if l := f.later[i]; l.more != nil && l.name == k.Name {
 			f.later[i].more = nil
-			l.more(f)
+			if err := l.more(f); err != nil {
+				f.failed = err
+			}
 		}
 	}
 	for i := range f.list {
@@ -83,8 +86,9 @@ func (f *Facts) AddMany(k policy.Key, values []string) {
 	f.list = append(f.list, fact{k, policy.Many(values)})
 }
 
-// Later has more called when a condition asks for a key of the given name, whatever its free part, and not before.
-func (f *Facts) Later(name string, more func(*Facts)) {
+// Later has more called when a condition asks for a key of the given name, whatever its free part, and not before. Its error
+// means that it cannot say which facts there are: then there is no decision.
+func (f *Facts) Later(name string, more func(*Facts) error) {
 	f.later = append(f.later, later{policy.ParseKey(name).Name, more})
 }
 

@@ -358,7 +358,7 @@ func (g *Guard) Act(e Event, name key.Name, prepare func(Permit) (*audit.Fields,
 	if e.name == "" {
 		return errors.New("no event")
 	}
-	details, err := prepare(Permit{name: name, uses: e.uses})
+	details, err := prepare(Permit{name: name, uses: e.uses, payer: name.Account})
 	if err != nil {
 		return fmt.Errorf("preparing %s of %s: %w", e.name, name.ARN(), err)
 	}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/steps"
 )
@@ -68,8 +69,13 @@ type Permit struct {
 	name  key.Name
 	uses  Use
 	grant *key.Grant
+	payer arn.Account
 	steps *steps.Log // nil: nobody notes them
 }
+
+// Payer returns the account on whose behalf the key is used, which is the caller's and not the key's: what takes long is shared out
+// among these. Services and others without an account are one, the empty one.
+func (p Permit) Payer() arn.Account { return p.payer }
 
 // Grant returns the grant that allowed the call; nil if policies did. CreateGrant must not give more than it has.
 func (p Permit) Grant() *key.Grant { return p.grant }

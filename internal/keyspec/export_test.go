@@ -18,10 +18,12 @@ const MaxPKCS8 = maxPKCS8
 // NewPoolOf is NewPool with another way to make keys.
 var NewPoolOf = newPool
 
-// MaxAsking is how many keys an account can ask a pool for at a time, and OnDemand how many are made.
+// MaxWaiting is how many can wait for keys of a pool on behalf of an account, Patience how long, and OnDemand how many are made
+// at a time.
 const (
-	MaxAsking = maxAsking
-	OnDemand  = onDemand
+	MaxWaiting = maxWaiting
+	Patience   = patience
+	OnDemand   = onDemand
 )
 
 // Peek returns a key that the pool has ready and leaves it there.

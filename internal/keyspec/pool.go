@@ -2,8 +2,8 @@ package keyspec
 
 import (
 	"context"
-	"errors"
 	"sync"
+	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
@@ -11,7 +11,7 @@ import (
 )
 
 // ErrBusy means that an account asks for more keys than can be made for it: it may try again later.
-var ErrBusy = errors.New("too many keys are being made for this account")
+var ErrBusy = turns.ErrBusy
 
 // Pool has RSA keys ready, because making one takes up to seconds. It makes them in the background, one at a time, and is
 // safe for concurrent use. Keys of other specs, and of specs that it has run out of, are made on demand.
@@ -21,7 +21,6 @@ type Pool struct {
 
 	mu     sync.Mutex
 	ready  map[key.Spec][]Private
-	asking map[arn.Account]int // how many keys are being made for an account, or waited for
 	closed bool
 
 	wake    chan struct{} // somebody has asked for a key
@@ -33,10 +32,14 @@ type Pool struct {
 const (
 	// onDemand is how many RSA keys are made on demand at a time; others wait. It leaves processors to the rest of the service.
 	onDemand = 2
-	// maxAsking is how many RSA keys may be made for an account at a time, or waited for. The last of 16 RSA_4096 comes in some
-	// twenty seconds, which is less than clients wait for an answer.
-	maxAsking = 16
+	// maxWaiting is how many wait for RSA keys on behalf of an account, and patience how long at most. The last of them, with
+	// RSA_4096 and an account alone, comes in some twenty seconds, and clients wait for an answer for a minute.
+	maxWaiting = 16
+	patience   = 40 * time.Second
 )
+
+// SlowToMake reports whether making a key of a spec, or waiting for one, can take up to seconds. Others take a millisecond at most.
+func SlowToMake(s key.Spec) bool { return modulusSizes[s] != 0 }
 
 // NewPool returns a Pool that keeps up to sizes[s] keys of each spec ready, and starts to make them. Specs that are not RSA
 // are ignored: their keys are fast to make.
@@ -44,11 +47,11 @@ func NewPool(sizes map[key.Spec]int) *Pool { return newPool(sizes, Generate) }
 
 func newPool(sizes map[key.Spec]int, generate func(key.Spec) (Private, error)) *Pool {
 	p := &Pool{
-		sizes: map[key.Spec]int{}, generate: generate, ready: map[key.Spec][]Private{}, asking: map[arn.Account]int{},
-		wake: make(chan struct{}, 1), done: make(chan struct{}), stopped: make(chan struct{}), demand: turns.New(onDemand),
+		sizes: map[key.Spec]int{}, generate: generate, ready: map[key.Spec][]Private{},
+		wake: make(chan struct{}, 1), done: make(chan struct{}), stopped: make(chan struct{}), demand: turns.New(onDemand, maxWaiting, patience),
 	}
 	for s, n := range sizes {
-		if modulusSizes[s] != 0 && n > 0 {
+		if SlowToMake(s) && n > 0 {
 			p.sizes[s] = n
 		}
 	}
@@ -56,21 +59,20 @@ func newPool(sizes map[key.Spec]int, generate func(key.Spec) (Private, error)) *
 	return p
 }
 
-// Take returns a fresh key for an account, which nobody else gets. While the pool has one it does not wait. Then accounts take
-// turns: one that asks for much holds up another by one key at a time. The errors are ErrBusy, if the account waits for too many
-// already, that ctx ended while it waited, and those of Generate. Take works after Close, too, on demand.
+// Take returns a fresh key for an account, which nobody else gets. While the pool has one, and nobody waits, it does not wait.
+// Otherwise accounts take turns: one that asks for much holds up another by one key at a time. The errors are ErrBusy, if too
+// much is waited for on behalf of the account or for too long, or if ctx ended meanwhile, and those of Generate. Take works
+// after Close, too, on demand.
 func (p *Pool) Take(ctx context.Context, a arn.Account, s key.Spec) (Private, error) {
-	if modulusSizes[s] == 0 {
+	if !SlowToMake(s) {
 		return p.generate(s)
 	}
-	if k := p.pop(s); k != nil {
-		return k, nil
+	if !p.demand.Awaited() { // what is ready belongs to those who wait
+		if k := p.pop(s); k != nil {
+			return k, nil
+		}
 	}
-	if err := p.enter(a); err != nil {
-		return nil, err
-	}
-	defer p.leave(a)
-	if err := p.demand.Take(ctx, a); err != nil {
+	if _, err := p.demand.Take(ctx, a); err != nil {
 		return nil, err
 	}
 	defer p.demand.End()
@@ -78,24 +80,6 @@ func (p *Pool) Take(ctx context.Context, a arn.Account, s key.Spec) (Private, er
 		return k, nil
 	}
 	return p.generate(s)
-}
-
-func (p *Pool) enter(a arn.Account) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.asking[a] >= maxAsking {
-		return ErrBusy
-	}
-	p.asking[a]++
-	return nil
-}
-
-func (p *Pool) leave(a arn.Account) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.asking[a]--; p.asking[a] == 0 {
-		delete(p.asking, a)
-	}
 }
 
 // pop takes a key that is ready; nil if none is. The worker looks what is to be made in any case.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
@@ -34,7 +35,7 @@ func TestPoolIsFair(t *testing.T) {
 				t.Errorf("%s: %v", a, err)
 			}
 		}
-		for range keyspec.MaxAsking {
+		for range keyspec.OnDemand + keyspec.MaxWaiting {
 			all.Go(func() { ask(account) })
 		}
 		synctest.Wait()
@@ -50,7 +51,7 @@ func TestPoolIsFair(t *testing.T) {
 			synctest.Wait()
 		}
 		others.Wait()
-		for range keyspec.MaxAsking + 1 - keyspec.OnDemand - 2 {
+		for range keyspec.MaxWaiting + 1 - 2 {
 			one <- struct{}{}
 		}
 		all.Wait()
@@ -60,14 +61,80 @@ func TestPoolIsFair(t *testing.T) {
 	})
 }
 
-// Who hangs up leaves its place.
+// Keys that are ready do not pass by those who wait, and least of all to an account that may not even wait.
+func TestReadyKeysAreForThoseWhoWait(t *testing.T) {
+	made, err := keyspec.Generate(keyspec.RSA2048) // for all: making them takes long
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		one := make(chan struct{})
+		p := keyspec.NewPoolOf(map[key.Spec]int{keyspec.RSA2048: 1}, func(key.Spec) (keyspec.Private, error) {
+			<-one
+			return made, nil
+		})
+		var all, others sync.WaitGroup
+		ask := func(a arn.Account) {
+			if _, err := p.Take(t.Context(), a, keyspec.RSA2048); err != nil {
+				t.Errorf("%s: %v", a, err)
+			}
+		}
+		for range keyspec.OnDemand + keyspec.MaxWaiting {
+			all.Go(func() { ask(account) })
+		}
+		synctest.Wait()
+		others.Go(func() { ask(otherAccount) })
+		synctest.Wait()
+		for { // until the worker has made a key: which of those who make keys goes on is chance
+			one <- struct{}{}
+			synctest.Wait()
+			if p.Ready(keyspec.RSA2048) > 0 {
+				break
+			}
+			all.Go(func() { ask(account) }) // so that the queue stays full
+			synctest.Wait()
+		}
+		if _, err := p.Take(t.Context(), account, keyspec.RSA2048); !errors.Is(err, keyspec.ErrBusy) {
+			t.Errorf("an account with a full queue, and a key that others wait for: %v", err)
+		}
+		close(one)
+		all.Wait()
+		others.Wait()
+		p.Close()
+	})
+}
+
+// Nobody waits for ever.
+func TestPoolHasPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, one := slowPool()
+		defer p.Close()
+		var all sync.WaitGroup
+		for range keyspec.OnDemand {
+			all.Go(func() {
+				if _, err := p.Take(t.Context(), account, keyspec.RSA4096); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		begun := time.Now()
+		if _, err := p.Take(t.Context(), otherAccount, keyspec.RSA4096); !errors.Is(err, keyspec.ErrBusy) || time.Since(begun) != keyspec.Patience {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+		close(one)
+		all.Wait()
+	})
+}
+
+// Who stops waiting leaves its place.
 func TestPoolEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, one := slowPool()
 		defer p.Close()
 		ctx, hangUp := context.WithCancel(t.Context())
 		var all sync.WaitGroup
-		for i := range keyspec.MaxAsking {
+		for i := range keyspec.OnDemand + keyspec.MaxWaiting {
 			all.Go(func() {
 				_, err := p.Take(ctx, account, keyspec.RSA4096)
 				if begun := i < keyspec.OnDemand; begun != (err == nil) || !begun && !errors.Is(err, context.Canceled) {

@@ -56,7 +56,12 @@ func sign(r *request, in *kmsapi.SignRequest) (*kmsapi.SignResponse, error) {
 	if err := r.ready(err, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
-	signature, err := r.key.material.Sign(r.ctx, r.permit, algorithm, kind, in.Message.Expose())
+	end, err := r.turn()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	signature, err := r.key.material.Sign(r.permit, algorithm, kind, in.Message.Expose())
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +75,12 @@ func verify(r *request, in *kmsapi.VerifyRequest) (*kmsapi.VerifyResponse, error
 	if err := firstFailure(err, func() error { return r.chargeUse(k) }); err != nil {
 		return nil, err
 	}
-	valid, err := r.key.material.Verify(r.ctx, r.permit, algorithm, kind, in.Message.Expose(), in.Signature)
+	end, err := r.turn()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	valid, err := r.key.material.Verify(r.permit, algorithm, kind, in.Message.Expose(), in.Signature)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +107,12 @@ func deriveSharedSecret(r *request, in *kmsapi.DeriveSharedSecretRequest) (*kmsa
 	if err := r.ready(nil, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
-	shared, err := r.key.material.Agree(r.ctx, r.permit, in.PublicKey)
+	end, err := r.turn()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	shared, err := r.key.material.Agree(r.permit, in.PublicKey)
 	if errors.Is(err, keyspec.ErrPeer) {
 		return nil, errPeer
 	}

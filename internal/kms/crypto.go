@@ -1,11 +1,9 @@
 package kms
 
 import (
-	"context"
 	"errors"
 	"slices"
 
-	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/ciphertext"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
@@ -101,10 +99,10 @@ func (r *request) usedMaterial(k *key.Key, m *key.Material) (id wire.Opt[string]
 	return wire.Some(m.ID)
 }
 
-// seal encrypts under a key.
-func (s *snapshot) seal(ctx context.Context, p guard.Permit, algorithm string, plaintext []byte, context map[string]string) ([]byte, error) {
+// seal encrypts under a key, in a turn.
+func (s *snapshot) seal(p guard.Permit, algorithm string, plaintext []byte, context map[string]string) ([]byte, error) {
 	if s.Spec != key.SymmetricDefault {
-		return s.material.EncryptAsymmetric(ctx, p, algorithm, plaintext)
+		return s.material.EncryptAsymmetric(p, algorithm, plaintext)
 	}
 	return s.material.Encrypt(p, plaintext, context)
 }
@@ -115,11 +113,16 @@ func encrypt(r *request, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, er
 	if err := r.ready(err, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
-	blob, err := r.key.seal(r.ctx, r.permit, algorithm, in.Plaintext.Expose(), in.EncryptionContext)
+	end, err := r.turn()
 	if err != nil {
 		return nil, err
 	}
-	r.usedMaterial(k, k.Current())
+	defer end()
+	blob, err := r.key.seal(r.permit, algorithm, in.Plaintext.Expose(), in.EncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	r.usedMaterial(r.key.Key, r.key.Current())
 	return &kmsapi.EncryptResponse{CiphertextBlob: blob, KeyID: wire.Some(r.key.arn), EncryptionAlgorithm: wire.Some(algorithm)}, nil
 }
 
@@ -128,8 +131,7 @@ type sealed struct {
 	blob      []byte
 	header    ciphertext.Header
 	algorithm string
-	key       *snapshot
-	permit    guard.Permit
+	use
 }
 
 // unopened describes a request to decrypt, as Decrypt and ReEncrypt have it.
@@ -177,14 +179,14 @@ func (r *request) follows(rules error) error {
 
 // locate finds and authorizes the key of a ciphertext, and checks everything but the ciphertext's own integrity.
 func (r *request) locate(u unopened) (*sealed, error) {
-	s := &sealed{blob: u.blob, algorithm: u.algorithm}
+	s := &r.source // which costs no memory of its own
+	*s = sealed{blob: u.blob, algorithm: u.algorithm, use: use{question: u.question}}
 	var err error
 	if u.given.Set {
-		var alias arn.AliasName
-		if s.key, alias, err = r.find(anyForm, u.given.V, u.question.action); err != nil {
+		if s.key, s.alias, err = r.find(anyForm, u.given.V, u.question.action); err != nil {
 			return nil, err
 		}
-		if s.key, s.permit, err = r.admit(s.key, alias, u.question); err != nil {
+		if s.key, s.permit, err = r.admit(s.key, s.alias, u.question); err != nil {
 			return nil, err
 		}
 	}
@@ -203,7 +205,7 @@ func (r *request) locate(u unopened) (*sealed, error) {
 	}
 	switch {
 	case s.key == nil:
-		if err := r.locateByHeader(s, u); err != nil {
+		if err := r.locateByHeader(s); err != nil {
 			return nil, err
 		}
 	case u.headed() && (s.header.Account != s.key.Account || s.header.Key != s.key.ID):
@@ -219,7 +221,7 @@ func (r *request) locate(u unopened) (*sealed, error) {
 	return s, nil
 }
 
-func (r *request) locateByHeader(s *sealed, u unopened) error {
+func (r *request) locateByHeader(s *sealed) error {
 	var err error
 	s.key, err = r.load(r.ctx, key.Name{Account: s.header.Account, Region: r.call.Region, ID: s.header.Key})
 	if errors.Is(err, store.ErrNotFound) {
@@ -228,12 +230,8 @@ func (r *request) locateByHeader(s *sealed, u unopened) error {
 	if err != nil {
 		return err
 	}
-	s.permit, err = r.authorize(s.key, "", u.question)
-	var denied *wire.Error
-	if errors.As(err, &denied) && denied.Code == wire.CodeAccessDenied && s.key.Account != r.call.Caller.Account {
-		return errForeignCiphertext
-	}
-	if err == nil {
+	s.untold = true
+	if err = r.permitUse(&s.use); err == nil {
 		r.call.Concerns(s.key.Account, s.key.arn)
 	}
 	return err
@@ -241,10 +239,20 @@ func (r *request) locateByHeader(s *sealed, u unopened) error {
 
 // openSealed decrypts a located ciphertext. It returns the material as well, of which symmetric keys can have several.
 func (r *request) openSealed(s *sealed, context map[string]string) (plaintext secret.Bytes, m *key.Material, err error) {
+	end, err := r.await(s.key, s.permit)
+	if err != nil {
+		return secret.Bytes{}, nil, err
+	}
+	defer end()
+	if r.waited {
+		if err := r.review(&s.use, usable); err != nil {
+			return secret.Bytes{}, nil, err
+		}
+	}
 	if s.key.Spec == key.SymmetricDefault {
 		plaintext, m, err = s.key.material.Decrypt(s.permit, &s.header, s.blob, context)
 	} else {
-		plaintext, err = s.key.material.DecryptAsymmetric(r.ctx, s.permit, s.algorithm, s.blob)
+		plaintext, err = s.key.material.DecryptAsymmetric(s.permit, s.algorithm, s.blob)
 	}
 	if errors.Is(err, custody.ErrInvalidCiphertext) {
 		return secret.Bytes{}, nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
@@ -303,12 +311,13 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	if err := firstError(err, errTo); err != nil { // in the order of the keys, though a condition may ask for both
 		return nil, err
 	}
-	to, permit, err := r.admit(to, alias, question{
+	dest := use{alias: alias, question: question{
 		action: actionReEncryptTo, facts: r.sameKey(destinationFacts, in, to), in: in, bound: true, context: in.DestinationEncryptionContext,
-	})
-	if err != nil {
+	}}
+	if dest.key, dest.permit, err = r.admit(to, alias, dest.question); err != nil {
 		return nil, err
 	}
+	to = dest.key
 	r.call.Concerns(to.Account, to.arn)
 	algorithm := encryptionAlgorithm(in.DestinationEncryptionAlgorithm)
 	err = firstError(r.op.usage(to.Key), usable.blocks(to.Key), hasAlgorithm(to.Key, algorithm), checkContextOf(to.Key, in.DestinationEncryptionContext))
@@ -329,7 +338,18 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	if err := firstError(fitsPlaintext(to.Key, algorithm, plaintext.Len()), dry(in.DryRun)); err != nil {
 		return nil, err
 	}
-	blob, err := to.seal(r.ctx, permit, algorithm, plaintext.Expose(), in.DestinationEncryptionContext)
+	end, err := r.await(dest.key, dest.permit)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if r.waited {
+		if err := r.review(&dest, usable); err != nil {
+			return nil, err
+		}
+		to = dest.key
+	}
+	blob, err := to.seal(dest.permit, algorithm, plaintext.Expose(), in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
@@ -399,6 +419,9 @@ func makesDataKeys(k *key.Key) error {
 // dataKey makes a data key and encrypts it.
 func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool]) (secret.Bytes, []byte, error) {
 	if err := r.ready(firstError(makesDataKeys(r.key.Key), checkContext(context)), quota.Symmetric, run); err != nil {
+		return secret.Bytes{}, nil, err
+	}
+	if err := r.settle(); err != nil {
 		return secret.Bytes{}, nil, err
 	}
 	plaintext, err := r.custody.Random(r.permit, r.key.Name, size)

@@ -107,7 +107,7 @@ func (r *request) mayTag(k *key.Key, tags []kmsapi.Tag, facts guard.FactSource, 
 }
 
 // makeMaterial gives a new key its first material, unless that is imported later. Making it can take seconds, so that it is not
-// begun for a key for which there is no room, and the right to make the key is asked for again.
+// begun for a key for which there is no room, and the right to make such a key is asked for again.
 func (r *request) makeMaterial(k *key.Key, in *kmsapi.CreateKeyRequest) error {
 	if k.Origin == key.OriginExternal {
 		k.State = key.PendingImport
@@ -121,6 +121,9 @@ func (r *request) makeMaterial(k *key.Key, in *kmsapi.CreateKeyRequest) error {
 		return err
 	}
 	k.Material = []key.Material{m}
+	if !keyspec.SlowToMake(k.Spec) {
+		return nil
+	}
 	if err := firstFailure(r.renew(), func() error { return r.admitCall(in) }); err != nil {
 		return err
 	}

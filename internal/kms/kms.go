@@ -17,8 +17,6 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
-	"github.com/keywright/keywright/internal/keyspec"
-	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
@@ -39,8 +37,8 @@ type Config struct {
 	// refused.
 	Attestation *attest.Verifier
 
-	// CachedKeys is how many symmetric keys and how many aliases stay ready in memory; zero means 10,000. Of keys whose opened
-	// material takes more memory it is fewer, of grants eight times as many.
+	// CachedKeys is how many symmetric keys and how many aliases stay ready in memory; zero means 10,000. Of keys whose policy,
+	// tags or opened material take more memory it is fewer, of grants eight times as many.
 	CachedKeys int
 
 	Quotas *quota.Book // what an account may have, and how often it may call; nil: only what holds for one key is limited
@@ -59,7 +57,7 @@ type Service struct {
 	// The names of a key's aliases, for those keys about which a policy asks.
 	aliasLists *cache[key.Name, []string]
 	// Compiled policies by their text and whom it names: most keys of an account have the same one.
-	policies    *cache[policyKey, *policy.Document]
+	policies    *cache[policyKey, compiled]
 	principals  Principals
 	attestation *attest.Verifier // nil for no roots
 
@@ -69,12 +67,12 @@ type Service struct {
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
-// defaultCachedKeys holds memory under 300 MiB whatever the number and kind of keys: a symmetric one takes about 2 KiB opened, there
-// are two generations of them, and the collector lets the heap double.
+// defaultCachedKeys holds memory under 400 MiB whatever the number and kind of keys, their policies and tags: a symmetric one with
+// the default policy is reckoned at some 6 KiB opened, there are two generations of them, and the collector lets the heap double.
 const defaultCachedKeys = 10_000
 
-// cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
-const cachedPolicies = 500
+// cachedPolicies bounds the memory of compiled policies, in octets; one takes some 3 MB at most.
+const cachedPolicies = 8 << 20
 
 // cachedGrantsPerKey is how many grants may stay in memory for each key that may.
 const cachedGrantsPerKey = 8
@@ -89,11 +87,11 @@ func New(c Config) *Service {
 	}
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
-		keys:        newWeighedCache[key.Name](c.CachedKeys*(memoryOfKey+keyspec.PrivateMemory(key.SymmetricDefault)), (*snapshot).memory),
+		keys:        newWeighedCache[key.Name](c.CachedKeys*typicalMemory(), (*snapshot).memory),
 		aliases:     newCache[aliasName, arn.KeyID](c.CachedKeys),
 		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
 		aliasLists:  newCache[key.Name, []string](c.CachedKeys),
-		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
+		policies:    newWeighedCache[policyKey](cachedPolicies, func(p compiled) int { return p.memory }),
 		principals:  c.Principals,
 		attestation: c.Attestation,
 		book:        c.Quotas,
@@ -121,6 +119,8 @@ type request struct {
 	recipient recipient
 	used      [2]*snapshot // the keys that it uses besides its own
 	charged   bool         // it was counted to the rate of its operation
+	waited    bool         // for a turn: what it knows of its key may be old
+	source    sealed       // the ciphertext that it opens, if it does
 }
 
 // requests is memory for requests, used again.
@@ -149,41 +149,47 @@ func (s *Service) bind(op *operation) guard.Operation {
 			r := requests.Get().(*request)
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
 			call.AtEnd(r)
-			if op.tokens != nil {
-				if err := r.checkTokens(op.tokens(in)); err != nil {
-					return nil, err
-				}
-			}
-			if !op.ReadOnly {
-				if err := call.Reserve(); err != nil {
-					return nil, err
-				}
-			}
-			if op.recipient != nil {
-				r.recipient.info = op.recipient(in)
-			}
-			switch {
-			case op.named != nil:
-				if err := r.open(in); err != nil {
-					return nil, err
-				}
-			case op.Key == noKey:
-				if err := r.admitCall(in); err != nil {
-					return nil, err
-				}
-			}
-			if rate != 0 {
-				if err := r.charge(rate); err != nil {
-					return nil, err
-				}
-			}
-			out, err := op.do(r, in)
+			out, err := r.run(in, rate)
 			if errors.Is(err, custody.ErrBusy) {
 				err = errThrottled
 			}
 			return out, err
 		},
 	}
+}
+
+// run takes the steps of an operation. rate is what the call counts to here; 0 for an operation that says so itself.
+func (r *request) run(in wire.Input, rate quota.ID) (wire.Output, error) {
+	op := r.op
+	if op.tokens != nil {
+		if err := r.checkTokens(op.tokens(in)); err != nil {
+			return nil, err
+		}
+	}
+	if !op.ReadOnly {
+		if err := r.call.Reserve(); err != nil {
+			return nil, err
+		}
+	}
+	if op.recipient != nil {
+		r.recipient.info = op.recipient(in)
+	}
+	switch {
+	case op.named != nil:
+		if err := r.open(in); err != nil {
+			return nil, err
+		}
+	case op.Key == noKey:
+		if err := r.admitCall(in); err != nil {
+			return nil, err
+		}
+	}
+	if rate != 0 {
+		if err := r.charge(rate); err != nil {
+			return nil, err
+		}
+	}
+	return op.do(r, in)
 }
 
 // End implements guard.Ender.

@@ -35,20 +35,6 @@ func (r *request) dataKeyPair(spec key.Spec, context map[string]string, run wire
 	return p, nil
 }
 
-// lookAgain loads the request's key anew after something that took time, in which the right to use it may have been taken or
-// its material may have gone.
-func (r *request) lookAgain() error {
-	now, err := r.load(r.ctx, r.key.Name)
-	if err != nil {
-		return gone(r.key.Name, err)
-	}
-	if err := firstFailure(r.stillAllowed(now), func() error { return r.op.States.blocks(now.Key) }); err != nil {
-		return err
-	}
-	r.key = now
-	return nil
-}
-
 func generateDataKeyPair(r *request, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
 	if err := r.believes(); err != nil {
 		return nil, err

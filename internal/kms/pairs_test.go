@@ -74,6 +74,7 @@ func TestRotationWhileAPairIsMade(t *testing.T) {
 func TestThrottling(t *testing.T) {
 	w := newWorld(t, "")
 	id, _ := w.newKey()
+	external, _ := w.external(in{})
 	w.making.busy.Store(true)
 	const throttled = "ThrottlingException: You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."
 	w.refused(throttled, "CreateKey", in{"KeySpec": "RSA_4096", "KeyUsage": "SIGN_VERIFY"})
@@ -81,6 +82,8 @@ func TestThrottling(t *testing.T) {
 		t.Errorf("record %v", r)
 	}
 	w.refused(throttled, "GenerateDataKeyPair", in{"KeyId": id, "KeyPairSpec": "RSA_4096"})
+	w.refused(throttled, "GenerateDataKeyPairWithoutPlaintext", in{"KeyId": id, "KeyPairSpec": "RSA_4096"})
+	w.refused(throttled, "GetParametersForImport", in{"KeyId": external, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_4096"})
 	w.making.busy.Store(false)
 	do[wire.Output](w, "CreateKey", in{"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"})
 }

@@ -122,7 +122,7 @@ func TestRightsTakenWhileAKeyIsMade(t *testing.T) {
 	w := newWorld(t, "")
 	for what, right := range map[string]string{"the key": "kms:CreateKey", "its tags": "kms:TagResource"} {
 		eve := w.user("eve").may(allowing(`"kms:*"`, "*", ""))
-		request := map[string]any{"Tags": []in{{"TagKey": "a", "TagValue": "b"}}}
+		request := map[string]any{"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY", "Tags": []in{{"TagKey": "a", "TagValue": "b"}}}
 		if _, failure := eve.try("CreateKey", request); failure != nil {
 			t.Fatal(failure)
 		}

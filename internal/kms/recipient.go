@@ -54,7 +54,8 @@ func (r *request) attested(info *kmsapi.RecipientInfo) (*attest.Document, error)
 	case len(info.AttestationDocument) == 0:
 		return nil, wire.Errorf(wire.CodeValidation, "AttestationDocument is required in Recipient.")
 	}
-	end, err := r.custody.Turn(r.ctx, r.call.Caller.Account)
+	end, waited, err := r.custody.Turn(r.ctx, r.call.Caller.Account)
+	r.waited = r.waited || waited
 	if err != nil {
 		return nil, err
 	}
@@ -76,10 +77,16 @@ func (r *request) facts() guard.FactSource {
 		if about != nil {
 			about(f, in)
 		}
-		f.Later("kms:RecipientAttestation:", func(f *guard.Facts) {
-			if d, err := r.meet(); err == nil {
+		f.Later("kms:RecipientAttestation:", func(f *guard.Facts) error {
+			d, err := r.meet()
+			if err == nil {
 				attestationFacts(f, d)
 			}
+			var notBelieved *wire.Error
+			if errors.As(err, &notBelieved) {
+				return nil
+			}
+			return err
 		})
 	}
 }

@@ -3,6 +3,7 @@ package kms_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -316,5 +317,34 @@ func TestSynchronizeRecords(t *testing.T) {
 	want = []string{"SynchronizeMultiRegionKey ap-northeast-1", "UpdatePrimaryRegion eu-west-1", "UpdatePrimaryRegion us-east-1"}
 	if got := records(func() { w.done("UpdatePrimaryRegion", in{"KeyId": id, "PrimaryRegion": string(ireland)}) }); !slices.Equal(got, want) {
 		t.Errorf("another primary key: %q", got)
+	}
+}
+
+// What protects a key does not need the rows of its relatives: one that is damaged is in nobody's way.
+func TestChangesNeedNoOtherRow(t *testing.T) {
+	for name, spoil := range map[string]string{
+		"damaged": "UPDATE keys SET body = x'00' WHERE region = 'eu-west-1'",
+		"gone":    "DELETE FROM keys WHERE region = 'eu-west-1'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, t.TempDir())
+			id := w.newSet(in{}, ireland)
+			db, err := sql.Open("sqlite", filepath.Join(w.dir, "keywright.db"))
+			w.must(err)
+			result, err := db.Exec(spoil)
+			w.must(err)
+			if n, err := result.RowsAffected(); n != 1 || err != nil {
+				t.Fatalf("%d rows spoiled, %v", n, err)
+			}
+			w.must(db.Close())
+			w.restart()
+			w.done("TagResource", in{"KeyId": id, "Tags": []in{{"TagKey": "a", "TagValue": "b"}}})
+			w.done("PutKeyPolicy", in{"KeyId": id, "Policy": naming("kms:*", alice.Root("aws"))})
+			w.done("DisableKey", in{"KeyId": id})
+			if state := w.describe(id).KeyState.V; state != "Disabled" {
+				t.Errorf("the primary key is %s", state)
+			}
+			do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id})
+		})
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/store"
@@ -23,6 +25,7 @@ type snapshot struct {
 	material *custody.Key
 	aliases  func() ([]string, error) // the names of its aliases
 	expires  time.Time                // when the first of its material goes; zero for never
+	closed   int                      // octets of memory that it takes without opened material
 }
 
 func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
@@ -34,24 +37,66 @@ func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap := &snapshot{Key: k, arn: k.ARN(), policy: doc, material: material, expires: k.ExpiresAt(func(*key.Material) bool { return true })}
+	snap := &snapshot{
+		Key: k, arn: k.ARN(), policy: doc, material: material, expires: k.ExpiresAt(func(*key.Material) bool { return true }), closed: closedMemory(k),
+	}
 	snap.aliases = func() ([]string, error) { return s.aliasNames(context.Background(), k.Name) } // made once, not for each request
 	return snap, nil
 }
 
-// memoryOfKey is how many octets of memory a key takes about, with its policy and without opened material.
-const memoryOfKey = 1_600
+// memory returns how many octets of memory the snapshot takes, about.
+func (s *snapshot) memory() int { return s.closed + s.material.Memory() }
 
-func (s *snapshot) memory() int { return memoryOfKey + s.material.Memory() }
+// What a key takes about, measured: for itself, each of its tags and principals, and each generation of its material, besides
+// their octets.
+const (
+	memoryOfKey      = 1_300
+	memoryOfPair     = 32
+	memoryOfMaterial = 200
+)
+
+// closedMemory returns how many octets of memory a key takes about, without opened material.
+func closedMemory(k *key.Key) int {
+	n := memoryOfKey + len(k.Description) + policyMemory(k.Policy)
+	for _, t := range k.Tags {
+		n += memoryOfPair + len(t.Key) + len(t.Value)
+	}
+	for _, p := range k.Principals {
+		n += memoryOfPair + len(p.ARN) + len(p.ID)
+	}
+	for i := range k.Material {
+		m := &k.Material[i]
+		n += memoryOfMaterial + len(m.ID) + len(m.Wrapped) + len(m.Public) + len(m.Description)
+	}
+	return n
+}
+
+// policyMemory returns how many octets of memory a policy takes about, compiled and as text: measured, and rounded up, twice its
+// length and as much again for each string of a statement, of which there can be one for every five octets of text.
+func policyMemory(text string) int {
+	return 2*len(text) + 190*max(strings.Count(text, `"`)/2, strings.Count(text, ","))
+}
+
+// typicalMemory is what a symmetric key with the default policy takes, opened.
+func typicalMemory() int {
+	k := key.Key{Policy: policy.DefaultKeyPolicy("111122223333", "aws"), Material: []key.Material{{ID: strings.Repeat("0", 64), Wrapped: make([]byte, 100)}}}
+	return closedMemory(&k) + keyspec.PrivateMemory(key.SymmetricDefault)
+}
 
 // policyKey is what a compiled policy is made of. The same text means others where it names others.
 type policyKey struct{ text, bindings string }
 
+// compiled is a policy, and how many octets of memory it takes, about.
+type compiled struct {
+	*policy.Document
+	memory int
+}
+
 // compile parses a key policy and binds it to whom it names, or finds it done. The error is a *policy.Error.
 func (s *Service) compile(text string, bindings []key.Binding) (*policy.Document, error) {
 	k := policyKey{text, joinBindings(bindings)}
-	if doc, ok := s.policies.get(k); ok {
-		return doc, nil
+	if known, ok := s.policies.get(k); ok {
+		return known.Document, nil
 	}
 	doc, err := policy.Parse(policy.KeyPolicy, []byte(text))
 	if err != nil {
@@ -60,7 +105,7 @@ func (s *Service) compile(text string, bindings []key.Binding) (*policy.Document
 	if len(bindings) > 0 {
 		doc = doc.Bind(bound(bindings))
 	}
-	s.policies.put(k, doc) // compiled twice at the same time, either will do
+	s.policies.put(k, compiled{doc, policyMemory(text) + len(k.bindings)}) // compiled twice at the same time, either will do
 	return doc, nil
 }
 
@@ -117,19 +162,36 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 }
 
 // change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that
-// ends it. When change returns without an error the new state is on disk and every later request sees it. Related keys are locked
-// with it: material whose time is over goes from all of them before.
+// ends it. When change returns without an error the new state is on disk and every later request sees it. Material whose time is
+// over goes before, from all related keys; otherwise nothing depends on those, which may be damaged.
 func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (*snapshot, error) {
-	set, unlock, err := s.lockRegions(ctx, name)
+	for {
+		snap, expired, err := s.tryChange(ctx, name, edit)
+		if !expired {
+			return snap, err
+		}
+		if _, err := s.load(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// tryChange is change for a key of which no material has expired: otherwise it reports that, and does nothing.
+func (s *Service) tryChange(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (snap *snapshot, expired bool, err error) {
+	defer s.keys.lock(name)()
+	now, err := s.loadStored(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	defer unlock()
-	current, next := set.now[0], set.own()
-	if err := edit(current, next); err != nil {
-		return nil, err
+	if s.expired(now) {
+		return nil, true, nil
 	}
-	return s.commit(ctx, next, erasing(current.Key, next))
+	next := now.Key.Clone()
+	if err := edit(now, next); err != nil {
+		return nil, false, err
+	}
+	snap, err = s.commit(ctx, next, erasing(now.Key, next))
+	return snap, false, err
 }
 
 // erasing returns what a transaction does besides if a key loses octets of its material: they must not stay in any file. It is

@@ -123,6 +123,14 @@ func (e engine) Generate(ctx context.Context, k *key.Key) (id string, wrapped, p
 	return e.Engine.Generate(ctx, k)
 }
 
+// WrappingKey implements custody.Importer.
+func (e engine) WrappingKey(ctx context.Context, k *key.Key, w custody.Wrapping, until time.Time) (public, token []byte, err error) {
+	if e.making.busy.Load() {
+		return nil, nil, custody.ErrBusy
+	}
+	return e.Engine.WrappingKey(ctx, k, w, until)
+}
+
 // people are the users, roles and accounts that there are: ARNs by unique id, which is what the service asks a directory.
 type people struct {
 	mu   sync.Mutex

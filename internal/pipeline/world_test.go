@@ -38,6 +38,7 @@ var aliceRoot = sigv4.Credential{AccessKeyID: "AKIAALICEALICEALICE1", Secret: se
 type world struct {
 	t        testing.TB
 	pipeline *pipeline.Pipeline
+	custody  *custody.Custody
 	audit    recorder
 	clock    atomic.Int64 // Unix milliseconds
 
@@ -84,7 +85,8 @@ func newWorld(t testing.TB) *world {
 	directory := iam.New(iam.Config{Store: s, Barrier: barrier, Now: w.now})
 	w.must(directory.EnsureAccount(ctx, alice, aliceRoot.AccessKeyID, aliceRoot.Secret))
 	w.directory = directory
-	service := kms.New(kms.Config{Store: s, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: g, Now: w.now, Principals: directory})
+	w.custody = custody.New(soft.New(barrier))
+	service := kms.New(kms.Config{Store: s, Custody: w.custody, Barrier: barrier, Guard: g, Now: w.now, Principals: directory})
 	w.config = pipeline.Config{Guard: g, Directory: directory, Now: w.now, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: service.Operations()},
 		{Model: &stsapi.Service, Operations: directory.STS()},

@@ -45,7 +45,8 @@ func scrubLog(ctx context.Context, db *sql.DB) (err error) {
 	return nil
 }
 
-// How long the writer lets pass after a fold that did not succeed: twice as long each time, up to a minute.
+// How long the writer lets pass after a fold that did not succeed, if nothing is erased meanwhile: twice as long each time, up to
+// a minute.
 const (
 	firstScrubDelay = time.Second
 	lastScrubDelay  = time.Minute
@@ -95,7 +96,7 @@ func (s *scrubber) try() {
 		return
 	}
 	s.delay = min(max(2*s.delay, firstScrubDelay), lastScrubDelay)
-	s.set(s.delay)
+	s.set(max(s.delay, time.Until(s.rests)))
 	s.log.Warn("deleted keys may still be in the database's log, wrapped; trying again", "error", err, "in", s.delay)
 }
 

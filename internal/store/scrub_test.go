@@ -257,6 +257,60 @@ func TestErasingLeavesTimeForOthers(t *testing.T) {
 	}
 }
 
+// Whoever erases while the next fold is put off has an answer when the database is closed, and nothing is left then.
+func TestClosingAnswersThoseWhoErase(t *testing.T) {
+	dir := t.TempDir()
+	db, err := store.Open(t.Context(), store.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := unseal(t, db)
+	first, _ := keyWithMaterial()
+	second, wrapped := keyWithMaterial()
+	for _, k := range []*key.Key{first, second} {
+		if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(k) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader, err := store.Reads(s).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := reader.QueryRowContext(t.Context(), `SELECT count(*) FROM keys`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.DeleteKey(first.Name) }); err != nil { // takes long, so that the next is put off
+		t.Fatal(err)
+	}
+	committed, answered := make(chan struct{}), make(chan error, 1)
+	go func() {
+		answered <- s.Update(t.Context(), func(tx *store.Tx) error {
+			tx.OnCommit(func() { close(committed) })
+			return tx.DeleteKey(second.Name)
+		})
+	}()
+	<-committed
+	if err := reader.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-answered:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("no answer")
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "keywright.db"))
+	if err != nil || bytes.Contains(content, wrapped) {
+		t.Errorf("after the end the material is still there, or %v", err)
+	}
+}
+
 // safeLog is a buffer that the writer fills while the test reads.
 type safeLog struct {
 	mu   sync.Mutex

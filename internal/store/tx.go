@@ -27,8 +27,9 @@ var errTxOver = errors.New("the transaction is over")
 // follow each other in commit order, on the goroutine that writes: f must be quick and must not use the Store.
 func (tx *Tx) OnCommit(f func()) { tx.onCommit = append(tx.onCommit, f) }
 
-// Erase sees to it that what the update overwrites is in no file any more when Update returns, as with what it deletes: imported
-// key material that goes from a key that stays. Update waits for that, while others go on.
+// Erase sees to it that what the update overwrites goes from all files, as with what it deletes: imported key material that goes from
+// a key that stays. Update waits until that was tried, while others go on. Whoever still reads an older state, such as a backup,
+// can prevent it: then it is logged, and tried again until it is done.
 func (tx *Tx) Erase() { tx.deleted = true }
 
 // usable returns why nothing can run, or nil.

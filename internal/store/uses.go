@@ -86,14 +86,29 @@ func (s *Store) GetKeyUse(ctx context.Context, n key.Name) (*KeyUse, error) {
 	return u, doing("reading the last use of a key", err)
 }
 
-// PutKeyUse writes the last use of a key in place of the one before. It does nothing if the key is not there any more. A use is
-// no change of the key: it is not in the feed.
+// PutKeyUse writes the last use of a key in place of the one before, unless that was later. It does nothing if the key is not there
+// any more. A use is no change of the key: it is not in the feed.
 func (tx *Tx) PutKeyUse(u *KeyUse) error {
 	r, err := tx.g.w.verifier.keyUseRow(u)
-	if err == nil {
+	if err != nil {
+		return doing("writing the last use of a key", err)
+	}
+	later, err := tx.laterUse(u)
+	if err == nil && !later {
 		_, err = tx.exec(upsertKeyUse, r.body, r.tag, r.account, r.region, r.key)
 	}
 	return doing("writing the last use of a key", err)
+}
+
+// laterUse reports whether a later use of the key is known. A row that was changed knows of none.
+func (tx *Tx) laterUse(u *KeyUse) (bool, error) {
+	v, n := &tx.g.w.verifier, u.Key
+	last, err := verified(context.Background(), v, tx.g, "key_uses", scanKeyUseRow, v.keyUse, selectKeyUse, string(n.Account), string(n.Region), string(n.ID))
+	var corrupt *CorruptRowError
+	if errors.Is(err, ErrNotFound) || errors.As(err, &corrupt) {
+		return false, nil
+	}
+	return err == nil && last.At.After(u.At), err
 }
 
 var keyUseTable = table[keyUseRow]{

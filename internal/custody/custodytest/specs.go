@@ -2,7 +2,6 @@ package custodytest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"testing"
 
@@ -17,7 +16,7 @@ import (
 type deed struct {
 	name  string
 	uses  []guard.Use // of each step
-	steps func(ctx context.Context, k *custody.Key, permits []guard.Permit) error
+	steps func(k *custody.Key, permits []guard.Permit) error
 }
 
 var errWrong = errors.New("a wrong answer")
@@ -33,22 +32,22 @@ func deeds(row *keyspec.Row, u key.Usage) (list []deed) {
 			if a == keyspec.AlgorithmEd25519ph {
 				kind, message = keyspec.Digest, bytes.Repeat([]byte{1}, keyspec.DigestSize(a))
 			}
-			d.uses, d.steps = []guard.Use{guard.UseSign, guard.UseVerify}, func(ctx context.Context, k *custody.Key, p []guard.Permit) error {
-				signature, err := k.Sign(ctx, p[0], a, kind, message)
+			d.uses, d.steps = []guard.Use{guard.UseSign, guard.UseVerify}, func(k *custody.Key, p []guard.Permit) error {
+				signature, err := k.Sign(p[0], a, kind, message)
 				if err != nil {
 					return err
 				}
-				ok, err := k.Verify(ctx, p[1], a, kind, message, signature)
+				ok, err := k.Verify(p[1], a, kind, message, signature)
 				if err == nil && !ok {
 					err = errWrong
 				}
-				if wrong, _ := k.Verify(ctx, p[1], a, kind, append(bytes.Clone(message[:len(message)-1]), 'x'), signature); wrong {
+				if wrong, _ := k.Verify(p[1], a, kind, append(bytes.Clone(message[:len(message)-1]), 'x'), signature); wrong {
 					err = errWrong
 				}
 				return err
 			}
 		case key.MACUsage:
-			d.uses, d.steps = []guard.Use{guard.UseMAC, guard.UseVerifyMAC}, func(_ context.Context, k *custody.Key, p []guard.Permit) error {
+			d.uses, d.steps = []guard.Use{guard.UseMAC, guard.UseVerifyMAC}, func(k *custody.Key, p []guard.Permit) error {
 				mac, err := k.MAC(p[0], a, message)
 				if err != nil {
 					return err
@@ -68,17 +67,17 @@ func deeds(row *keyspec.Row, u key.Usage) (list []deed) {
 			if row.Spec == key.SymmetricDefault {
 				continue // has cases of its own
 			}
-			d.uses, d.steps = []guard.Use{guard.UseEncrypt, guard.UseDecrypt}, func(ctx context.Context, k *custody.Key, p []guard.Permit) error {
-				blob, err := k.EncryptAsymmetric(ctx, p[0], a, message)
+			d.uses, d.steps = []guard.Use{guard.UseEncrypt, guard.UseDecrypt}, func(k *custody.Key, p []guard.Permit) error {
+				blob, err := k.EncryptAsymmetric(p[0], a, message)
 				if err != nil {
 					return err
 				}
-				plaintext, err := k.DecryptAsymmetric(ctx, p[1], a, blob)
+				plaintext, err := k.DecryptAsymmetric(p[1], a, blob)
 				if err == nil && !bytes.Equal(plaintext.Expose(), message) {
 					err = errWrong
 				}
 				for _, bad := range [][]byte{nil, blob[:len(blob)-1], append(bytes.Clone(blob), 0), make([]byte, len(blob))} {
-					if _, wrong := k.DecryptAsymmetric(ctx, p[1], a, bad); err == nil && !errors.Is(wrong, custody.ErrInvalidCiphertext) {
+					if _, wrong := k.DecryptAsymmetric(p[1], a, bad); err == nil && !errors.Is(wrong, custody.ErrInvalidCiphertext) {
 						err = wrong
 					}
 				}
@@ -87,8 +86,8 @@ func deeds(row *keyspec.Row, u key.Usage) (list []deed) {
 		case key.Encapsulation:
 			d.uses, d.steps = []guard.Use{guard.UseEncapsulate, guard.UseDecapsulate}, encapsulate
 		case key.KeyAgreement:
-			d.uses, d.steps = []guard.Use{guard.UseAgree}, func(ctx context.Context, k *custody.Key, p []guard.Permit) error {
-				return agree(ctx, row.Spec, k, p[0])
+			d.uses, d.steps = []guard.Use{guard.UseAgree}, func(k *custody.Key, p []guard.Permit) error {
+				return agree(row.Spec, k, p[0])
 			}
 		}
 		list = append(list, d)
@@ -96,7 +95,7 @@ func deeds(row *keyspec.Row, u key.Usage) (list []deed) {
 	return list
 }
 
-func encapsulate(_ context.Context, k *custody.Key, p []guard.Permit) error {
+func encapsulate(k *custody.Key, p []guard.Permit) error {
 	shared, blob, err := k.Encapsulate(p[0])
 	if err != nil {
 		return err
@@ -115,20 +114,20 @@ func encapsulate(_ context.Context, k *custody.Key, p []guard.Permit) error {
 	return nil
 }
 
-func agree(ctx context.Context, spec key.Spec, k *custody.Key, p guard.Permit) error {
+func agree(spec key.Spec, k *custody.Key, p guard.Permit) error {
 	peer, err := keyspec.Generate(spec)
 	if err != nil {
 		return err
 	}
-	shared, err := k.Agree(ctx, p, peer.Public().SPKI())
+	shared, err := k.Agree(p, peer.Public().SPKI())
 	if err != nil {
 		return err
 	}
-	again, err := k.Agree(ctx, p, peer.Public().SPKI())
+	again, err := k.Agree(p, peer.Public().SPKI())
 	if err != nil || !again.Equal(shared) {
 		return errors.Join(err, errWrong)
 	}
-	if _, err := k.Agree(ctx, p, peer.Public().SPKI()[1:]); !errors.Is(err, keyspec.ErrPeer) {
+	if _, err := k.Agree(p, peer.Public().SPKI()[1:]); !errors.Is(err, keyspec.ErrPeer) {
 		return errors.Join(err, errWrong)
 	}
 	return nil
@@ -181,10 +180,10 @@ func do(t *testing.T, c *custody.Custody, open func(*testing.T) custody.Engine, 
 	for _, use := range d.uses {
 		right = append(right, permit(t, k.Name, use))
 	}
-	if err := d.steps(t.Context(), bind(t, c, k), right); err != nil {
+	if err := d.steps(bind(t, c, k), right); err != nil {
 		t.Errorf("%s: %v", d.name, err)
 	}
-	if err := d.steps(t.Context(), bind(t, custody.New(open(t)), k), right); err != nil {
+	if err := d.steps(bind(t, custody.New(open(t)), k), right); err != nil {
 		t.Errorf("%s with another engine on the same root: %v", d.name, err)
 	}
 	for i := range d.uses {
@@ -198,14 +197,14 @@ func do(t *testing.T, c *custody.Custody, open func(*testing.T) custody.Engine, 
 		} {
 			permits := append([]guard.Permit(nil), right...)
 			permits[i] = p
-			if err := d.steps(t.Context(), bind(t, c, k), permits); !errors.Is(err, custody.ErrNoPermit) {
+			if err := d.steps(bind(t, c, k), permits); !errors.Is(err, custody.ErrNoPermit) {
 				t.Errorf("%s, step %d with %s: %v", d.name, i, what, err)
 			}
 		}
 	}
 	missing := k.Clone()
 	missing.Material[0].Wrapped = nil
-	if err := d.steps(t.Context(), bind(t, c, missing), right); !errors.Is(err, custody.ErrNoMaterial) {
+	if err := d.steps(bind(t, c, missing), right); !errors.Is(err, custody.ErrNoMaterial) {
 		t.Errorf("%s without material: %v", d.name, err)
 	}
 	wrapped, err := c.Rewrap(k, &k.Material[0])
@@ -214,7 +213,7 @@ func do(t *testing.T, c *custody.Custody, open func(*testing.T) custody.Engine, 
 	}
 	again := k.Clone()
 	again.Material[0].Wrapped = wrapped
-	if err := d.steps(t.Context(), bind(t, c, again), right); err != nil {
+	if err := d.steps(bind(t, c, again), right); err != nil {
 		t.Errorf("%s after rewrapping: %v", d.name, err)
 	}
 	for what, change := range map[string]func(*key.Key){
@@ -229,7 +228,7 @@ func do(t *testing.T, c *custody.Custody, open func(*testing.T) custody.Engine, 
 		if change(bad); bad.Spec == k.Spec && what == "another spec" {
 			continue
 		}
-		if d.steps(t.Context(), bind(t, c, bad), right) == nil {
+		if d.steps(bind(t, c, bad), right) == nil {
 			t.Errorf("%s with %s: it opened", d.name, what)
 		}
 	}

@@ -24,7 +24,7 @@ func TestMemoryOfOpenedKeys(t *testing.T) {
 	e := soft.New(root(t.Context(), t.Fatal)())
 	check := func(what string, said, is int) {
 		t.Helper()
-		if is > said+said/5+100 || is < said/2-200 {
+		if is > said+said/5+100 || is < said/4 {
 			t.Errorf("%s takes %d octets, said to take %d", what, is, said)
 		}
 	}

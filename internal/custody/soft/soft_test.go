@@ -3,6 +3,9 @@ package soft_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,6 +60,32 @@ func TestPool(t *testing.T) {
 	}
 	if len(seen) != 3 {
 		t.Errorf("%d different keys of 3", len(seen))
+	}
+}
+
+// Wrapping keys come from the pool, too: who cannot have one now is told so.
+func TestWrappingKeysWait(t *testing.T) {
+	pool := keyspec.NewPool(nil)
+	defer pool.Close()
+	e := soft.NewWithPool(root(t.Context(), t.Fatal)(), pool)
+	k := &key.Key{Name: key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"}, Spec: key.SymmetricDefault, Origin: key.OriginExternal}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // so that nobody waits
+	var all sync.WaitGroup
+	var busy atomic.Int32
+	for range 6 {
+		all.Go(func() {
+			_, _, err := e.WrappingKey(ctx, k, custody.Wrapping{Algorithm: "RSAES_OAEP_SHA_256", Spec: keyspec.RSA3072}, time.Now())
+			if errors.Is(err, custody.ErrBusy) {
+				busy.Add(1)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if busy.Load() == 0 {
+		t.Error("six keys at a time, and nobody has to wait")
 	}
 }
 

@@ -39,6 +39,10 @@ func testKeyUses(t *testing.T, h Harness) {
 	if got, err := s.GetKeyUse(ctx, k.Name); err != nil || *got != *last {
 		t.Errorf("got %+v, %v, want %+v", got, err, last)
 	}
+	update(t, s, func(tx *store.Tx) error { return tx.PutKeyUse(use(k)) })
+	if got, err := s.GetKeyUse(ctx, k.Name); err != nil || *got != *last {
+		t.Errorf("an earlier use leaves %+v, %v, want %+v", got, err, last)
+	}
 	if _, err := s.GetKeyUse(ctx, gone.Name); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("of a key that is not there: %v", err)
 	}
