@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -60,8 +59,15 @@ const (
 	region    = "us-east-1"
 )
 
-func startKeywright(binary, dir string) (*target, error) {
-	return start(exec.Command(binary, "dev", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"),
+// The durabilities of audit records: what keywright dev has if nothing is said, and what a server has.
+const (
+	written = "written"
+	synced  = "synced"
+)
+
+// startKeywright starts a server whose data is in the directory.
+func startKeywright(binary, dir, durability string) (*target, error) {
+	return start(exec.Command(binary, "dev", "--listen", "127.0.0.1:0", "--data", dir, "--audit-durability", durability,
 		"--root-access-key-id", accessKey, "--root-secret-access-key", secretKey))
 }
 
