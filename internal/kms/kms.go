@@ -23,7 +23,7 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 )
 
-// Config is what a Service needs. All fields are required but CachedKeys, Quotas and Attestation.
+// Config is what a Service needs. All fields are required but CachedKeys, Quotas, Attestation and Wall.
 type Config struct {
 	Store   *store.Store
 	Custody *custody.Custody
@@ -36,6 +36,8 @@ type Config struct {
 	// Attestation verifies the attestation documents of enclaves. Nil means that no roots are trusted: answers for enclaves are
 	// refused.
 	Attestation *attest.Verifier
+	// Wall is the clock that the times of attestation documents are compared with. Nil means Now.
+	Wall func() time.Time
 
 	// CachedKeys is how many keys and aliases stay ready in memory; zero means 10,000. Of grants it is eight times as many.
 	CachedKeys int
@@ -50,6 +52,7 @@ type Service struct {
 	barrier *seal.Barrier
 	guard   *guard.Guard
 	now     func() time.Time
+	wall    func() time.Time
 	keys    *cache[key.Name, *snapshot]
 	aliases *cache[aliasName, arn.KeyID]
 	grants  *cache[key.Name, *grantSet]
@@ -63,6 +66,7 @@ type Service struct {
 	quotas Quotas
 	uses   *uses // last uses of keys that are not yet in the store
 
+	due    sync.Mutex             // held by RunDue
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
@@ -81,8 +85,11 @@ func New(c Config) *Service {
 	if c.CachedKeys == 0 {
 		c.CachedKeys = defaultCachedKeys
 	}
+	if c.Wall == nil {
+		c.Wall = c.Now
+	}
 	return &Service{
-		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
+		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now, wall: c.Wall,
 		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
 		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
 		aliasLists:  newCache[key.Name, []string](c.CachedKeys),

@@ -44,7 +44,7 @@ func (s *Service) attested(info *kmsapi.RecipientInfo) (*attest.Document, error)
 	case len(info.AttestationDocument) == 0:
 		return nil, wire.Errorf(wire.CodeValidation, "AttestationDocument is required in Recipient.")
 	}
-	d, err := s.attestation.Verify(info.AttestationDocument, s.now())
+	d, err := s.attestation.Verify(info.AttestationDocument, s.wall())
 	if errors.Is(err, attest.ErrDocument) {
 		return nil, wire.Errorf(wire.CodeValidation, "Invalid %v.", err)
 	}

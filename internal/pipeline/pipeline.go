@@ -47,6 +47,8 @@ type Response struct {
 	// Authorization is for the header x-keywright-authorization-message; empty for none.
 	Authorization string
 	Body          []byte
+	// Cut says that the connection is to be closed in place of an answer: a Meddler wanted it.
+	Cut bool
 }
 
 // keepAtMost bounds the memory that one large answer can leave behind in a Response.
@@ -69,11 +71,25 @@ type Service struct {
 	Operations []guard.Operation
 }
 
-// Config is what a Pipeline needs. All fields are required.
+// Meddler stands between requests and what they ask for, in a server that others test their programs with. It has no part in
+// who may do what: the requests that it sees are those that any server would have done.
+type Meddler interface {
+	// Begin is called before anything is looked up for a request, and what it returns once the answer is made.
+	Begin() (end func())
+	// Do is called in place of the operation, which is do; the caller is authenticated and the input valid. cut has the
+	// connection closed in place of an answer. The record of the call is of what Do returned.
+	Do(ctx context.Context, call *guard.Call, do func() (wire.Output, error)) (out wire.Output, cut bool, err error)
+}
+
+// Config is what a Pipeline needs. All fields are required but Wall and Meddler.
 type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
 	Now       func() time.Time
+	// Wall is the clock that the times of signatures are compared with. Nil means Now.
+	Wall func() time.Time
+	// Meddler is nil in every server that is not for tests.
+	Meddler Meddler
 	// Services are the APIs. The first one is addressed by what addresses none.
 	Services []Service
 }
@@ -82,7 +98,8 @@ type Config struct {
 type Pipeline struct {
 	guard     *guard.Guard
 	directory *iam.Directory
-	now       func() time.Time
+	now, wall func() time.Time
+	meddler   Meddler // nil for none
 	services  []*service
 	exchanges sync.Pool // of *exchange
 }
@@ -101,7 +118,7 @@ type operation struct {
 
 // New returns a Pipeline. It panics if a row names an operation that its model does not have, which the first test finds.
 func New(c Config) *Pipeline {
-	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now}
+	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, wall: c.Wall, meddler: c.Meddler}
 	for _, s := range c.Services {
 		ready := &service{Service: s.Model, operations: make(map[string]*operation, len(s.Operations))}
 		for _, row := range s.Operations {
@@ -132,7 +149,9 @@ type exchange struct {
 	auth    sigv4.Auth
 	address address
 	op      *operation // nil until it is found
-	now     time.Time
+	now     time.Time  // of the pipeline's clock
+	wall    time.Time  // of the clock of signatures
+	cut     bool
 }
 
 // maxUserAgent is how much of a User-Agent goes into the record ("CloudTrail record contents": truncated to 1 KB).
@@ -142,7 +161,13 @@ const maxUserAgent = 1 << 10
 func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 	resp.Reset()
 	x := p.exchanges.Get().(*exchange)
+	if p.meddler != nil {
+		defer p.meddler.Begin()()
+	}
 	x.ctx, x.req, x.now = ctx, req, p.now()
+	if x.wall = x.now; p.wall != nil {
+		x.wall = p.wall()
+	}
 	x.address = address{service: p.services[0]}
 	resp.RequestID = arn.NewUUID()
 	agent, _ := sigv4.First(req.Header, "user-agent")
@@ -150,6 +175,7 @@ func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 		RequestID: resp.RequestID, Time: x.now, SourceIP: req.RemoteIP, UserAgent: agent[:min(len(agent), maxUserAgent)], TLS: req.TLS,
 	}, x.answer)
 	x.render(resp, out, failure)
+	resp.Cut = x.cut
 	*x = exchange{pipeline: p, answer: x.answer}
 	p.exchanges.Put(x)
 }
@@ -175,7 +201,16 @@ func (x *exchange) run(call *guard.Call) (wire.Output, error) {
 		return nil, err
 	}
 	call.Input = in
+	if m := x.pipeline.meddler; m != nil {
+		return x.meddle(m, call, in)
+	}
 	return x.op.Do(x.ctx, call, in)
+}
+
+// meddle has the operation done by way of the Meddler.
+func (x *exchange) meddle(m Meddler, call *guard.Call, in wire.Input) (out wire.Output, err error) {
+	out, x.cut, err = m.Do(x.ctx, call, func() (wire.Output, error) { return x.op.Do(x.ctx, call, in) })
+	return out, err
 }
 
 // authenticate verifies the signature and tells the call who signed.
@@ -193,7 +228,7 @@ func (x *exchange) authenticate(call *guard.Call) error {
 	if len(auth.AccessKeyID) <= iam.MaxAccessKeyID {
 		call.Claim(auth.AccessKeyID)
 	}
-	if refusal = auth.Check(x.address.service.SigningName, x.now); refusal != nil {
+	if refusal = auth.Check(x.address.service.SigningName, x.wall); refusal != nil {
 		return refused(refusal)
 	}
 	caller, err := x.pipeline.directory.Authenticate(x.ctx, auth, &x.signed)

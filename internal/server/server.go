@@ -139,13 +139,13 @@ var readyKeys = map[key.Spec]int{keyspec.RSA2048: 32, keyspec.RSA3072: 4, keyspe
 func (s *Server) build() {
 	c, in := &s.config, s.in
 	s.directory = iam.New(iam.Config{
-		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.Now, Loopback: c.LoopbackProviders}),
+		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.wall(), Loopback: c.LoopbackProviders}),
 	})
 	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
-		Principals: s.directory, Attestation: s.attestation,
+		Principals: s.directory, Attestation: s.attestation, Wall: c.Wall,
 		Quotas: kms.Quotas{Keys: c.Limits.KeysPerRegion, AliasesPerKey: c.Limits.AliasesPerKey},
 	})
 	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
@@ -154,7 +154,7 @@ func (s *Server) build() {
 // doors makes what the listeners lead to.
 func (s *Server) doors() {
 	c := &s.config
-	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Services: []pipeline.Service{
+	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Wall: c.Wall, Meddler: c.Meddler, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
