@@ -17,6 +17,7 @@ const (
 	selectKeyIDs
 	selectKeyCount
 	selectDue
+	selectNextDue
 	selectAlias
 	selectAliases
 	selectAliasesOfKey
@@ -66,6 +67,15 @@ const (
 	deleteGrantsOfKey
 	upsertKeyUse
 	deleteKeyUse
+	wipeKeyUses
+	wipeGrants
+	wipeAliases
+	wipeKeys
+	wipeIdentities
+	wipeAccessKeys
+	wipeAccounts
+	wipeChanges
+	wipeCounters
 	statementCount
 )
 
@@ -79,6 +89,7 @@ var statements = [statementCount]string{
 	selectKeyCount: `SELECT key_count FROM counters WHERE account = $1 AND region = $2`,
 	selectDue: `SELECT account, region, key_id FROM keys WHERE due_ms <= $1
 		ORDER BY due_ms, account, region, key_id LIMIT $2`,
+	selectNextDue: `SELECT due_ms FROM keys WHERE due_ms > $1 ORDER BY due_ms LIMIT 1`,
 	selectAlias: `SELECT account, region, name, target, body, tag FROM aliases
 		WHERE account = $1 AND region = $2 AND name = $3`,
 	selectAliases: `SELECT account, region, name, target, body, tag FROM aliases
@@ -163,6 +174,16 @@ var statements = [statementCount]string{
 		SELECT account, region, key_id, $1, $2 FROM keys WHERE account = $3 AND region = $4 AND key_id = $5
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
+
+	wipeKeyUses:    `DELETE FROM key_uses`,
+	wipeGrants:     `DELETE FROM grants`,
+	wipeAliases:    `DELETE FROM aliases`,
+	wipeKeys:       `DELETE FROM keys`,
+	wipeIdentities: `DELETE FROM identities`,
+	wipeAccessKeys: `DELETE FROM access_keys`,
+	wipeAccounts:   `DELETE FROM accounts`,
+	wipeChanges:    `DELETE FROM changes`,
+	wipeCounters:   `DELETE FROM counters`,
 }
 
 // prepared holds the statements prepared on one pool, by their number.

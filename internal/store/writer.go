@@ -251,6 +251,9 @@ func (g *group) run(u *update) error {
 	}
 	if !failed {
 		u.onCommit = tx.onCommit
+		if tx.wiped {
+			clear(g.counters)
+		}
 		for s, c := range tx.counters {
 			g.counters[s] = c
 		}
