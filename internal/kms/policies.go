@@ -1,8 +1,10 @@
 package kms
 
 import (
+	"context"
 	"errors"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
@@ -67,7 +69,12 @@ func putKeyPolicy(r *request, in *kmsapi.PutKeyPolicyRequest) error {
 // readPolicy checks a policy that a key is to have, and returns it compiled and whom it names. The text is to be kept as it was
 // given, because the printed form of GetKeyPolicy can be longer than what is allowed.
 func (r *request) readPolicy(text string) (*policy.Document, []key.Binding, error) {
-	doc, err := r.compile(text, nil)
+	return r.readPolicyIn(r.ctx, r.call.Region.Partition(), text)
+}
+
+// readPolicyIn is readPolicy for a key of a partition.
+func (s *Service) readPolicyIn(ctx context.Context, partition arn.Partition, text string) (*policy.Document, []key.Binding, error) {
+	doc, err := s.compile(text, nil)
 	var fault *policy.Error
 	switch {
 	case errors.As(err, &fault) && fault.Fault == policy.TooLarge:
@@ -77,11 +84,11 @@ func (r *request) readPolicy(text string) (*policy.Document, []key.Binding, erro
 	case err != nil:
 		return nil, nil, err
 	}
-	bindings, err := r.bindPrincipals(r.ctx, doc, r.call.Region.Partition())
+	bindings, err := s.bindPrincipals(ctx, doc, partition)
 	if err != nil {
 		return nil, nil, err
 	}
-	doc, err = r.compile(text, bindings)
+	doc, err = s.compile(text, bindings)
 	return doc, bindings, err
 }
 
