@@ -21,7 +21,7 @@ var stair = []string{
 	"internal/server",
 	"internal/httpapi",
 	"internal/pipeline",
-	"internal/admin",
+	"internal/admin internal/dev",
 	"internal/kms",
 	"internal/iam",
 	"internal/custody/soft",

@@ -34,6 +34,7 @@ import (
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
@@ -204,6 +205,12 @@ func (s *Server) listen() error {
 
 // Directory returns the accounts, for commands that make some before the server runs.
 func (s *Server) Directory() *iam.Directory { return s.directory }
+
+// KMS returns the service of keys, and Store what everything is kept in, for the control endpoint of keywright dev.
+func (s *Server) KMS() *kms.Service { return s.kms }
+
+// Store returns the store.
+func (s *Server) Store() *store.Store { return s.in.Store }
 
 // Addr is where the API is served.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
