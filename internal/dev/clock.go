@@ -39,7 +39,7 @@ type Reading struct {
 // Read returns what the clock shows, and whether it stands.
 func (c *Clock) Read() Reading {
 	s, now := c.state.Load(), c.Now()
-	return Reading{Now: now.UTC(), Offset: now.Sub(time.Now()).Round(time.Second).String(), Frozen: s != nil && !s.frozen.IsZero()}
+	return Reading{Now: now.UTC(), Offset: time.Until(now).Round(time.Second).String(), Frozen: s != nil && !s.frozen.IsZero()}
 }
 
 func (c *Clock) reset() { c.state.Store(nil) }
