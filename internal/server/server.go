@@ -6,7 +6,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -71,7 +70,7 @@ type Server struct {
 
 // New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
 func New(c Config, in *Installation) (*Server, error) {
-	s := &Server{config: c, in: in}
+	s := &Server{config: c.Filled(), in: in}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}
@@ -120,7 +119,7 @@ func (s *Server) openAudit() error {
 		s.recorder = audit.NewMemory(memoryRecords)
 		return nil
 	}
-	durability, err := audit.ParseDurability(cmp.Or(c.Audit.Durability, "synced"))
+	durability, err := audit.ParseDurability(c.Audit.Durability)
 	if err != nil {
 		return err
 	}
@@ -227,7 +226,7 @@ func (s *Server) AdminAddr() net.Addr {
 func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, time.Second)) })
+	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })
 	background.Go(func() { s.directory.RunUses(work) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
@@ -255,7 +254,7 @@ func (s *Server) Run(ctx context.Context) error {
 // drain stops accepting and waits for running requests, but not forever. The admin listener stays to say so.
 func (s *Server) drain() {
 	s.health.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(s.config.Drain, 25*time.Second))
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain)
 	defer cancel()
 	if err := s.api.Shutdown(ctx); err != nil {
 		slog.Warn("some requests did not end in time and were cut off", "err", err)
