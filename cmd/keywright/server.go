@@ -55,5 +55,7 @@ func runServer(ctx context.Context, path string, ask server.Ask, out io.Writer) 
 		return errors.Join(err, s.Close())
 	}
 	defer heapFloor()()
+	notify("READY=1") // connections are accepted from now on, and requests answered with the next breath
+	defer context.AfterFunc(ctx, func() { notify("STOPPING=1") })()
 	return s.Run(ctx)
 }
