@@ -125,7 +125,7 @@ func TestSeedsThatAreRefused(t *testing.T) {
 		"keys: [{id: mrk-1234abcd12ab34cd56ef1234567890ab}]": "begin with mrk-",
 		"keyz: []":                                               "field keyz not found",
 		"keys: []\n---\nkeys: []":                                "more than one document",
-		seedOf("stuff: x"):                                     "field stuff not found",
+		seedOf("stuff: x"):                                       "field stuff not found",
 		seedOf("account: '999988887777'"):                        entry + "there is no account 999988887777",
 		seedOf("account: x"):                                     entry,
 		seedOf("region: nowhere at all"):                         entry,
