@@ -40,9 +40,9 @@ lint:
 fuzz: ## every fuzz target for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
 
-bench: build ## requests per second beside an empty server, and what policies and grants cost; writes bench/RESULTS.md and bench/POLICIES.txt
+bench: build ## requests per second beside an empty server, and what policies, grants and counting uses cost; writes bench/RESULTS.md and bench/POLICIES.txt
 	$(GO) run ./bench
-	$(GO) test -run '^$$' -bench '^Benchmark(Policies|ManyGrants)$$' -benchtime 3s ./internal/pipeline ./internal/kms >bench/POLICIES.txt
+	$(GO) test -run '^$$' -bench '^Benchmark(Policies|ManyGrants|CountUses)$$' -benchtime 3s ./internal/pipeline ./internal/kms >bench/POLICIES.txt
 	cat bench/POLICIES.txt
 
 soak: build ## what takes too long for every change: a hundred kills, every byte flipped, a hundred thousand keys

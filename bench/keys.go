@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/keywright/keywright/internal/key"
@@ -45,20 +46,43 @@ func bytesOf(out object, member string) ([]byte, error) {
 	return b, nil
 }
 
-// keyFor makes a key for a use and returns its ARN and, of asymmetric keys, the public key as octets and parsed.
-func (t *target) keyFor(spec key.Spec, usage key.Usage) (arn string, spki []byte, public keyspec.Public, err error) {
-	if arn, err = t.createKey(object{"KeySpec": spec, "KeyUsage": usage}); err != nil || usage == key.MACUsage {
-		return arn, nil, nil, err
+// use is what a key is made for.
+type use struct {
+	spec  key.Spec
+	usage key.Usage
+}
+
+// made is a key of the server: its ARN and, of asymmetric keys, the public key as octets and parsed.
+type made struct {
+	arn    string
+	spki   []byte
+	public keyspec.Public
+}
+
+// keyFor returns the key for a use. It is made the first time, so that no round has the server make keys beside what is measured.
+func (t *target) keyFor(spec key.Spec, usage key.Usage) (*made, error) {
+	if k := t.keys[use{spec, usage}]; k != nil {
+		return k, nil
 	}
-	out, err := t.call("GetPublicKey", object{"KeyId": arn})
+	arn, err := t.createKey(object{"KeySpec": spec, "KeyUsage": usage})
 	if err != nil {
-		return "", nil, nil, err
+		return nil, err
 	}
-	if spki, err = bytesOf(out, "PublicKey"); err != nil {
-		return "", nil, nil, err
+	k := &made{arn: arn}
+	if usage != key.MACUsage {
+		out, err := t.call("GetPublicKey", object{"KeyId": k.arn})
+		if err != nil {
+			return nil, err
+		}
+		if k.spki, err = bytesOf(out, "PublicKey"); err != nil {
+			return nil, err
+		}
+		if k.public, err = keyspec.ParsePublic(spec, k.spki); err != nil {
+			return nil, err
+		}
 	}
-	public, err = keyspec.ParsePublic(spec, spki)
-	return arn, spki, public, err
+	t.keys[use{spec, usage}] = k
+	return k, nil
 }
 
 var errSignature = errors.New("the signature is not valid")
@@ -66,15 +90,15 @@ var errSignature = errors.New("the signature is not valid")
 // signRequests signs. Answers are verified here, with the public key that the server gave before.
 func signRequests(s signer) func(*target) ([]request, error) {
 	return func(t *target) ([]request, error) {
-		arn, _, public, err := t.keyFor(s.spec, key.SignVerify)
+		k, err := t.keyFor(s.spec, key.SignVerify)
 		if err != nil {
 			return nil, err
 		}
 		return t.build("Sign", func() (object, func(object) error, error) {
 			message := plaintext(messageSize)
-			return object{"KeyId": arn, "SigningAlgorithm": s.algorithm, "Message": message}, func(out object) error {
+			return object{"KeyId": k.arn, "SigningAlgorithm": s.algorithm, "Message": message}, func(out object) error {
 				signature, err := bytesOf(out, "Signature")
-				if err == nil && !public.(keyspec.Verifier).Verify(s.algorithm, keyspec.Raw, message, signature) {
+				if err == nil && !k.public.(keyspec.Verifier).Verify(s.algorithm, keyspec.Raw, message, signature) {
 					err = errSignature
 				}
 				return err
@@ -85,12 +109,12 @@ func signRequests(s signer) func(*target) ([]request, error) {
 
 func verifyRequests(s signer) func(*target) ([]request, error) {
 	return func(t *target) ([]request, error) {
-		arn, _, _, err := t.keyFor(s.spec, key.SignVerify)
+		k, err := t.keyFor(s.spec, key.SignVerify)
 		if err != nil {
 			return nil, err
 		}
 		return t.build("Verify", func() (object, func(object) error, error) {
-			body := object{"KeyId": arn, "SigningAlgorithm": s.algorithm, "Message": plaintext(messageSize)}
+			body := object{"KeyId": k.arn, "SigningAlgorithm": s.algorithm, "Message": plaintext(messageSize)}
 			out, err := t.call("Sign", body)
 			if err != nil {
 				return nil, nil, err
@@ -107,14 +131,14 @@ func verifyRequests(s signer) func(*target) ([]request, error) {
 }
 
 func macRequests(t *target) ([]request, error) {
-	arn, _, _, err := t.keyFor(keyspec.HMACSHA256, key.MACUsage)
+	k, err := t.keyFor(keyspec.HMACSHA256, key.MACUsage)
 	if err != nil {
 		return nil, err
 	}
 	return t.build("GenerateMac", func() (object, func(object) error, error) {
-		body := object{"KeyId": arn, "MacAlgorithm": keyspec.AlgorithmHMAC256, "Message": plaintext(messageSize)}
+		body := object{"KeyId": k.arn, "MacAlgorithm": keyspec.AlgorithmHMAC256, "Message": plaintext(messageSize)}
 		return body, func(out object) error {
-			_, err := t.call("VerifyMac", object{"KeyId": arn, "MacAlgorithm": keyspec.AlgorithmHMAC256, "Message": body["Message"], "Mac": out["Mac"]})
+			_, err := t.call("VerifyMac", object{"KeyId": k.arn, "MacAlgorithm": keyspec.AlgorithmHMAC256, "Message": body["Message"], "Mac": out["Mac"]})
 			return err
 		}, nil
 	})
@@ -133,7 +157,7 @@ func randomRequests(t *target) ([]request, error) {
 
 // agreeRequests derives secrets with the other parties' public keys. Answers are compared with what those parties get.
 func agreeRequests(t *target) ([]request, error) {
-	arn, spki, _, err := t.keyFor(keyspec.P256, key.KeyAgreement)
+	k, err := t.keyFor(keyspec.P256, key.KeyAgreement)
 	if err != nil {
 		return nil, err
 	}
@@ -142,11 +166,11 @@ func agreeRequests(t *target) ([]request, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		want, err := peer.(keyspec.Agreer).Agree(spki)
+		want, err := peer.(keyspec.Agreer).Agree(k.spki)
 		if err != nil {
 			return nil, nil, err
 		}
-		return object{"KeyId": arn, "KeyAgreementAlgorithm": keyspec.AlgorithmECDH, "PublicKey": peer.Public().SPKI()}, func(out object) error {
+		return object{"KeyId": k.arn, "KeyAgreementAlgorithm": keyspec.AlgorithmECDH, "PublicKey": peer.Public().SPKI()}, func(out object) error {
 			if out["SharedSecret"] != base64.StdEncoding.EncodeToString(want.Expose()) {
 				return errors.New("another secret than the other party's")
 			}
@@ -186,11 +210,16 @@ func bareRSA() (bare, error) {
 	}, nil
 }
 
-// drive calls the primitive on all processors at once and returns how often a second it was done.
-func (b bare) drive(length time.Duration) (float64, error) {
+// drive calls the primitive on all processors at once and returns how often a second it was done, and the microseconds of CPU that
+// each call took.
+func (b bare) drive(length time.Duration) (rate, cpu float64, err error) {
 	var stop atomic.Bool
 	var done atomic.Int64
 	failures := make(chan error, runtime.NumCPU())
+	before, err := used()
+	if err != nil {
+		return 0, 0, err
+	}
 	start := time.Now()
 	timer := time.AfterFunc(length, func() { stop.Store(true) })
 	defer timer.Stop()
@@ -207,6 +236,18 @@ func (b bare) drive(length time.Duration) (float64, error) {
 		})
 	}
 	all.Wait()
+	elapsed := time.Since(start)
+	after, err := used()
 	close(failures)
-	return float64(done.Load()) / time.Since(start).Seconds(), <-failures
+	n := float64(done.Load())
+	return n / elapsed.Seconds(), float64((after - before).Microseconds()) / n, errors.Join(err, <-failures)
+}
+
+// used returns the user and system time of this process.
+func used() (time.Duration, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, err
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ const sampleEvery = 500
 type outcome struct {
 	rate               float64 // requests per second
 	cpu                float64 // microseconds of the server's CPU per request
+	busy               float64 // part of all processors' time that the server and this process had
 	answers, inspected int
 }
 
@@ -59,6 +61,10 @@ func load(t *target, requests []request, connections int, length time.Duration, 
 	if err != nil {
 		return outcome{}, err
 	}
+	ownBefore, err := used()
+	if err != nil {
+		return outcome{}, err
+	}
 	var wg sync.WaitGroup
 	var stop atomic.Bool
 	var answers, inspected atomic.Int64
@@ -80,13 +86,15 @@ func load(t *target, requests []request, connections int, length time.Duration, 
 	wg.Wait()
 	elapsed := time.Since(start)
 	after, err := t.cpu()
+	ownAfter, err2 := used()
 	close(failures)
-	if err := errors.Join(err, <-failures); err != nil {
+	if err := errors.Join(err, err2, <-failures); err != nil {
 		return outcome{}, err
 	}
 	n := float64(answers.Load())
 	return outcome{
 		rate: n / elapsed.Seconds(), cpu: float64((after - before).Microseconds()) / n,
+		busy:    (after - before + ownAfter - ownBefore).Seconds() / elapsed.Seconds() / float64(runtime.NumCPU()),
 		answers: int(answers.Load()), inspected: int(inspected.Load()),
 	}, nil
 }

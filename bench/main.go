@@ -24,7 +24,7 @@ type kind struct {
 	floor       float64 // of the empty server's requests per second
 	requests    func(*target) ([]request, error)
 	bare        func() (bare, error) // the primitive that the server runs for each request; nil where it is not measured
-	bareFloor   float64              // of the primitive's calls per second on all processors
+	bareFloor   float64              // of the primitive's calls per second of a processor
 }
 
 // result is what the rounds of a case came to.
@@ -35,8 +35,9 @@ type result struct {
 	ratio, cpuRatio    float64 // medians of the rounds' own ratios
 	lowest, highest    float64 // of the rounds' ratios
 	answers, inspected int
-	bareRate           float64 // calls of the bare primitive per second, median
-	bareRatio          float64 // median of the rounds' own ratios to it
+	bareRate, bareCPU  float64 // calls of the bare primitive per second on all processors, and microseconds of CPU of each; medians
+	bareRatio          float64 // of requests to calls per second of a processor that works for nothing else, median of the rounds'
+	busy               float64 // part of the processors' time that was used under load, median
 }
 
 func main() {
@@ -98,6 +99,12 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 		}
 	}
 	for _, r := range results {
+		if r.bareRatio > incredible {
+			return fmt.Errorf("%s reaches %.2f of the bare primitive: no server can, so the machine was busy with something else", r.name, r.bareRatio)
+		}
+		if r.bare != nil && r.busy < busyEnough {
+			return fmt.Errorf("%s: the processors were used for %.2f of the time only: requests wait, or the machine is busy with something else", r.name, r.busy)
+		}
 		if r.bareRatio < r.bareFloor {
 			return fmt.Errorf("%s reaches %.2f of the bare primitive, the floor is %.2f", r.name, r.bareRatio, r.bareFloor)
 		}
@@ -108,10 +115,17 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 	return nil
 }
 
+// incredible is the ratio to a bare primitive above which the measurement says nothing: a server does the primitive and more.
+const incredible = 1.1
+
+// busyEnough is how much of the processors' time server and load generator must take together: what a processor yields says nothing
+// about a server that leaves it idle.
+const busyEnough = 0.9
+
 // measure runs the rounds of a case: in each, first the empty server, then Keywright, with the same requests.
 func measure(k kind, empty, server *target, rounds int, length time.Duration) (result, error) {
 	r := result{kind: k}
-	var null, key, nullCPU, keyCPU, ratios, cpuRatios, bareRates, bareRatios []float64
+	var null, key, nullCPU, keyCPU, ratios, cpuRatios, bareRates, bareCPUs, bareRatios, busy []float64
 	var primitive bare
 	if k.bare != nil {
 		var err error
@@ -132,6 +146,9 @@ func measure(k kind, empty, server *target, rounds int, length time.Duration) (r
 		if err != nil {
 			return r, fmt.Errorf("empty server: %w", err)
 		}
+		if err := server.settle(); err != nil {
+			return r, err
+		}
 		b, err := load(server, requests, k.connections, time2, true)
 		if err != nil {
 			return r, fmt.Errorf("keywright: %w", err)
@@ -140,12 +157,16 @@ func measure(k kind, empty, server *target, rounds int, length time.Duration) (r
 			continue
 		}
 		if primitive != nil {
-			rate, err := primitive.drive(length)
+			if err := server.settle(); err != nil {
+				return r, err
+			}
+			rate, cpu, err := primitive.drive(length)
 			if err != nil {
 				return r, fmt.Errorf("bare primitive: %w", err)
 			}
-			bareRates, bareRatios = append(bareRates, rate), append(bareRatios, b.rate/rate)
+			bareRates, bareCPUs, bareRatios = append(bareRates, rate), append(bareCPUs, cpu), append(bareRatios, cpu/b.cpu)
 		}
+		busy = append(busy, b.busy)
 		null, key = append(null, a.rate), append(key, b.rate)
 		nullCPU, keyCPU = append(nullCPU, a.cpu), append(keyCPU, b.cpu)
 		ratios, cpuRatios = append(ratios, b.rate/a.rate), append(cpuRatios, b.cpu/a.cpu)
@@ -153,10 +174,11 @@ func measure(k kind, empty, server *target, rounds int, length time.Duration) (r
 		r.inspected += b.inspected
 	}
 	r.null, r.keywright, r.nullCPU, r.keyCPU = median(null), median(key), median(nullCPU), median(keyCPU)
+	r.busy = median(busy)
 	r.ratio, r.cpuRatio = median(ratios), median(cpuRatios)
 	r.lowest, r.highest = slices.Min(ratios), slices.Max(ratios)
 	if primitive != nil {
-		r.bareRate, r.bareRatio = median(bareRates), median(bareRatios)
+		r.bareRate, r.bareCPU, r.bareRatio = median(bareRates), median(bareCPUs), median(bareRatios)
 	}
 	if r.inspected == 0 {
 		return r, fmt.Errorf("no answer was inspected")
@@ -195,12 +217,13 @@ func reportBare(b *strings.Builder, results []result) {
 	if !slices.ContainsFunc(results, func(r result) bool { return r.bare != nil }) {
 		return
 	}
-	b.WriteString("\nBeside the bare primitive of Go's standard library, which the benchmark itself calls on all cores in the same round:\n\n```\n")
+	b.WriteString("\nBeside the bare primitive of Go's standard library, which the benchmark itself calls on all cores in the same round. The ratio\n" +
+		"is that of what a second of a processor yields, of the server's and of the bare primitive's, because the load generator takes\nits share of the cores from the server alone; busy is how much of the cores' time both had.\n\n```\n")
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = io.WriteString(w, "case\tprimitive calls/s\tkeywright req/s\tratio\tfloor\t\n")
+	_, _ = io.WriteString(w, "case\tprimitive calls/s\tkeywright req/s\tprimitive µs CPU\tkeywright µs CPU\tratio\tfloor\tbusy\t\n")
 	for _, r := range results {
 		if r.bare != nil {
-			_, _ = fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.2f\t%.2f\t\n", r.name, r.bareRate, r.keywright, r.bareRatio, r.bareFloor)
+			_, _ = fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.1f\t%.1f\t%.2f\t%.2f\t%.2f\t\n", r.name, r.bareRate, r.keywright, r.bareCPU, r.keyCPU, r.bareRatio, r.bareFloor, r.busy)
 		}
 	}
 	_ = w.Flush()

@@ -22,6 +22,7 @@ import (
 type target struct {
 	addr string
 	cmd  *exec.Cmd
+	keys map[use]*made // those of asymmetric and HMAC cases, made once
 }
 
 // serveNull is the empty server: what net/http costs for reading a body and answering one of the same size.
@@ -80,7 +81,7 @@ func start(cmd *exec.Cmd) (*target, error) {
 	for lines.Scan() {
 		if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
 			go func() { _, _ = io.Copy(io.Discard, out) }()
-			return &target{addr: m[1], cmd: cmd}, nil
+			return &target{addr: m[1], cmd: cmd, keys: map[use]*made{}}, nil
 		}
 	}
 	_ = cmd.Process.Kill()
@@ -109,4 +110,21 @@ func (t *target) cpu() (time.Duration, error) {
 		return 0, fmt.Errorf("unexpected process status %q", stat)
 	}
 	return time.Duration(user+system) * 10 * time.Millisecond, nil
+}
+
+// settle waits until the server has nothing left to do in the background, such as making keys for its pool.
+func (t *target) settle() error {
+	const look, busy = 200 * time.Millisecond, 20 * time.Millisecond
+	before, err := t.cpu()
+	for end := time.Now().Add(time.Minute); err == nil; {
+		time.Sleep(look)
+		var now time.Duration
+		if now, err = t.cpu(); err == nil && now-before <= busy {
+			return nil
+		}
+		if before = now; time.Now().After(end) {
+			return fmt.Errorf("%s is busy though nobody asks it for anything", t.cmd.Path)
+		}
+	}
+	return err
 }

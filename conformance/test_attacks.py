@@ -16,9 +16,11 @@ from harness.server import ACCOUNT, OTHER_ACCOUNT, OTHER_KEY_ID, REGION
 from harness.wire import Signing
 
 # What each service answers to what is not signed, or not signed for it.
-TARGETS = {"kms": "TrentService", "cloudtrail": "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101"}
+TARGETS = {"kms": "TrentService", "cloudtrail": "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101",
+           "servicequotas": "ServiceQuotasV20190624"}
 VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 OPERATIONS = {service: sorted(botocore.loaders.Loader().load_service_model(service, "service-2")["operations"]) for service in ("kms", "iam", "sts", "cloudtrail")}
+OPERATIONS["servicequotas"] = sorted(botocore.loaders.Loader().load_service_model("service-quotas", "service-2")["operations"])
 UNSIGNED = {"AssumeRoleWithWebIdentity"}  # its token speaks for itself
 
 

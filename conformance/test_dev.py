@@ -121,7 +121,7 @@ def test_loopback_only(tmp_path, address):
 
 
 @pytest.mark.parametrize("arguments", [["--account", "12345"], ["--account", "111122223333="], ["--account", "111122223333=AKIA"], ["--no-such-flag"],
-                                       ["--root-access-key-id", ""], ["--root-secret-access-key", ""], ["extra"]])
+                                       ["--root-access-key-id", ""], ["--root-secret-access-key", ""], ["--quotas", "some"], ["extra"]])
 def test_wrong_flags(tmp_path, arguments):
     refused = run(tmp_path, "dev", "--listen", "127.0.0.1:0", *arguments)
     assert refused.returncode != 0 and refused.stderr.strip() and "goroutine" not in refused.stderr

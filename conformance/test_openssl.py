@@ -215,7 +215,7 @@ def test_data_key_pairs_load(client, openssl, ledger, spec):
     pair = client.generate_data_key_pair(KeyId=key, KeyPairSpec=spec)
     private = ledger.plaintext(pair["PrivateKeyPlaintext"])
     assert openssl.public(private) == pair["PublicKey"]
-    assert b"valid" in openssl("pkey", "-inform", "DER", "-in", "private", "-check", "-noout", private=private) or spec in ("SM2", "ECC_NIST_EDWARDS25519")
+    assert openssl("pkey", "-inform", "DER", "-in", "private", "-check", "-noout", private=private).splitlines() == [b"Key is valid"]
     assert client.decrypt(CiphertextBlob=pair["PrivateKeyCiphertextBlob"])["Plaintext"] == private
     hidden = client.generate_data_key_pair_without_plaintext(KeyId=key, KeyPairSpec=spec)
     private = ledger.plaintext(client.decrypt(CiphertextBlob=hidden["PrivateKeyCiphertextBlob"])["Plaintext"])

@@ -7,6 +7,7 @@ import secrets
 import pytest
 
 from harness.ledger import forms, search, strings
+from harness.records import OPERATIONS, faults
 from harness.wire import Wire
 
 
@@ -54,10 +55,24 @@ def test_one_record_per_call(shared, afterwards, ledger, tally):
     tally(len(known) + len(by_cli))
 
 
-def test_no_secret_in_the_audit_log(shared, afterwards, ledger, tally, request):
-    needles = {n for n in ledger.plaintexts | ledger.ciphertexts if len(n) >= 12} | ledger.credentials
+def test_every_record_has_the_documented_form(shared, afterwards, request, tally):
+    """Every record of the run, of every operation that it called."""
+    records = [json.loads(line) for path in shared.audit_files() for line in path.read_text().splitlines()]
+    wrong = collections.defaultdict(list)
+    for record in records:
+        for fault in faults(record):
+            wrong[record["eventName"], fault].append(record)
+    assert not wrong, [(name, fault, len(found), found[0]) for (name, fault), found in wrong.items()][:5]
+    called = {r["eventName"] for r in records if r["eventSource"] == "kms.amazonaws.com" and "errorCode" not in r}
     if request.session.testscollected > 500:  # the whole suite, not a part of it
-        assert len(ledger.plaintexts) > 100 and len(ledger.ciphertexts) > 100 and len(ledger.credentials) >= 4
+        assert set(OPERATIONS) <= called, f"never called: {set(OPERATIONS) - called}"
+    tally(len(records))
+
+
+def test_no_secret_in_the_audit_log(shared, afterwards, ledger, tally, request):
+    needles = {n for n in ledger.plaintexts | ledger.ciphertexts | ledger.tokens if len(n) >= 12} | ledger.credentials
+    if request.session.testscollected > 500:  # the whole suite, not a part of it
+        assert len(ledger.plaintexts) > 100 and len(ledger.ciphertexts) > 100 and len(ledger.credentials) >= 4 and len(ledger.tokens) > 20
     assert search(shared.audit_files(), needles) == []
     tally(len(needles))
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/dev"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/server"
@@ -34,8 +35,10 @@ type devOptions struct {
 	accessKeyID, secretKey string
 	partition              string
 	attestationRoots       string
+	auditDurability        string
 	tls                    bool
 	control, seed          string
+	quotas                 string
 }
 
 func devCommand() *cobra.Command {
@@ -66,6 +69,8 @@ two tests: docs/testing.md.`,
 	f.StringVar(&o.control, "control", "", "loopback address and port of the control endpoint, which keywright dev clock, seed, fault, throttle and reset ask; or none (default "+defaultControl+", and any free port with another --listen than its default)")
 	f.StringVar(&o.seed, "seed", "", "YAML file with keys to begin with")
 	c.AddCommand(devClockCommand(), devSeedCommand(), devFaultCommand(), devThrottleCommand(), devResetCommand())
+	f.StringVar(&o.quotas, "quotas", quota.EnforceUnlimited, "aws: enforce the quotas of AWS KMS; unlimited: no request rates, and any number of keys")
+	f.StringVar(&o.auditDurability, "audit-durability", "written", "with --data, what an answer waits for: its record is written, or synced to the disk")
 	f.BoolVar(&o.tls, "tls", false, "serve HTTPS with a certificate of a CA that is made here")
 	return c
 }
@@ -131,8 +136,8 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 			"use a loopback address such as 127.0.0.1:4599, or keywright server for other machines")
 	}
 	config := server.Config{
-		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: "written"}, Drain: 5 * time.Second, LoopbackProviders: true,
-		Attestation: server.Attestation{Roots: o.attestationRoots},
+		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: o.auditDurability}, Drain: 5 * time.Second, LoopbackProviders: true,
+		Attestation: server.Attestation{Roots: o.attestationRoots}, Quotas: quota.Settings{Enforce: o.quotas},
 	}
 	control, err := o.openControl()
 	if err != nil {
@@ -169,6 +174,10 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	if err == nil {
 		err = control.attach(ctx, dev.Rooms{
 			Store: s.Store(), KMS: s.KMS(), Directory: s.Directory(), Accounts: ensure, Home: dev.Home{Account: accounts[0].account, Region: partition.GlobalRegion()},
+			Forget: []func(context.Context) error{func(context.Context) error {
+				s.Quotas().Reset()
+				return nil
+			}},
 		})
 	}
 	if err == nil {

@@ -202,7 +202,7 @@ func devSeedCommand() *cobra.Command {
 
 // faultFlags adds the flags that say which calls a fault hits.
 func faultFlags(c *cobra.Command, f *dev.Fault, account *string) {
-	c.Flags().StringVar(&f.Service, "service", "", "kms, sts, iam or cloudtrail (default kms)")
+	c.Flags().StringVar(&f.Service, "service", "", "kms, sts, iam, cloudtrail or servicequotas (default kms)")
 	c.Flags().StringVar(&f.Operation, "operation", "", "operation, such as Decrypt (default: all)")
 	c.Flags().StringVar(&f.Key, "key", "", "id, ARN or alias of the key that the calls are about (default: any)")
 	c.Flags().StringVar(account, "account", "", "account of the caller (default: any)")

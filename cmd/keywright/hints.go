@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/server"
@@ -28,6 +29,9 @@ var knownHints = []struct {
 	{os.ErrExist, "nothing is overwritten: name another file, or move the old one away"},
 	{seal.ErrOpen, "check that the configuration names the seal's right key file or passphrase; keywright seal status lists the seals"},
 	{server.ErrPlainHTTP, "name a certificate and a key under tls in the configuration, or listen on 127.0.0.1"},
+	{server.ErrNoAuditKey, "start the server once: keywright server --config FILE"},
+	{audit.ErrCheckpoint, "check that the checkpoint and the key are those of this log"},
+	{errAltered, "keep the directory as it is: it is evidence"},
 	{iam.ErrForeignKey, "give this account an access key id of its own"},
 	{iam.ErrAccountExists, "choose another account id"},
 	{syscall.EADDRINUSE, "another program listens there: stop it, or choose another address"},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/server"
 )
 
@@ -58,7 +59,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return withHint(err, "see keywright "+c.Name()+" --help")
 	})
-	root.AddCommand(devCommand(), serverCommand(), initCommand(), accountCommand(), controlCommand(), serviceCommand(), whyCommand(), whoCanCommand(), putKeyPolicyCommand(), sealCommand(), backupCommand(), restoreCommand(), versionCommand())
+	root.AddCommand(devCommand(), serverCommand(), initCommand(), accountCommand(), controlCommand(), serviceCommand(), quotaCommand(), whyCommand(), whoCanCommand(), putKeyPolicyCommand(), auditCommand(), sealCommand(), backupCommand(), restoreCommand(), versionCommand())
 	return root
 }
 
@@ -107,6 +108,10 @@ func hintFor(err error) string {
 	var h *hinted
 	if errors.As(err, &h) {
 		return h.hint
+	}
+	var damaged *audit.DamagedError
+	if errors.As(err, &damaged) {
+		return "find out where with keywright audit verify " + damaged.Dir + "; then move the directory away as evidence, and the server begins a new log"
 	}
 	for _, k := range knownHints {
 		if errors.Is(err, k.err) {

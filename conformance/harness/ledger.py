@@ -7,6 +7,11 @@ import tempfile
 import threading
 
 
+# Members of requests and answers whose values are for nobody else.
+SECRET_MEMBERS = {"SecretAccessKey", "SessionToken", "Password", "OldPassword", "NewPassword", "WebIdentityToken", "GrantToken", "GrantTokens", "ImportToken",
+                  "EncryptedKeyMaterial", "SharedSecret", "PrivateKeyPlaintext", "EncodedMessage", "CiphertextForRecipient", "Signature", "Mac"}
+
+
 class Ledger:
     """Remembers request ids and secret octets. Safe for use by several threads."""
 
@@ -15,6 +20,7 @@ class Ledger:
         self.calls = []  # (request id, operation)
         self.cli_calls = 0
         self.plaintexts, self.ciphertexts, self.credentials = set(), set(), set()
+        self.tokens = set()  # and passwords: what no record may have
 
     def called(self, request_id, operation):
         with self._lock:
@@ -38,6 +44,18 @@ class Ledger:
         with self._lock:
             self.credentials.add(text.encode())
         return text
+
+    def crossed(self, values):
+        """Notes what is secret among the values of a request or an answer, of any service."""
+        for name, value in values.items() if isinstance(values, dict) else []:
+            if isinstance(value, dict):
+                self.crossed(value)
+            for one in value if isinstance(value, list) else [value]:
+                if name in SECRET_MEMBERS and isinstance(one, (str, bytes)) and len(one) >= 12:
+                    with self._lock:
+                        self.tokens.add(one.encode() if isinstance(one, str) else bytes(one))
+                elif isinstance(one, dict) and isinstance(value, list):
+                    self.crossed(one)
 
     def answered(self, output):
         """Notes what is secret in an output of KMS."""

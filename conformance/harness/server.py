@@ -113,8 +113,12 @@ class Server:
             aws_session_token=token[0] if token else None, verify=self.environment.get("AWS_CA_BUNDLE"),
             config=botocore.config.Config(retries={"total_max_attempts": 1}, parameter_validation=False,
                                           max_pool_connections=16, **config))
-        client.meta.events.register("after-call", lambda parsed, model, **_: self.ledger.called(
-            parsed["ResponseMetadata"]["RequestId"], model.name))
+        client.meta.events.register("before-parameter-build", lambda params, **_: self.ledger.crossed(params))
+
+        def answered(parsed, model, **_):
+            self.ledger.called(parsed["ResponseMetadata"]["RequestId"], model.name)
+            self.ledger.crossed(parsed)
+        client.meta.events.register("after-call", answered)
         return client
 
     def audit_files(self):

@@ -9,6 +9,7 @@ data: data
 schedule: 24h
 seals: [{kind: key-file, file: seal.key}]
 audit: {durability: written}
+quotas: {enforce: unlimited}
 """
 
 

@@ -44,6 +44,8 @@ type run struct {
 	log     string
 	workers []*worker
 	audit   auditReader
+	kept    string // file with the newest audit checkpoint, and
+	key     string // with the key that verifies it, as an operator keeps them elsewhere
 	// What was looked at so far.
 	keys, aliases, policies, deletions, grants, plaintexts, records int
 	slowest                                                         time.Duration
@@ -60,6 +62,7 @@ func TestKill(t *testing.T) {
 		from := r.load()
 		s := r.restart()
 		r.checkAudit()
+		r.verifyAudit()
 		r.check(s.KMS(), from)
 		s.Stop()
 	}
@@ -76,7 +79,7 @@ func TestKill(t *testing.T) {
 
 func (r *run) restart() *server.Server {
 	r.t.Helper()
-	s := server.Start(r.t, r.dir, r.log)
+	s := server.Start(r.t, r.dir, r.log, "--audit-durability", "synced")
 	r.slowest = max(r.slowest, s.Started)
 	return s
 }
@@ -117,6 +120,33 @@ func (r *run) checkAudit() {
 			r.records++
 		}
 		w.acked = nil
+	}
+}
+
+// verifyAudit verifies the audit log beside the server that writes to it, against the newest checkpoint of before the kill.
+func (r *run) verifyAudit() {
+	r.t.Helper()
+	args := []string{"audit", "verify", r.audit.dir}
+	if r.kept != "" {
+		args = append(args, "--checkpoint", r.kept, "--key", r.key)
+	}
+	if out, err := server.Run(args...); err != nil {
+		r.t.Fatalf("%v\n%s", err, out)
+	}
+	checkpoint, err := server.Run("audit", "checkpoint", r.audit.dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(r.audit.dir, "verifier.pub"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	elsewhere := filepath.Dir(r.log)
+	r.kept, r.key = filepath.Join(elsewhere, "checkpoint"), filepath.Join(elsewhere, "key")
+	for path, text := range map[string][]byte{r.kept: []byte(checkpoint), r.key: key} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 }
 

@@ -1,8 +1,9 @@
 // Package scale fills an account with keys through a real server and measures what must not depend on how many there are: a page
 // of ListKeys and ListAliases, the time from the start of the process to its first answer, and its memory.
 //
-// It measures on whatever machine it runs on, so it compares with the same server while that had few keys; it trusts no single
-// measurement, but the best of several.
+// It measures on whatever machine it runs on, so it compares with a server that has few keys, asked in turn; it trusts no single
+// measurement, but the best of several. What it measures is printed always, and times are judged only where KEYWRIGHT_SCALE asks for
+// a measurement: a machine that does other things besides says nothing about them.
 package scale_test
 
 import (
@@ -36,15 +37,18 @@ const (
 	maxRSA    = 5.0       // times a symmetric CreateKey
 )
 
-// keys is how many keys there will be: KEYWRIGHT_SCALE, or a number for every day.
+// scale is the number of keys that a measurement asks for.
+const scale = "KEYWRIGHT_SCALE"
+
+// keys is how many keys there will be: what a measurement asks for, or a number for every day.
 func keys(t *testing.T) int {
-	text := os.Getenv("KEYWRIGHT_SCALE")
+	text := os.Getenv(scale)
 	if text == "" {
 		return 3000
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < few {
-		t.Fatalf("KEYWRIGHT_SCALE=%s is no number of %d or more", text, few)
+		t.Fatalf("%s=%s is no number of %d or more", scale, text, few)
 	}
 	return n
 }
@@ -171,70 +175,99 @@ func (w *world) list() (keyMarker, aliasMarker string) {
 	return keyMarker, aliasMarker
 }
 
-// pages measures a page from the middle of each list: of 100 keys and of 50 aliases.
-func (w *world) pages() (keyPage, aliasPage time.Duration) {
-	w.t.Helper()
-	ctx := context.Background()
-	keyMarker, aliasMarker := w.list()
-	const often = 20
-	keyPage = best(func() time.Duration {
-		return timed(func() {
-			for range often {
-				out, err := w.client.ListKeys(ctx, &kms.ListKeysInput{Limit: aws.Int32(100), Marker: &keyMarker})
-				w.must(err)
-				if len(out.Keys) != 100 {
-					w.t.Fatalf("a page of %d keys", len(out.Keys))
-				}
+// often is how many pages make one measurement.
+const often = 20
+
+// keyPages measures pages of 100 keys that begin at the marker.
+func (w *world) keyPages(marker string) time.Duration {
+	return timed(func() {
+		for range often {
+			out, err := w.client.ListKeys(context.Background(), &kms.ListKeysInput{Limit: aws.Int32(100), Marker: &marker})
+			w.must(err)
+			if len(out.Keys) != 100 {
+				w.t.Fatalf("a page of %d keys", len(out.Keys))
 			}
-		})
+		}
 	}) / often
-	aliasPage = best(func() time.Duration {
-		return timed(func() {
-			for range often {
-				out, err := w.client.ListAliases(ctx, &kms.ListAliasesInput{Limit: aws.Int32(50), Marker: &aliasMarker})
-				w.must(err)
-				if len(out.Aliases) != 50 {
-					w.t.Fatalf("a page of %d aliases", len(out.Aliases))
-				}
-			}
-		})
-	}) / often
-	return keyPage, aliasPage
 }
 
-// limit reports a measurement and fails if it is over what it may be.
-func limit[N time.Duration | float64 | int64](t *testing.T, what string, got, than N, most float64) {
+// aliasPages measures pages of 50 aliases that begin at the marker.
+func (w *world) aliasPages(marker string) time.Duration {
+	return timed(func() {
+		for range often {
+			out, err := w.client.ListAliases(context.Background(), &kms.ListAliasesInput{Limit: aws.Int32(50), Marker: &marker})
+			w.must(err)
+			if len(out.Aliases) != 50 {
+				w.t.Fatalf("a page of %d aliases", len(out.Aliases))
+			}
+		}
+	}) / often
+}
+
+// inTurn measures two things in turn and returns the best time of each.
+func inTurn(a, b func() time.Duration) (time.Duration, time.Duration) {
+	bestA, bestB := a(), b()
+	for range samples - 1 {
+		bestA, bestB = min(bestA, a()), min(bestB, b())
+	}
+	return bestA, bestB
+}
+
+// limit reports how many times a measurement is another one, and fails if it is over what it may be.
+func limit[N time.Duration | int64](t *testing.T, what string, got, than N, most float64) {
 	t.Helper()
-	ratio := float64(got) / float64(than)
-	t.Logf("%s: %v, %.2f times %v", what, got, ratio, than)
-	if ratio > most {
+	if ratio := report(t, what, got, than); ratio > most {
 		t.Errorf("%s: %.2f times, at most %.2f", what, ratio, most)
 	}
 }
 
-func TestScale(t *testing.T) {
-	n := keys(t)
+// limitTime is limit for times, which are judged only where somebody measures.
+func limitTime(t *testing.T, what string, got, than time.Duration, most float64) {
+	t.Helper()
+	if os.Getenv(scale) == "" {
+		report(t, what, got, than)
+		return
+	}
+	limit(t, what, got, than, most)
+}
+
+func report[N time.Duration | int64](t *testing.T, what string, got, than N) float64 {
+	t.Helper()
+	ratio := float64(got) / float64(than)
+	t.Logf("%s: %v, %.2f times %v", what, got, ratio, than)
+	return ratio
+}
+
+// newWorld starts a server of its own.
+func newWorld(t *testing.T) *world {
 	dir := t.TempDir()
 	w := &world{t: t, dir: filepath.Join(dir, "data"), log: filepath.Join(dir, "log")}
 	w.start() // which makes the store
+	return w
+}
+
+func TestScale(t *testing.T) {
+	n := keys(t)
+	small, w := newWorld(t), newWorld(t)
 	empty := w.starts()
-	w.fill(few)
-	fewKeys, fewAliases := w.pages()
+	small.fill(few)
+	smallKey, smallAlias := small.list()
 	took := timed(func() { w.fill(n) })
-	t.Logf("%d keys, made at %.0f/s", n, float64(n-few)/took.Seconds())
-	manyKeys, manyAliases := w.pages()
-	limit(t, "a page of 100 keys", manyKeys, fewKeys, maxPage)
-	limit(t, "a page of 50 aliases", manyAliases, fewAliases, maxPage)
+	t.Logf("%d keys, made at %.0f/s", n, float64(n)/took.Seconds())
+	key, alias := w.list()
+	many, least := inTurn(func() time.Duration { return w.keyPages(key) }, func() time.Duration { return small.keyPages(smallKey) })
+	limitTime(t, "a page of 100 keys", many, least, maxPage)
+	many, least = inTurn(func() time.Duration { return w.aliasPages(alias) }, func() time.Duration { return small.aliasPages(smallAlias) })
+	limitTime(t, "a page of 50 aliases", many, least, maxPage)
+	small.server.Stop()
 	limit(t, "memory with all keys made and listed", w.server.Memory(t), maxMemory, 1)
-	limit(t, "start to first answer", w.starts(), empty, maxStart)
+	limitTime(t, "start to first answer", w.starts(), empty, maxStart)
 	limit(t, "memory after a start", w.server.Memory(t), maxMemory, 1)
 }
 
 // While keys are ready, it takes about as long to get an RSA key as a symmetric one.
 func TestReadyKeys(t *testing.T) {
-	dir := t.TempDir()
-	w := &world{t: t, dir: filepath.Join(dir, "data"), log: filepath.Join(dir, "log")}
-	w.start()
+	w := newWorld(t)
 	time.Sleep(10 * time.Second) // while the pool fills
 	median := func(in *kms.CreateKeyInput) time.Duration {
 		var times []time.Duration
@@ -248,5 +281,5 @@ func TestReadyKeys(t *testing.T) {
 		return times[samples/2]
 	}
 	symmetric := median(&kms.CreateKeyInput{})
-	limit(t, "CreateKey RSA_2048, median", median(&kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify}), symmetric, maxRSA)
+	limitTime(t, "CreateKey RSA_2048, median", median(&kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify}), symmetric, maxRSA)
 }

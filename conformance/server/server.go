@@ -120,6 +120,15 @@ func Try(dir, log string, flags ...string) (*Server, error) {
 	}
 }
 
+// Run runs another command of the binary and returns what it printed. The error has it, too.
+func Run(args ...string) (string, error) {
+	out, err := exec.Command(binary(), args...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("keywright %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
 // Kill ends the process at once, as a power cut would, and waits until it is gone.
 func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 

@@ -1,4 +1,4 @@
-// Package admin is the door for administrators of the installation: accounts, control policies, registered services, and
+// Package admin is the door for administrators of the installation: accounts, control policies, registered services, quotas, and
 // explanations of who may do what. It speaks JSON over HTTP on a Unix socket in the data directory, or inside one process.
 //
 // It trusts whoever reaches it: the socket's file permissions are its authentication, and they are those of the data

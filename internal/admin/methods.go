@@ -11,6 +11,8 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/servicequotas"
+	"github.com/keywright/keywright/internal/trail"
 )
 
 // Config is what an Admin needs. All fields are required.
@@ -18,6 +20,8 @@ type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
 	KMS       *kms.Service
+	Quotas    *servicequotas.Service
+	Index     *trail.Index
 	Now       func() time.Time
 }
 
@@ -26,12 +30,14 @@ type Admin struct {
 	guard     *guard.Guard
 	directory *iam.Directory
 	kms       *kms.Service
+	quotas    *servicequotas.Service
+	index     *trail.Index
 	now       func() time.Time
 }
 
 // New returns an Admin.
 func New(c Config) *Admin {
-	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, now: c.Now}
+	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, quotas: c.Quotas, index: c.Index, now: c.Now}
 }
 
 // The methods of the door.
@@ -47,6 +53,8 @@ const (
 	MethodWhy             = "Why"
 	MethodWhoCan          = "WhoCan"
 	MethodComparePolicy   = "ComparePolicy"
+	MethodSearchEvents    = "SearchEvents"
+	MethodFollowEvents    = "FollowEvents"
 )
 
 func (a *Admin) methods() map[string]method {
@@ -62,6 +70,14 @@ func (a *Admin) methods() map[string]method {
 		MethodWhy:             serve(a.why),
 		MethodWhoCan:          serve(a.whoCan),
 		MethodComparePolicy:   serve(a.comparePolicy),
+		MethodSearchEvents:    serve(a.searchEvents),
+		MethodFollowEvents:    serve(a.followEvents),
+
+		MethodListQuotas:          serve(a.listQuotas),
+		MethodListQuotaRequests:   serve(a.listQuotaRequests),
+		MethodApproveQuotaRequest: serve(a.approveQuotaRequest),
+		MethodDenyQuotaRequest:    serve(a.denyQuotaRequest),
+		MethodSetQuota:            serve(a.setQuota),
 	}
 }
 

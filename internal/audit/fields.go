@@ -36,6 +36,12 @@ func (f *Fields) String(name, value string) {
 	f.buf = appendString(f.buf, value)
 }
 
+// Float adds a number, which must not be infinite nor no number.
+func (f *Fields) Float(name string, value float64) {
+	f.name(name)
+	f.buf = strconv.AppendFloat(f.buf, value, 'f', -1, 64)
+}
+
 // Int adds a whole number.
 func (f *Fields) Int(name string, value int64) {
 	f.name(name)

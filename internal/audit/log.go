@@ -1,20 +1,21 @@
 package audit
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/keywright/keywright/internal/secret"
 )
 
 // Durability says what Append waits for.
@@ -42,38 +43,80 @@ func ParseDurability(s string) (Durability, error) {
 
 // Options describe a Log.
 type Options struct {
-	Dir         string        // where the segments lie; created with mode 0700 if it is missing
-	Durability  Durability    // required
-	FlushEvery  time.Duration // Written: the longest time a record waits for the disk; zero means 1 s
-	SegmentSize int64         // a segment that has grown past this many octets is closed; zero means 64 MiB
+	Dir             string        // where the segments lie; created with mode 0700 if it is missing
+	Durability      Durability    // required
+	FlushEvery      time.Duration // Written: the longest time a record waits for the disk; zero means 1 s
+	SegmentSize     int64         // a segment that has grown past this many octets is closed; zero means 64 MiB
+	SegmentAge      time.Duration // a segment that was begun so long ago is closed; zero means that age does not matter
+	CheckpointEvery time.Duration // the shortest time between two checkpoints while records come; zero means 1 s
+	Compress        bool          // closed segments are compressed
+	Retention       time.Duration // closed segments that are older are deleted; zero means never
+
+	// Seed is the seed of the Ed25519 key that signs checkpoints (RFC 8032, 32 octets). Without it there are none, and
+	// nothing can be proved.
+	Seed secret.Bytes
+}
+
+// withDefaults checks the options and fills in what is zero.
+func (o Options) withDefaults() (Options, error) {
+	if o.Durability != Written && o.Durability != Synced {
+		return o, errors.New("opening audit log: no durability given")
+	}
+	for _, d := range []*time.Duration{&o.FlushEvery, &o.CheckpointEvery} {
+		if *d == 0 {
+			*d = time.Second
+		}
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = 64 << 20
+	}
+	if o.SegmentSize < 0 || min(o.FlushEvery, o.SegmentAge, o.CheckpointEvery, o.Retention) < 0 {
+		return o, errors.New("opening audit log: a negative setting")
+	}
+	return o, nil
 }
 
 // Log is the append log: segments audit-00000001.jsonl, audit-00000002.jsonl, …, one record a line, in the order in which
-// they were acknowledged. It is safe for concurrent use.
+// they were acknowledged, each with an index beside it, and signed checkpoints over all of them. It is safe for concurrent use.
 type Log struct {
 	opts Options
 
-	mu      sync.Mutex
-	file    *os.File
-	number  int
-	size    int64 // octets of whole records in the segment
-	broken  bool  // the segment may have octets of a failed write behind size
-	dirty   bool  // Written: something waits for the disk
-	suspect bool  // Written: a flush failed, so that the segment may miss records; it is left behind
-	room    int64 // the disk has blocks for the segment up to this size
-	closed  bool
-	lock    *os.File // held on the directory
-	line    []byte   // Written: the record with its line end, reused
-	pending *batch   // Synced: what the next flush takes
-	wake    chan struct{}
-	done    chan struct{}
+	mu       sync.Mutex
+	file     *os.File // of the last segment
+	size     int64    // octets of whole records in it
+	segments []*segment
+	next     uint64 // number of the next record
+	durable  uint64 // all records below are on disk
+	bell     bell
+	broken   bool  // the segment may have octets of a failed write behind size
+	dirty    bool  // Written: something waits for the disk
+	suspect  bool  // Written: a flush failed, so that the segment may miss records; it is left behind
+	aged     bool  // the segment is old enough to be closed
+	room     int64 // the disk has blocks for the segment up to this size
+	closed   bool
+	lock     *os.File // held on the directory
+	line     []byte   // Written: the record with its line end, reused
+	pending  *batch   // Synced: what the next flush takes
+	wake     chan struct{}
+	done     chan struct{}
+	holds    map[string]func() uint64
+
+	keeper keeper
 }
 
 // batch is a set of records that one flush takes.
 type batch struct {
-	buf  []byte
-	done chan struct{} // closed when err is final
-	err  error
+	buf     []byte
+	entries []entry       // their ends count from the beginning of buf
+	done    chan struct{} // closed when err is final
+	err     error
+}
+
+func newBatch() *batch { return &batch{done: make(chan struct{})} }
+
+func (b *batch) add(record []byte, leaf tlog.Hash) {
+	b.buf = append(append(b.buf, record...), '\n')
+	b.entries = append(b.entries, entry{leaf, int64(len(b.buf))})
 }
 
 // The errors that callers tell apart.
@@ -84,18 +127,12 @@ var (
 	ErrLocked = errors.New("the audit directory is in use by another process")
 )
 
-const segmentPattern = "audit-%08d.jsonl"
-
-// Open opens the log for appending. A last line that was cut off by a crash is removed: its call was never answered.
+// Open opens the log for appending. A last line that was cut off by a crash is removed: its call was never answered. The error
+// is a *DamagedError if records below the last checkpoint are not what they were.
 func Open(o Options) (*Log, error) {
-	if o.Durability != Written && o.Durability != Synced {
-		return nil, errors.New("opening audit log: no durability given")
-	}
-	if o.FlushEvery == 0 {
-		o.FlushEvery = time.Second
-	}
-	if o.SegmentSize == 0 {
-		o.SegmentSize = 64 << 20
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
@@ -104,11 +141,17 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
-	l, err := open(o, lock)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+	l := &Log{
+		opts: o, lock: lock, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{}), holds: map[string]func() uint64{},
+	}
+	if err := l.recover(); err != nil {
+		if l.file != nil {
+			err = errors.Join(err, l.file.Close())
+		}
+		return nil, errors.Join(fmt.Errorf("opening audit log: %w", err), l.keeper.closeFiles(), lock.Close())
 	}
 	go l.flusher()
+	l.keeper.start(l)
 	return l, nil
 }
 
@@ -127,54 +170,13 @@ func lockDir(dir string) (*os.File, error) {
 	return d, nil
 }
 
-func open(o Options, lock *os.File) (*Log, error) {
-	segments, err := Segments(o.Dir)
-	if err != nil {
-		return nil, err
-	}
-	l := &Log{opts: o, lock: lock, number: 1, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{})}
-	if len(segments) > 0 {
-		last := segments[len(segments)-1]
-		if l.number, err = segmentNumber(last); err != nil {
-			return nil, err
-		}
-	}
-	return l, l.openSegment()
-}
-
-// Segments lists the log's segment files in order, oldest first, with dir in front.
-func Segments(dir string) ([]string, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "audit-*.jsonl"))
-	if err != nil {
-		return nil, fmt.Errorf("listing audit segments: %w", err)
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-func segmentNumber(path string) (int, error) {
-	text := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "audit-"), ".jsonl")
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("opening audit log: %s is no segment name", filepath.Base(path))
-	}
-	return n, nil
-}
-
-func newBatch() *batch { return &batch{done: make(chan struct{})} }
-
-// openSegment opens the segment with the current number, new or existing, and finds its last whole record.
-func (l *Log) openSegment() error {
-	path := filepath.Join(l.opts.Dir, fmt.Sprintf(segmentPattern, l.number))
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// openSegment opens the file of a segment for appending at size, and has it cut off there.
+func (l *Log) openSegment(number int, size int64) error {
+	file, err := os.OpenFile(segmentPath(l.opts.Dir, number, plainSuffix), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening audit segment: %w", err)
 	}
-	size, torn, err := wholeRecords(file)
-	if err == nil && torn > 0 {
-		slog.Warn("the audit log ended within a record; the call had no answer and the rest is removed", "segment", path, "octets", torn)
-		err = file.Truncate(size)
-	}
+	err = file.Truncate(size)
 	if err == nil {
 		_, err = file.Seek(size, io.SeekStart)
 	}
@@ -185,44 +187,19 @@ func (l *Log) openSegment() error {
 		_ = file.Close()
 		return fmt.Errorf("opening audit segment: %w", err)
 	}
-	l.file, l.size, l.room, l.broken, l.suspect = file, size, 0, false, false
+	l.file, l.size, l.room, l.broken, l.suspect, l.aged = file, size, 0, false, false, false
 	return nil
-}
-
-// wholeRecords returns how many octets of the file are whole lines and how many follow behind.
-func wholeRecords(file *os.File) (size, torn int64, err error) {
-	info, err := file.Stat()
-	if err != nil {
-		return 0, 0, err
-	}
-	end := info.Size()
-	buf := make([]byte, 64<<10)
-	for at := end; at > 0; {
-		n := min(at, int64(len(buf)))
-		if _, err := file.ReadAt(buf[:n], at-n); err != nil {
-			return 0, 0, err
-		}
-		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
-			size = at - n + int64(i) + 1
-			return size, end - size, nil
-		}
-		at -= n
-	}
-	return 0, end, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Append adds records, JSON objects without line breaks, all of them or none, and returns when they are as durable as the
 // log's Durability says. On an error nothing of them stays in the log, and the call they speak of must not be answered. A
 // later Append tries again, so that a disk with room again is enough to recover.
 func (l *Log) Append(records ...[]byte) error {
+	var few [4]tlog.Hash
+	leaves := few[:0]
+	for _, r := range records { // before the lock, so that callers hash beside each other
+		leaves = append(leaves, leafHash(r))
+	}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -230,15 +207,12 @@ func (l *Log) Append(records ...[]byte) error {
 	}
 	if l.opts.Durability == Written {
 		defer l.mu.Unlock()
-		l.line = appendLines(l.line[:0], records)
-		if _, err := l.write(l.line); err != nil {
-			return err
-		}
-		l.dirty = true
-		return nil
+		return l.appendNow(records, leaves)
 	}
 	b := l.pending
-	b.buf = appendLines(b.buf, records)
+	for i, r := range records {
+		b.add(r, leaves[i])
+	}
 	select { // under mu, so that Close cannot close the channel in between
 	case l.wake <- struct{}{}:
 	default: // the flusher has been called already
@@ -248,11 +222,34 @@ func (l *Log) Append(records ...[]byte) error {
 	return b.err
 }
 
-func appendLines(b []byte, records [][]byte) []byte {
+// appendNow writes records. The caller holds mu.
+func (l *Log) appendNow(records [][]byte, leaves []tlog.Hash) error {
+	l.line = l.line[:0]
 	for _, r := range records {
-		b = append(append(b, r...), '\n')
+		l.line = append(append(l.line, r...), '\n')
 	}
-	return b
+	before, err := l.write(l.line)
+	if err != nil {
+		return err
+	}
+	s := l.segments[len(l.segments)-1]
+	for i, r := range records {
+		before += int64(len(r)) + 1
+		s.tail = append(s.tail, entry{leaves[i], before})
+	}
+	l.published(s, len(records))
+	l.dirty = true
+	return nil
+}
+
+// published counts records that were acknowledged, and tells whoever waits. The caller holds mu.
+func (l *Log) published(s *segment, n int) {
+	s.count += uint64(n)
+	l.next += uint64(n)
+	l.bell.ring()
+	if len(s.tail) >= keepAhead && len(s.tail)-n < keepAhead {
+		l.keeper.call()
+	}
 }
 
 // How much room Reserve sees to: more than the records of all calls that can be under way at once, and how much it takes
@@ -288,19 +285,28 @@ func (l *Log) Reserve() error {
 	return nil
 }
 
-// mend makes the segment writable again after a failure: it takes back what a failed write left, and leaves a segment
-// behind whose records may not have reached the disk. The caller holds mu.
+// mend makes the segment writable again after a failure: it takes back what a failed write left. The caller holds mu.
 func (l *Log) mend() error {
-	if l.broken {
-		if err := l.file.Truncate(l.size); err != nil {
-			return fmt.Errorf("mending audit segment: %w", err)
-		}
-		if _, err := l.file.Seek(l.size, io.SeekStart); err != nil {
-			return fmt.Errorf("mending audit segment: %w", err)
-		}
-		l.broken, l.room = false, 0
+	if !l.broken {
+		return nil
 	}
-	if l.suspect || l.size >= l.opts.SegmentSize {
+	if err := l.file.Truncate(l.size); err != nil {
+		return fmt.Errorf("mending audit segment: %w", err)
+	}
+	if _, err := l.file.Seek(l.size, io.SeekStart); err != nil {
+		return fmt.Errorf("mending audit segment: %w", err)
+	}
+	l.broken, l.room = false, 0
+	return nil
+}
+
+// turn begins the next segment if it is time, or if the records of this one may not have reached the disk. The caller holds mu,
+// and nothing that was written waits for a flush of its own.
+func (l *Log) turn() error {
+	if err := l.mend(); err != nil {
+		return err
+	}
+	if l.suspect || l.size >= l.opts.SegmentSize || l.aged && l.size > 0 {
 		return l.nextSegment()
 	}
 	return nil
@@ -308,7 +314,7 @@ func (l *Log) mend() error {
 
 // write appends octets to the segment and returns the size it had before. The caller holds mu.
 func (l *Log) write(p []byte) (before int64, err error) {
-	if err := l.mend(); err != nil {
+	if err := l.turn(); err != nil {
 		return 0, err
 	}
 	before = l.size
@@ -329,18 +335,20 @@ func (l *Log) nextSegment() error {
 		return fmt.Errorf("closing audit segment: %w", err)
 	}
 	full := l.file
-	l.number++
-	if err := l.openSegment(); err != nil {
-		l.number--
+	number := l.segments[len(l.segments)-1].number + 1
+	if err := l.openSegment(number, 0); err != nil {
 		return err
 	}
+	l.durable, l.dirty = l.next, false
+	l.segments = append(l.segments, &segment{dir: l.opts.Dir, number: number, first: l.next, begun: time.Now()})
 	if err := full.Close(); err != nil {
 		slog.Warn("closing a full audit segment", "err", err) // it is synced: nothing is lost
 	}
+	l.keeper.call()
 	return nil
 }
 
-// flusher is the log's one goroutine: it writes and syncs batches (Synced) or flushes what was written (Written).
+// flusher writes and syncs batches (Synced), or flushes what was written (Written), on a goroutine of its own.
 func (l *Log) flusher() {
 	defer close(l.done)
 	if l.opts.Durability == Written {
@@ -364,50 +372,71 @@ func (l *Log) flusher() {
 
 func (l *Log) flushWritten() error {
 	l.mu.Lock()
-	file, dirty := l.file, l.dirty
+	file, dirty, next := l.file, l.dirty, l.next
 	l.dirty = false
 	l.mu.Unlock()
 	if !dirty {
 		return nil
 	}
 	// Without the lock, so that records are written meanwhile. A segment that was closed in between was synced then.
-	if err := file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+	err := file.Sync()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && !errors.Is(err, os.ErrClosed) {
 		// The kernel may have dropped what it could not write, and the next flush would not say so.
-		l.mu.Lock()
 		l.dirty = true
 		l.suspect = l.suspect || l.file == file
-		l.mu.Unlock()
 		return fmt.Errorf("flushing %s: %w", file.Name(), err)
 	}
+	l.durable = max(l.durable, next)
 	return nil
 }
 
+// flushBatch writes and syncs what waits. It is called by one goroutine at a time, and with Synced nothing else writes or
+// begins a segment.
 func (l *Log) flushBatch() {
 	l.mu.Lock()
 	b := l.pending
-	l.pending = newBatch()
-	var before int64
-	if len(b.buf) > 0 {
-		before, b.err = l.write(b.buf)
-	}
-	file := l.file
-	l.mu.Unlock()
-	if len(b.buf) > 0 && b.err == nil {
-		if err := file.Sync(); err != nil {
-			b.err = fmt.Errorf("syncing audit segment: %w", err)
-			l.mu.Lock()
-			// What is not durable is not acknowledged: take it back. Only this goroutine writes, so nothing stands behind it.
-			l.size, l.broken = before, true
-			if err := l.mend(); err != nil {
-				slog.Error("records that were refused could not be taken back yet", "err", err)
+	if len(b.buf) == 0 {
+		defer l.mu.Unlock()
+		if l.aged && l.opts.Durability == Synced {
+			if err := l.turn(); err != nil {
+				slog.Warn("an old audit segment could not be closed yet", "err", err)
 			}
-			l.mu.Unlock()
+		}
+		return
+	}
+	l.pending = newBatch()
+	before, err := l.write(b.buf)
+	file, wrote := l.file, err == nil
+	l.mu.Unlock()
+	if wrote {
+		err = file.Sync()
+	}
+	l.mu.Lock()
+	switch {
+	case err == nil:
+		s := l.segments[len(l.segments)-1]
+		for _, e := range b.entries {
+			e.end += before
+			s.tail = append(s.tail, e)
+		}
+		l.published(s, len(b.entries))
+		l.durable = l.next
+	case wrote:
+		err = fmt.Errorf("syncing audit segment: %w", err)
+		// What is not durable is not acknowledged: take it back. Only this goroutine writes, so nothing stands behind it.
+		l.size, l.broken = before, true
+		if err := l.mend(); err != nil {
+			slog.Error("records that were refused could not be taken back yet", "err", err)
 		}
 	}
+	l.mu.Unlock()
+	b.err = err
 	close(b.done)
 }
 
-// Close flushes the log and closes it. Calls of Append that began before are answered.
+// Close flushes the log, signs a last checkpoint and closes it. Calls of Append that began before are answered.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -423,6 +452,82 @@ func (l *Log) Close() error {
 	}
 	<-l.done
 	l.flushBatch() // what came between the last flush and the mark
+	err := l.flushWritten()
+	l.mu.Lock()
+	l.bell.ring()
+	l.mu.Unlock()
 	// What was reserved and not used goes back to the disk.
-	return errors.Join(l.file.Truncate(l.size), l.file.Sync(), l.file.Close(), l.lock.Close())
+	return errors.Join(err, l.mend(), l.file.Truncate(l.size), l.file.Sync(), l.keeper.close(), l.file.Close(), l.lock.Close())
+}
+
+// First returns the number of the oldest record that is still there.
+func (l *Log) First() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.segments[0].first
+}
+
+// Next returns the number that the next record gets: all below were acknowledged.
+func (l *Log) Next() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+// Read implements Source.
+func (l *Log) Read(from uint64, most int) ([][]byte, error) {
+	for try := 0; ; try++ {
+		l.mu.Lock()
+		if from < l.segments[0].first {
+			l.mu.Unlock()
+			return nil, ErrGone
+		}
+		if from >= l.next || most <= 0 {
+			l.mu.Unlock()
+			return nil, nil
+		}
+		i, found := slices.BinarySearchFunc(l.segments, from, func(s *segment, n uint64) int {
+			switch {
+			case s.first+s.count <= n:
+				return -1
+			case s.first > n:
+				return 1
+			}
+			return 0
+		})
+		if !found {
+			l.mu.Unlock()
+			return nil, fmt.Errorf("no audit segment has record %d", from)
+		}
+		p := l.segments[i].locate(from, min(most, maxRead))
+		l.mu.Unlock()
+		records, err := p.read()
+		if errors.Is(err, os.ErrNotExist) && try < 2 {
+			continue // compressed or removed since
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading audit records: %w", err)
+		}
+		return records, nil
+	}
+}
+
+// Wait implements Source.
+func (l *Log) Wait(ctx context.Context, from uint64) error {
+	for {
+		l.mu.Lock()
+		ready, closed, rung := l.next > from, l.closed, l.bell.listen()
+		l.mu.Unlock()
+		switch {
+		case ready:
+			return nil
+		case closed:
+			return ErrClosed
+		}
+		select {
+		case <-rung:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

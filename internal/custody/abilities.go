@@ -1,10 +1,12 @@
 package custody
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/ciphertext"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
@@ -77,7 +79,9 @@ func (k *Key) publicKey() (keyspec.Public, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the public key of %s: %w", k.key.ARN(), err)
 	}
-	k.public.Store(&p)
+	if k.public.CompareAndSwap(nil, &p) {
+		k.grow(keyspec.PublicMemory(k.key.Spec))
+	}
 	return p, nil
 }
 
@@ -95,39 +99,55 @@ var slowSpecs = map[key.Spec]bool{
 	keyspec.MLDSA44: true, keyspec.MLDSA65: true, keyspec.MLDSA87: true,
 }
 
-// turn waits until the key may be used, and returns what ends its use. As many slow uses run at a time as there are
-// processors: with more, what takes microseconds would queue behind all of them and not behind one.
-func (k *Key) turn() (end func()) {
-	if !slowSpecs[k.key.Spec] {
-		return func() {}
+// Turn waits until something may be done for an account that takes a processor for the better part of a millisecond, or longer,
+// and returns what ends it. As many of those run at a time as there are processors: with more, what takes microseconds would
+// queue behind all of them and not behind one. The error is that ctx has ended. Who has a turn must not ask for another.
+func (c *Custody) Turn(ctx context.Context, a arn.Account) (end func(), err error) {
+	if err := c.turns.Take(ctx, a); err != nil {
+		return nil, err
 	}
-	k.custody.turns <- struct{}{}
-	return func() { <-k.custody.turns }
+	return c.turns.End, nil
+}
+
+// turn is Turn for a use of the key, from the opening of its material on. It does not wait if the key's spec is not slow.
+func (k *Key) turn(ctx context.Context) (end func(), err error) {
+	if !slowSpecs[k.key.Spec] {
+		return func() {}, nil
+	}
+	return k.custody.Turn(ctx, k.key.Account)
 }
 
 // Sign signs a message with the current private key. The errors besides this package's are those of keyspec.Signer.
-func (k *Key) Sign(p guard.Permit, algorithm string, kind keyspec.MessageType, message []byte) ([]byte, error) {
+func (k *Key) Sign(ctx context.Context, p guard.Permit, algorithm string, kind keyspec.MessageType, message []byte) ([]byte, error) {
 	if err := k.permits(p, guard.UseSign); err != nil {
 		return nil, err
 	}
+	end, err := k.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	s, err := ability[keyspec.Signer](k, k.current)
 	if err != nil {
 		return nil, err
 	}
-	defer k.turn()()
 	return s.Sign(algorithm, kind, message)
 }
 
 // Verify reports whether a signature of a message is the key's.
-func (k *Key) Verify(p guard.Permit, algorithm string, kind keyspec.MessageType, message, signature []byte) (bool, error) {
+func (k *Key) Verify(ctx context.Context, p guard.Permit, algorithm string, kind keyspec.MessageType, message, signature []byte) (bool, error) {
 	if err := k.permits(p, guard.UseVerify); err != nil {
 		return false, err
 	}
+	end, err := k.turn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer end()
 	v, err := publicAbility[keyspec.Verifier](k)
 	if err != nil {
 		return false, err
 	}
-	defer k.turn()()
 	return v.Verify(algorithm, kind, message, signature), nil
 }
 
@@ -147,7 +167,7 @@ func (k *Key) MAC(p guard.Permit, algorithm string, message []byte) ([]byte, err
 // VerifyMAC reports whether mac is the whole code of a message. How much of it is right shows neither in the answer nor in
 // the time it takes.
 func (k *Key) VerifyMAC(p guard.Permit, algorithm string, message, mac []byte) (bool, error) {
-	if err := k.permits(p, guard.UseVerify); err != nil {
+	if err := k.permits(p, guard.UseVerifyMAC); err != nil {
 		return false, err
 	}
 	a, err := ability[keyspec.Authenticator](k, k.current)
@@ -165,15 +185,19 @@ func (k *Key) VerifyMAC(p guard.Permit, algorithm string, message, mac []byte) (
 
 // Agree returns the secret that the key shares with the holder of a public key. The error for a public key that is none of
 // the same curve is keyspec.ErrPeer.
-func (k *Key) Agree(p guard.Permit, peerSPKI []byte) (secret.Bytes, error) {
+func (k *Key) Agree(ctx context.Context, p guard.Permit, peerSPKI []byte) (secret.Bytes, error) {
 	if err := k.permits(p, guard.UseAgree); err != nil {
 		return secret.Bytes{}, err
 	}
+	end, err := k.turn(ctx)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer end()
 	a, err := ability[keyspec.Agreer](k, k.current)
 	if err != nil {
 		return secret.Bytes{}, err
 	}
-	defer k.turn()()
 	return a.Agree(peerSPKI)
 }
 
@@ -207,10 +231,15 @@ func (k *Key) Decapsulate(p guard.Permit, blob []byte) (secret.Bytes, error) {
 }
 
 // EncryptAsymmetric encrypts under the public key. The errors besides this package's are those of keyspec.Encrypter.
-func (k *Key) EncryptAsymmetric(p guard.Permit, algorithm string, plaintext []byte) ([]byte, error) {
+func (k *Key) EncryptAsymmetric(ctx context.Context, p guard.Permit, algorithm string, plaintext []byte) ([]byte, error) {
 	if err := k.permits(p, guard.UseEncrypt); err != nil {
 		return nil, err
 	}
+	end, err := k.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	e, err := publicAbility[keyspec.Encrypter](k)
 	if err != nil {
 		return nil, err
@@ -220,15 +249,19 @@ func (k *Key) EncryptAsymmetric(p guard.Permit, algorithm string, plaintext []by
 
 // DecryptAsymmetric decrypts what was encrypted under the public key, here or elsewhere. Whatever is wrong with a
 // ciphertext, the error is ErrInvalidCiphertext.
-func (k *Key) DecryptAsymmetric(p guard.Permit, algorithm string, blob []byte) (secret.Bytes, error) {
+func (k *Key) DecryptAsymmetric(ctx context.Context, p guard.Permit, algorithm string, blob []byte) (secret.Bytes, error) {
 	if err := k.permits(p, guard.UseDecrypt); err != nil {
 		return secret.Bytes{}, err
 	}
+	end, err := k.turn(ctx)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer end()
 	d, err := ability[keyspec.Decrypter](k, k.current)
 	if err != nil {
 		return secret.Bytes{}, err
 	}
-	defer k.turn()()
 	plaintext, err := d.Decrypt(algorithm, blob)
 	if errors.Is(err, keyspec.ErrDecrypt) {
 		return secret.Bytes{}, ErrInvalidCiphertext
@@ -237,12 +270,13 @@ func (k *Key) DecryptAsymmetric(p guard.Permit, algorithm string, blob []byte) (
 }
 
 // Pair makes a key pair that stays with nobody here: the private key in its canonical form (PKCS#8 DER, RFC 5958) and the
-// public key (DER SubjectPublicKeyInfo). It needs a permit with guard.UseRandom for the named key, whose data key it will be.
-func (c *Custody) Pair(p guard.Permit, name key.Name, spec key.Spec) (private secret.Bytes, public []byte, err error) {
+// public key (DER SubjectPublicKeyInfo). It needs a permit with guard.UseRandom for the named key, whose data key it will be. The
+// error is ErrBusy if the key's account has too much made at a time.
+func (c *Custody) Pair(ctx context.Context, p guard.Permit, name key.Name, spec key.Spec) (private secret.Bytes, public []byte, err error) {
 	if !p.Allows(guard.UseRandom, name) {
 		return secret.Bytes{}, nil, ErrNoPermit
 	}
-	pair, err := c.engine.Pair(spec)
+	pair, err := c.engine.Pair(ctx, name.Account, spec)
 	if err != nil {
 		return secret.Bytes{}, nil, fmt.Errorf("generating a key pair: %w", err)
 	}

@@ -1,11 +1,12 @@
 // Package custody holds key material and is the only one that opens it. It opens nothing without a guard.Permit for that
 // key and that use: a new operation cannot forget to ask.
 //
-// It trusts the guard's permits and its Engine. It must never return material itself, say why a ciphertext is bad, or
-// log anything that came out of one.
+// It trusts the guard's permits and its Engine. It must never return the material of a KMS key (Pair returns a pair that is
+// nobody's here), say why a ciphertext is bad, or log anything that came out of one.
 package custody
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -14,11 +15,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/ciphertext"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/turns"
 )
 
 // The errors of this package. Anything else that its methods return is an internal failure.
@@ -28,6 +31,8 @@ var (
 	ErrInvalidCiphertext = ciphertext.ErrInvalid
 	// ErrNoPermit means that a caller came without a permit for what it does: a defect, never a client's fault.
 	ErrNoPermit = errors.New("no permit for this use of the key")
+	// ErrBusy means that too much is being made for an account: it may try again later.
+	ErrBusy = keyspec.ErrBusy
 	// ErrNoMaterial means that the key has no material now, as one that waits for import.
 	ErrNoMaterial = errors.New("the key has no material")
 )
@@ -37,10 +42,10 @@ var (
 type Engine interface {
 	// Generate makes new material for the key and returns its id (64 hexadecimal digits, the same for the same key and
 	// octets), its wrapped form and, of asymmetric keys, the public key (a DER SubjectPublicKeyInfo, RFC 5280). It can take
-	// seconds.
-	Generate(k *key.Key) (id string, wrapped, public []byte, err error)
-	// Pair makes a key pair that is no KMS key's: for a client, who gets it. It can take seconds.
-	Pair(s key.Spec) (keyspec.Private, error)
+	// seconds, and ends early with ctx or with ErrBusy.
+	Generate(ctx context.Context, k *key.Key) (id string, wrapped, public []byte, err error)
+	// Pair makes a key pair that is no KMS key's: for a client of an account, who gets it. It takes as long as Generate.
+	Pair(ctx context.Context, a arn.Account, s key.Spec) (keyspec.Private, error)
 	// Open unwraps material that Generate made for this key. A wrapped form that was altered, or is another key's, is
 	// an error. The material has the abilities of the key's spec.
 	Open(k *key.Key, m *key.Material) (Material, error)
@@ -51,21 +56,21 @@ type Engine interface {
 // Custody gives callers with a permit the use of key material. It is safe for concurrent use.
 type Custody struct {
 	engine Engine
-	turns  chan struct{} // who runs a slow primitive holds one
+	turns  *turns.Turns // who runs a slow primitive has one
 }
 
 // New returns a Custody over an engine.
 func New(e Engine) *Custody {
-	return &Custody{engine: e, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return &Custody{engine: e, turns: turns.New(runtime.GOMAXPROCS(0))}
 }
 
 // Generate makes new material for k, as its first or its next generation. It needs a permit with guard.UseCreate: for a
-// key that is just being made the permit names no key.
-func (c *Custody) Generate(p guard.Permit, k *key.Key, now time.Time) (key.Material, error) {
+// key that is just being made the permit names no key. The error is ErrBusy if the key's account has too much made at a time.
+func (c *Custody) Generate(ctx context.Context, p guard.Permit, k *key.Key, now time.Time) (key.Material, error) {
 	if !p.Allows(guard.UseCreate, k.Name) && !p.Allows(guard.UseCreate, key.Name{}) {
 		return key.Material{}, ErrNoPermit
 	}
-	id, wrapped, public, err := c.engine.Generate(k)
+	id, wrapped, public, err := c.engine.Generate(ctx, k)
 	if err != nil {
 		return key.Material{}, fmt.Errorf("generating key material: %w", err)
 	}
@@ -91,6 +96,17 @@ type Key struct {
 	opened  []slot // one for each generation of material, in the order of key.Material
 	current int    // which of them encrypts, signs and so on; -1 if none does
 	public  parsedKey
+	opens   func(octets int)
+	memory  atomic.Int64
+}
+
+// Memory returns how many octets of memory the opened material takes, about.
+func (k *Key) Memory() int { return int(k.memory.Load()) }
+
+// grow counts memory that something takes from now on, as long as the Key lives.
+func (k *Key) grow(octets int) {
+	k.memory.Add(int64(octets))
+	k.opens(octets)
 }
 
 type slot struct {
@@ -98,9 +114,9 @@ type slot struct {
 	m  atomic.Pointer[Material]
 }
 
-// Bind returns the Key of a snapshot.
-func (c *Custody) Bind(k *key.Key) (*Key, error) {
-	b := &Key{custody: c, key: k, opened: make([]slot, len(k.Material)), current: -1}
+// Bind returns the Key of a snapshot. When material of it is opened, opens is told how many octets of memory that takes.
+func (c *Custody) Bind(k *key.Key, opens func(octets int)) (*Key, error) {
+	b := &Key{custody: c, key: k, opened: make([]slot, len(k.Material)), current: -1, opens: opens}
 	for i := range k.Material {
 		if m := &k.Material[i]; m.State == key.Current && len(m.Wrapped) > 0 {
 			b.current = i
@@ -180,7 +196,9 @@ func (k *Key) open(i int) (Material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the material of %s: %w", k.key.ARN(), err)
 	}
-	k.opened[i].m.Store(&m)
+	if k.opened[i].m.CompareAndSwap(nil, &m) {
+		k.grow(keyspec.PrivateMemory(k.key.Spec))
+	}
 	return m, nil
 }
 

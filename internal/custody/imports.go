@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -36,8 +37,9 @@ type Wrapping struct {
 type Importer interface {
 	// WrappingKey makes a fresh key pair to wrap material of the key with. It returns its public key (a DER
 	// SubjectPublicKeyInfo) and a token of at most MaxToken octets, for OpenImport to find the private key by. Nobody but the
-	// engine can read or make one; it holds for the key and the wrapping alone, until the time given.
-	WrappingKey(k *key.Key, w Wrapping, until time.Time) (public, token []byte, err error)
+	// engine can read or make one; it holds for the key and the wrapping alone, until the time given. It takes as long as
+	// Engine.Generate.
+	WrappingKey(ctx context.Context, k *key.Key, w Wrapping, until time.Time) (public, token []byte, err error)
 	// OpenImport unwraps material for the key, with the wrapping key of a token, and returns it as Generate does, with the
 	// public key where there is one. The errors for bad input are this package's.
 	OpenImport(k *key.Key, token, encrypted []byte, now time.Time) (id string, wrapped, public []byte, err error)
@@ -77,8 +79,8 @@ func (c *Custody) importer() (Importer, error) {
 }
 
 // WrappingKey makes a key pair under which material for k may be sent until a time, and the token that finds it again. It needs a
-// permit with guard.UseImport.
-func (c *Custody) WrappingKey(p guard.Permit, k *key.Key, w Wrapping, until time.Time) (public, token []byte, err error) {
+// permit with guard.UseImport. The error is ErrBusy if the key's account has too much made at a time.
+func (c *Custody) WrappingKey(ctx context.Context, p guard.Permit, k *key.Key, w Wrapping, until time.Time) (public, token []byte, err error) {
 	if !p.Allows(guard.UseImport, k.Name) {
 		return nil, nil, ErrNoPermit
 	}
@@ -86,15 +88,15 @@ func (c *Custody) WrappingKey(p guard.Permit, k *key.Key, w Wrapping, until time
 	if err != nil {
 		return nil, nil, err
 	}
-	if public, token, err = e.WrappingKey(k, w, until); err != nil {
+	if public, token, err = e.WrappingKey(ctx, k, w, until); err != nil {
 		return nil, nil, fmt.Errorf("making a wrapping key: %w", err)
 	}
 	return public, token, nil
 }
 
 // Import opens material that was encrypted under the wrapping key of a token for k. What it is to the key, and when it goes, is
-// for the caller to set. It needs a permit with guard.UseTakeIn.
-func (c *Custody) Import(p guard.Permit, k *key.Key, token, encrypted []byte, now time.Time) (key.Material, error) {
+// for the caller to set. It needs a permit with guard.UseTakeIn, and takes a turn.
+func (c *Custody) Import(ctx context.Context, p guard.Permit, k *key.Key, token, encrypted []byte, now time.Time) (key.Material, error) {
 	if !p.Allows(guard.UseTakeIn, k.Name) {
 		return key.Material{}, ErrNoPermit
 	}
@@ -102,6 +104,11 @@ func (c *Custody) Import(p guard.Permit, k *key.Key, token, encrypted []byte, no
 	if err != nil {
 		return key.Material{}, err
 	}
+	end, err := c.Turn(ctx, k.Account)
+	if err != nil {
+		return key.Material{}, err
+	}
+	defer end()
 	id, wrapped, public, err := e.OpenImport(k, token, encrypted, now)
 	if err != nil {
 		return key.Material{}, fmt.Errorf("importing key material: %w", err)

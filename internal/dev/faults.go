@@ -17,19 +17,20 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
+	"github.com/keywright/keywright/internal/wire/quotaapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
 	"github.com/keywright/keywright/internal/wire/trailapi"
 )
 
 // services are those whose operations a fault can hit, the default one first.
-var services = []*wire.Service{&kmsapi.Service, &stsapi.Service, &iamapi.Service, &trailapi.Service}
+var services = []*wire.Service{&kmsapi.Service, &stsapi.Service, &iamapi.Service, &trailapi.Service, &quotaapi.Service}
 
 // Fault is something that is to go wrong. It hits calls that everything else lets through: whose signer is known and whose input
 // is valid. All conditions must hold; of several faults that hit a call the latencies add up, and the first that ends it does.
 type Fault struct {
 	ID string `json:"id,omitempty"` // given by the server
 
-	Service   string      `json:"service,omitempty"`   // signing name: kms, sts, iam or cloudtrail; empty for kms
+	Service   string      `json:"service,omitempty"`   // signing name: kms, sts, iam, cloudtrail or servicequotas; empty for kms
 	Operation string      `json:"operation,omitempty"` // such as Decrypt; empty for all
 	Key       string      `json:"key,omitempty"`       // id, ARN or alias of a key that the call is about; empty for any
 	Account   arn.Account `json:"account,omitempty"`   // the caller's; empty for any

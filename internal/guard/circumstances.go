@@ -71,12 +71,7 @@ func (c *circumstances) find(k policy.Key) policy.Values {
 			c.about.Facts(&c.inputs, c.about.Input)
 		}
 	}
-	for i := range c.inputs.list {
-		if c.inputs.list[i].key == k {
-			return c.inputs.list[i].values
-		}
-	}
-	return policy.Values{}
+	return c.inputs.find(k)
 }
 
 // known returns a value that is absent when it is empty.

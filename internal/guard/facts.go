@@ -9,13 +9,38 @@ import (
 
 // Facts are condition values that an operation knows of its input.
 type Facts struct {
-	list []fact
+	list  []fact
+	later []later
+}
+
+// later adds facts with keys of one name once they are asked for.
+type later struct {
+	name string
+	more func(*Facts)
 }
 
 // reset forgets everything but memory.
 func (f *Facts) reset() {
 	clear(f.list)
 	f.list = f.list[:0]
+	clear(f.later)
+	f.later = f.later[:0]
+}
+
+// find returns the values of a key.
+func (f *Facts) find(k policy.Key) policy.Values {
+	for i := range f.later {
+		if l := f.later[i]; l.more != nil && l.name == k.Name {
+			f.later[i].more = nil
+			l.more(f)
+		}
+	}
+	for i := range f.list {
+		if f.list[i].key == k {
+			return f.list[i].values
+		}
+	}
+	return policy.Values{}
 }
 
 type fact struct {
@@ -56,6 +81,11 @@ func (f *Facts) Strings(name string, values []string) { f.AddMany(policy.ParseKe
 // AddMany is Strings for a key that was parsed before.
 func (f *Facts) AddMany(k policy.Key, values []string) {
 	f.list = append(f.list, fact{k, policy.Many(values)})
+}
+
+// Later has more called when a condition asks for a key of the given name, whatever its free part, and not before.
+func (f *Facts) Later(name string, more func(*Facts)) {
+	f.later = append(f.later, later{policy.ParseKey(name).Name, more})
 }
 
 // Int adds a whole number.

@@ -98,6 +98,7 @@ type Call struct {
 	two       [2]audit.Resource
 	events    [3]string   // ids of the call's records: its own, and those of owners
 	elsewhere []Elsewhere // what it did in other Regions
+	ender     Ender       // nil for nobody
 
 	// The record and what it points at, used again for other calls.
 	record                           audit.Record
@@ -192,6 +193,15 @@ type Elsewhere struct {
 // service as the one that did it.
 func (c *Call) Does(e Elsewhere) { c.elsewhere = append(c.elsewhere, e) }
 
+// Ender hears of the end of a call.
+type Ender interface {
+	// End is called once, before the answer leaves: with true if the call succeeded and its record is written.
+	End(done bool)
+}
+
+// AtEnd has e hear of the end of the call.
+func (c *Call) AtEnd(e Ender) { c.ender = e }
+
 // Additional returns the fields of additionalEventData, for a handler to add to.
 func (c *Call) Additional() *audit.Fields { return &c.additional }
 
@@ -242,7 +252,11 @@ func (c *Call) directory() Directory {
 // or both are for an answer without a body. If the record cannot be written there is no output, only an error.
 func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output, *wire.Error) {
 	c := g.calls.Get().(*Call)
+	done := false
 	defer func() {
+		if c.ender != nil {
+			c.ender.End(done)
+		}
 		c.reset()
 		g.calls.Put(c)
 	}()
@@ -256,6 +270,7 @@ func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output,
 	if failure != nil {
 		return nil, failure
 	}
+	done = true
 	return out, nil
 }
 

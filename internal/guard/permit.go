@@ -14,8 +14,9 @@ const (
 	UseCreate                      // make new material for the key
 	UseRandom                      // draw random octets, or make a key pair, for a caller
 	UseSign                        // sign
-	UseVerify                      // verify a signature or MAC
+	UseVerify                      // verify a signature
 	UseMAC                         // compute a MAC
+	UseVerifyMAC                   // verify one
 	UseAgree                       // derive a shared secret
 	UseEncapsulate                 // make a shared secret for the key
 	UseDecapsulate                 // recover one
@@ -42,7 +43,7 @@ var actionUses = map[string]Use{
 	"kms:Sign":                                UseSign,
 	"kms:Verify":                              UseVerify,
 	"kms:GenerateMac":                         UseMAC,
-	"kms:VerifyMac":                           UseVerify,
+	"kms:VerifyMac":                           UseVerifyMAC,
 	"kms:DeriveSharedSecret":                  UseAgree,
 	"kms:Encapsulate":                         UseEncapsulate,
 	"kms:Decapsulate":                         UseDecapsulate,

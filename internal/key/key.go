@@ -76,7 +76,8 @@ type Key struct {
 	Manager     Manager
 	Service     string // AWS managed keys: the service, "s3" for alias/aws/s3
 	State       State
-	// ReadyAt is when a key that is Creating or Updating becomes what Next says: Enabled, Disabled or PendingImport.
+	// ReadyAt is when a key that is Creating or Updating becomes what Next says: Enabled, Disabled or PendingImport. Of a key
+	// that is PendingImport, Next is Disabled if it is to be that when its material is there.
 	ReadyAt time.Time
 	Next    State
 

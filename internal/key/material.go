@@ -38,7 +38,7 @@ func (k *Key) Complete() bool {
 
 // Import takes in material: in place of what has its id, whose place in the key's history and description it keeps if it
 // brings none; or else as new material, whose State the caller has chosen. A key that waited for its last missing material is
-// enabled by it.
+// what it was before it went, or enabled by its first.
 func (k *Key) Import(m Material) {
 	if has := k.FindMaterial(m.ID); has != nil {
 		if m.Description != "" {
@@ -48,9 +48,7 @@ func (k *Key) Import(m Material) {
 	} else {
 		k.Material = append(k.Material, m)
 	}
-	if state := k.settled(); *state == PendingImport && k.Complete() {
-		*state = Enabled
-	}
+	k.settle()
 }
 
 // Drop takes the octets of imported material from the key. What the key has encrypted under is remembered, so that the same
@@ -68,7 +66,21 @@ func (k *Key) Drop(id string) {
 		kept = append(kept, m)
 	}
 	k.Material = kept
-	if state := k.settled(); !k.Complete() && (*state == Enabled || *state == Disabled) {
+	k.settle()
+}
+
+// settle makes a key pending import that misses material, and one that has it all again what it was before. A disabled key
+// remembers that: whoever may import material may not enable keys by that alone.
+func (k *Key) settle() {
+	state, complete := k.settled(), k.Complete()
+	switch {
+	case complete && k.State == PendingImport && k.Next == Disabled:
+		k.State, k.Next = Disabled, ""
+	case complete && *state == PendingImport:
+		*state = Enabled
+	case !complete && k.State == Disabled:
+		k.State, k.Next = PendingImport, Disabled
+	case !complete && *state == Enabled:
 		*state = PendingImport
 	}
 }
@@ -103,12 +115,14 @@ func (k *Key) ExpiresAt(of func(*Material) bool) (first time.Time) {
 
 func (m *Material) expires() bool { return m.Imported() && m.Expiration == Expires }
 
-// RestoredState is the state of a key whose deletion is cancelled: disabled, or pending import if material is missing.
-func (k *Key) RestoredState() State {
-	if k.Complete() {
-		return Disabled
+// Restore ends the wait of a key for its deletion: it is disabled, or pending import if material is missing. It comes out of that
+// disabled, too, unless it never had any.
+func (k *Key) Restore() {
+	k.PendingWindowInDays, k.DeletionAt = 0, time.Time{}
+	if k.State = Disabled; k.Current() == nil {
+		k.State = PendingImport
 	}
-	return PendingImport
+	k.settle()
 }
 
 // Share gives the replicas of a multi-Region key what the primary key's generations of material are: the same ones, in the same

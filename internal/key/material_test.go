@@ -33,7 +33,7 @@ func TestImportAndDrop(t *testing.T) {
 	check("imported", key.Enabled, true, 1)
 	k.Drop("a")
 	check("dropped", key.PendingImport, false, 1)
-	if m := k.Current(); m == nil || m.Imported() || m.Expiration != "" || k.RestoredState() != key.PendingImport {
+	if m := k.Current(); m == nil || m.Imported() || m.Expiration != "" {
 		t.Errorf("what is left of it: %+v", m)
 	}
 	k.Import(generation("b", key.PendingRotation, 5))
@@ -64,9 +64,30 @@ func TestImportAndDrop(t *testing.T) {
 	if ids := k.Expired(midnight.Add(3 * time.Hour)); len(ids) != 1 || ids[0] != "a" {
 		t.Errorf("expired: %v", ids)
 	}
+	check("older material of a disabled key imported again", key.Disabled, true, 2)
 	k.State = key.PendingDeletion
 	k.Drop("a")
 	check("dropped while pending deletion", key.PendingDeletion, false, 2)
+	k.Restore()
+	check("restored without material", key.PendingImport, false, 2)
+	k.Drop("b")
+	k.Import(generation("a", key.PendingRotation, 3))
+	check("restored and imported in part", key.PendingImport, false, 2)
+	k.Import(generation("b", key.PendingRotation, 3))
+	check("restored and imported", key.Disabled, true, 2)
+	k.State = key.PendingDeletion
+	k.Restore()
+	check("restored", key.Disabled, true, 2)
+	never := &key.Key{Origin: key.OriginExternal, State: key.PendingDeletion, DeletionAt: midnight, PendingWindowInDays: 7}
+	never.Restore()
+	if never.State != key.PendingImport || !never.DeletionAt.IsZero() || never.PendingWindowInDays != 0 {
+		t.Errorf("restored before its first material: %+v", never)
+	}
+	never.Import(generation("a", key.Current, 0))
+	if never.State != key.Enabled || never.Next != "" {
+		t.Errorf("the first material after that: %s, %s", never.State, never.Next)
+	}
+	k.Drop("a")
 	k.State, k.Next = key.Updating, key.PendingImport
 	k.Import(generation("a", key.Current, 0))
 	if check("imported while updating", key.Updating, true, 2); k.Next != key.Enabled {

@@ -23,8 +23,8 @@ var (
 	mldsa87Type = keyType{algorithm: asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 3, 19}}
 )
 
-// muSize is the length of mu, the message representative of FIPS 204, in octets.
-const muSize = 64
+// MuSize is the length of mu, the message representative of ML-DSA, in octets (FIPS 204, algorithm 7).
+const MuSize = 64
 
 // mldsaSet is a parameter set of FIPS 204.
 type mldsaSet struct {
@@ -96,6 +96,7 @@ func (set *mldsaSet) parse(octets []byte) (Private, error) {
 	if expanded != nil {
 		_, k := set.expander.DeriveKey(seed)
 		want, err := k.MarshalBinary()
+		defer clear(want)
 		if err != nil || !bytes.Equal(want, expanded) {
 			return nil, ErrMaterial
 		}
@@ -148,7 +149,7 @@ func checkMLDSA(algorithm string, kind MessageType, message []byte) error {
 	switch {
 	case algorithm != AlgorithmMLDSA || kind != Raw && kind != ExternalMu:
 		return ErrAlgorithm
-	case kind == ExternalMu && len(message) != muSize:
+	case kind == ExternalMu && len(message) != MuSize:
 		return ErrSize
 	}
 	return nil

@@ -7,9 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 )
+
+const account = arn.Account("111122223333")
 
 // wait waits until the pool has so many RSA_2048 keys ready.
 func wait(t testing.TB, p *keyspec.Pool, n int) {
@@ -37,7 +40,7 @@ func TestPool(t *testing.T) {
 			if i%4 == 3 {
 				s = keyspec.P256
 			}
-			k, err := p.Take(s)
+			k, err := p.Take(t.Context(), account, s)
 			if err != nil {
 				t.Error(err)
 				return
@@ -53,21 +56,19 @@ func TestPool(t *testing.T) {
 		t.Error("two got the same key")
 	}
 	wait(t, p, 3)
-	if _, err := p.Take("OTHER"); err == nil {
+	if _, err := p.Take(t.Context(), account, "OTHER"); err == nil {
 		t.Error("took a key of a spec that is none")
 	}
 }
 
+// A key that is ready is given at once: none is made.
 func TestPoolDoesNotBlockWhileItLasts(t *testing.T) {
-	p := keyspec.NewPool(map[key.Spec]int{keyspec.RSA2048: 2})
+	p := keyspec.NewPool(map[key.Spec]int{keyspec.RSA2048: 1})
 	defer p.Close()
-	wait(t, p, 2)
-	start := time.Now()
-	if _, err := p.Take(keyspec.RSA2048); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(start); took > 10*time.Millisecond { // making a key takes more
-		t.Errorf("taking a key that was ready took %v", took)
+	wait(t, p, 1)
+	ready := keyspec.Peek(p, keyspec.RSA2048)
+	if k, err := p.Take(t.Context(), account, keyspec.RSA2048); err != nil || k != ready {
+		t.Errorf("another key than the one that was ready, %v", err)
 	}
 }
 
@@ -80,7 +81,7 @@ func TestClosedPool(t *testing.T) {
 	if !keyspec.Wiped(kept) {
 		t.Error("a key that nobody took is not wiped")
 	}
-	k, err := p.Take(keyspec.RSA2048)
+	k, err := p.Take(t.Context(), account, keyspec.RSA2048)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func BenchmarkTake(b *testing.B) {
 		wait(b, p, 1)
 		b.StartTimer()
 		start := time.Now()
-		if _, err := p.Take(keyspec.RSA2048); err != nil {
+		if _, err := p.Take(b.Context(), account, keyspec.RSA2048); err != nil {
 			b.Fatal(err)
 		}
 		took = append(took, time.Since(start))

@@ -100,8 +100,10 @@ func parseRSA(octets []byte, bits int) (Private, error) {
 	return newRSA(k), nil
 }
 
-// canonicalRSA returns the one form of a key: its larger prime first and its private exponent modulo lcm(p-1, q-1).
+// canonicalRSA returns the one form of a key: its larger prime first and its private exponent modulo lcm(p-1, q-1). It takes the
+// primes of the given key and wipes the rest of it.
 func canonicalRSA(given *rsa.PrivateKey) (*rsa.PrivateKey, error) {
+	defer wipeNumbers(given.D, given.Precomputed.Dp, given.Precomputed.Dq, given.Precomputed.Qinv)
 	p, q := given.Primes[0], given.Primes[1]
 	if p.Cmp(q) < 0 {
 		p, q = q, p
@@ -109,6 +111,7 @@ func canonicalRSA(given *rsa.PrivateKey) (*rsa.PrivateKey, error) {
 	one := big.NewInt(1)
 	p1, q1 := new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)
 	lambda := new(big.Int).Mul(p1, q1)
+	defer wipeNumbers(p1, q1, lambda)
 	lambda.Div(lambda, new(big.Int).GCD(nil, nil, p1, q1))
 	d := new(big.Int).ModInverse(big.NewInt(int64(given.E)), lambda)
 	if d == nil {
@@ -134,7 +137,13 @@ func (p *rsaPublic) SPKI() []byte { return p.spki }
 
 // wipe overwrites what can be reached of the key; the standard library keeps copies of its own.
 func (k *rsaKey) wipe() {
-	for _, n := range append([]*big.Int{k.signing.D, k.signing.Precomputed.Dp, k.signing.Precomputed.Dq, k.signing.Precomputed.Qinv}, k.signing.Primes...) {
+	wipeNumbers(k.signing.D, k.signing.Precomputed.Dp, k.signing.Precomputed.Dq, k.signing.Precomputed.Qinv)
+	wipeNumbers(k.signing.Primes...)
+}
+
+// wipeNumbers overwrites numbers, of which some may be nil.
+func wipeNumbers(all ...*big.Int) {
+	for _, n := range all {
 		if n != nil {
 			clear(n.Bits())
 		}

@@ -34,6 +34,7 @@ var secp256k1Family = family{
 		if err != nil {
 			return nil, err
 		}
+		defer d.Zero() // the key has its own copy
 		return newSECP256K1(d)
 	},
 	parse: func(octets []byte) (Private, error) {
@@ -43,6 +44,7 @@ var secp256k1Family = family{
 		}
 		defer clear(scalar)
 		var d secp256k1.ModNScalar
+		defer d.Zero()
 		if d.SetByteSlice(scalar) || d.IsZero() { // the scalar is the order or more
 			return nil, ErrMaterial
 		}

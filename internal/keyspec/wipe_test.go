@@ -1,6 +1,10 @@
 package keyspec_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/keywright/keywright/internal/key"
@@ -36,6 +40,22 @@ func TestPrivateKeysAreWrittenOnce(t *testing.T) {
 		}
 		if octets := k.Octets().Expose(); k.Public() != nil && cap(octets) != keyspec.MaxPKCS8 {
 			t.Errorf("%s: %d octets in a buffer of %d", r.Spec, len(octets), cap(octets))
+		}
+	}
+}
+
+// What an RSA key is read from is wiped, but for the primes, which the key has.
+func TestReadRSAKeysAreWiped(t *testing.T) {
+	given, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keyspec.CanonicalRSA(given); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*big.Int{given.D, given.Precomputed.Dp, given.Precomputed.Dq, given.Precomputed.Qinv} {
+		if slices.Max(n.Bits()) != 0 {
+			t.Error("a number of the given key is as before")
 		}
 	}
 }

@@ -98,7 +98,7 @@ func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
 		return err
 	}
 	snap, err := r.targetKey(a, in.TargetKeyID.V, in)
-	if err != nil {
+	if err := firstFailure(err, r.chargeOwn); err != nil {
 		return err
 	}
 	r.concerns(a, snap, true)
@@ -178,7 +178,7 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 	if _, err := r.authorize(old, "", question{action: r.action, in: in}); err != nil {
 		return err
 	}
-	if err := alike(a, old.Key, next.Key); err != nil {
+	if err := firstFailure(alike(a, old.Key, next.Key), r.chargeOwn); err != nil {
 		return err
 	}
 	now := r.moment()
@@ -255,7 +255,8 @@ func removeAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
 	if err := r.authorizeAlias(a); err != nil {
 		return err
 	}
-	if _, err := r.authorize(snap, "", question{action: r.action, in: in}); err != nil {
+	_, err = r.authorize(snap, "", question{action: r.action, in: in})
+	if err := firstFailure(err, r.chargeOwn); err != nil {
 		return err
 	}
 	err = r.changeAlias(r.ctx, a, targets{last: snap.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {

@@ -18,22 +18,13 @@ func getPublicKey(r *request, _ *kmsapi.GetPublicKeyRequest) (*kmsapi.GetPublicK
 	if m == nil || len(m.Public) == 0 {
 		return nil, wire.Bare(kmsapi.CodeUnsupportedOperationException) // a symmetric or HMAC key
 	}
-	out := &kmsapi.GetPublicKeyResponse{
-		KeyID: wire.Some(k.arn), PublicKey: slices.Clone(m.Public), KeyUsage: wire.Some(string(k.Usage)),
-		CustomerMasterKeySpec: wire.Some(string(k.Spec)), KeySpec: wire.Some(string(k.Spec)),
-	}
-	algorithms := keyspec.Of(k.Spec).Algorithms(k.Usage)
-	switch k.Usage {
-	case key.EncryptDecrypt:
-		out.EncryptionAlgorithms = algorithms
-	case key.SignVerify:
-		out.SigningAlgorithms = algorithms
-	case key.KeyAgreement:
-		out.KeyAgreementAlgorithms = algorithms
-	case key.Encapsulation:
-		out.EncapsulationAlgorithms = algorithms
-	}
-	return out, nil
+	about := metadata(k.Key)
+	return &kmsapi.GetPublicKeyResponse{
+		KeyID: wire.Some(k.arn), PublicKey: slices.Clone(m.Public), KeyUsage: about.KeyUsage,
+		CustomerMasterKeySpec: about.CustomerMasterKeySpec, KeySpec: about.KeySpec,
+		EncryptionAlgorithms: about.EncryptionAlgorithms, SigningAlgorithms: about.SigningAlgorithms,
+		KeyAgreementAlgorithms: about.KeyAgreementAlgorithms, EncapsulationAlgorithms: about.EncapsulationAlgorithms,
+	}, nil
 }
 
 // messageType is the MessageType of a call, with its default.
@@ -53,21 +44,19 @@ func checkMessage(k *key.Key, algorithm string, kind keyspec.MessageType, size i
 		return incompatible("key spec", string(k.Spec))
 	case kind == keyspec.Digest && digest == 0, kind == keyspec.Raw && algorithm == keyspec.AlgorithmEd25519ph:
 		return incompatible("algorithm", algorithm)
-	case kind == keyspec.Digest && size != digest, kind == keyspec.ExternalMu && size != muSize:
+	case kind == keyspec.Digest && size != digest, kind == keyspec.ExternalMu && size != keyspec.MuSize:
 		return wire.Errorf(wire.CodeValidation, "Digest is invalid length for algorithm %s.", algorithm)
 	}
 	return nil
 }
 
-// muSize is the length of the message representative mu of ML-DSA in octets (FIPS 204, algorithm 7).
-const muSize = 64
-
 func sign(r *request, in *kmsapi.SignRequest) (*kmsapi.SignResponse, error) {
 	algorithm, kind, k := in.SigningAlgorithm.V, messageType(in.MessageType), r.key.Key
-	if err := firstError(hasAlgorithm(k, algorithm), checkMessage(k, algorithm, kind, in.Message.Len()), dry(in.DryRun)); err != nil {
+	err := firstError(hasAlgorithm(k, algorithm), checkMessage(k, algorithm, kind, in.Message.Len()))
+	if err := r.ready(err, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
-	signature, err := r.key.material.Sign(r.permit, algorithm, kind, in.Message.Expose())
+	signature, err := r.key.material.Sign(r.ctx, r.permit, algorithm, kind, in.Message.Expose())
 	if err != nil {
 		return nil, err
 	}
@@ -77,10 +66,11 @@ func sign(r *request, in *kmsapi.SignRequest) (*kmsapi.SignResponse, error) {
 // verify answers an error, and never false, to what is no signature of the message.
 func verify(r *request, in *kmsapi.VerifyRequest) (*kmsapi.VerifyResponse, error) {
 	algorithm, kind, k := in.SigningAlgorithm.V, messageType(in.MessageType), r.key.Key
-	if err := firstError(hasAlgorithm(k, algorithm), checkMessage(k, algorithm, kind, in.Message.Len())); err != nil {
+	err := firstError(hasAlgorithm(k, algorithm), checkMessage(k, algorithm, kind, in.Message.Len()))
+	if err := firstFailure(err, func() error { return r.chargeUse(k) }); err != nil {
 		return nil, err
 	}
-	valid, err := r.key.material.Verify(r.permit, algorithm, kind, in.Message.Expose(), in.Signature)
+	valid, err := r.key.material.Verify(r.ctx, r.permit, algorithm, kind, in.Message.Expose(), in.Signature)
 	if err != nil {
 		return nil, err
 	}
@@ -98,16 +88,16 @@ var errPeer = &wire.Error{Code: wire.CodeValidation}
 
 func deriveSharedSecret(r *request, in *kmsapi.DeriveSharedSecretRequest) (*kmsapi.DeriveSharedSecretResponse, error) {
 	algorithm, k := in.KeyAgreementAlgorithm.V, r.key.Key
-	if err := firstError(hasAlgorithm(k, algorithm), r.recipient.err); err != nil {
+	if err := firstFailure(hasAlgorithm(k, algorithm), r.believes); err != nil {
 		return nil, err
 	}
 	if _, err := keyspec.ParsePublic(k.Spec, in.PublicKey); err != nil { // which a dry run finds out, too
 		return nil, errPeer
 	}
-	if err := dry(in.DryRun); err != nil {
+	if err := r.ready(nil, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
-	shared, err := r.key.material.Agree(r.permit, in.PublicKey)
+	shared, err := r.key.material.Agree(r.ctx, r.permit, in.PublicKey)
 	if errors.Is(err, keyspec.ErrPeer) {
 		return nil, errPeer
 	}
@@ -126,7 +116,7 @@ func deriveSharedSecret(r *request, in *kmsapi.DeriveSharedSecretRequest) (*kmsa
 
 func encapsulate(r *request, in *kmsapi.EncapsulateRequest) (*kmsapi.EncapsulateResponse, error) {
 	algorithm := in.EncapsulationAlgorithm.V
-	if err := firstError(hasAlgorithm(r.key.Key, algorithm), dry(in.DryRun)); err != nil {
+	if err := r.ready(hasAlgorithm(r.key.Key, algorithm), bucketOf(r.key.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
 	shared, blob, err := r.key.material.Encapsulate(r.permit)
@@ -148,7 +138,7 @@ func decapsulate(r *request, in *kmsapi.DecapsulateRequest) (*kmsapi.Decapsulate
 	if len(in.SharedSecretCiphertextBlob) != keyspec.CiphertextSize(k.Spec) {
 		return nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
 	}
-	if err := dry(in.DryRun); err != nil {
+	if err := r.ready(nil, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
 	shared, err := r.key.material.Decapsulate(r.permit, in.SharedSecretCiphertextBlob)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
@@ -48,4 +49,39 @@ func BenchmarkManyGrants(b *testing.B) {
 	b.ReportMetric(rates[0], "first/s")
 	b.ReportMetric(rates[len(rates)-1], "last/s")
 	b.ReportMetric(float64(times[1][len(times[1])/2])/float64(times[0][len(times[0])/2]), "x-encrypt")
+}
+
+// BenchmarkCountUses encrypts 64 octets below the pipeline, with its uses counted and not, in turn. The metrics are the medians
+// for one Encrypt and their ratio.
+func BenchmarkCountUses(b *testing.B) {
+	w := newWorld(b, "")
+	id, _ := w.newKey()
+	op := w.operations["Encrypt"]
+	input := &kmsapi.EncryptRequest{}
+	if err := decodeInto(in{"KeyId": id, "Plaintext": make([]byte, 64)}, input); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { kms.CountUses("Encrypt", true) })
+	const part = 1000
+	var times [2][]time.Duration
+	for b.Loop() {
+		for i, on := range []bool{false, true} {
+			kms.CountUses("Encrypt", on)
+			start := time.Now()
+			for range part {
+				if _, failure := w.answer(b.Context(), &op, input); failure != nil {
+					b.Fatal(failure)
+				}
+			}
+			times[i] = append(times[i], time.Since(start))
+		}
+	}
+	var median [2]float64
+	for i := range times {
+		slices.Sort(times[i])
+		median[i] = float64(times[i][len(times[i])/2]) / part
+	}
+	b.ReportMetric(median[0], "ns-without")
+	b.ReportMetric(median[1], "ns-with")
+	b.ReportMetric(median[1]/median[0], "x-counted")
 }

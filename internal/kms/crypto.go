@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -100,20 +102,20 @@ func (r *request) usedMaterial(k *key.Key, m *key.Material) (id wire.Opt[string]
 }
 
 // seal encrypts under a key.
-func (s *snapshot) seal(p guard.Permit, algorithm string, plaintext []byte, context map[string]string) ([]byte, error) {
+func (s *snapshot) seal(ctx context.Context, p guard.Permit, algorithm string, plaintext []byte, context map[string]string) ([]byte, error) {
 	if s.Spec != key.SymmetricDefault {
-		return s.material.EncryptAsymmetric(p, algorithm, plaintext)
+		return s.material.EncryptAsymmetric(ctx, p, algorithm, plaintext)
 	}
 	return s.material.Encrypt(p, plaintext, context)
 }
 
 func encrypt(r *request, in *kmsapi.EncryptRequest) (*kmsapi.EncryptResponse, error) {
 	algorithm, k := encryptionAlgorithm(in.EncryptionAlgorithm), r.key.Key
-	err := firstError(hasAlgorithm(k, algorithm), fitsPlaintext(k, algorithm, in.Plaintext.Len()), checkContextOf(k, in.EncryptionContext), dry(in.DryRun))
-	if err != nil {
+	err := firstError(hasAlgorithm(k, algorithm), fitsPlaintext(k, algorithm, in.Plaintext.Len()), checkContextOf(k, in.EncryptionContext))
+	if err := r.ready(err, bucketOf(k.Spec), in.DryRun); err != nil {
 		return nil, err
 	}
-	blob, err := r.key.seal(r.permit, algorithm, in.Plaintext.Expose(), in.EncryptionContext)
+	blob, err := r.key.seal(r.ctx, r.permit, algorithm, in.Plaintext.Expose(), in.EncryptionContext)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +167,14 @@ func (u *unopened) parse() (h ciphertext.Header, err error) {
 	return h, err
 }
 
+// follows returns what the rules between members say, and then what is wrong with the Recipient.
+func (r *request) follows(rules error) error {
+	if rules != nil {
+		return rules
+	}
+	return r.believes()
+}
+
 // locate finds and authorizes the key of a ciphertext, and checks everything but the ciphertext's own integrity.
 func (r *request) locate(u unopened) (*sealed, error) {
 	s := &sealed{blob: u.blob, algorithm: u.algorithm}
@@ -186,8 +196,10 @@ func (r *request) locate(u unopened) (*sealed, error) {
 	if s.key != nil {
 		r.call.Concerns(s.key.Account, s.key.arn)
 	}
-	if u.rules != nil && (s.key != nil || len(u.blob) == 0) {
-		return nil, u.rules
+	if s.key != nil || len(u.blob) == 0 {
+		if err := r.follows(u.rules); err != nil {
+			return nil, err
+		}
 	}
 	switch {
 	case s.key == nil:
@@ -198,7 +210,7 @@ func (r *request) locate(u unopened) (*sealed, error) {
 		return nil, wire.Errorf(kmsapi.CodeIncorrectKeyException, "The key ID in the request does not identify a CMK that can perform this operation.")
 	}
 	k := s.key.Key
-	if err := firstError(u.rules, r.op.usage(k), usable.blocks(k), hasAlgorithm(k, u.algorithm)); err != nil {
+	if err := firstError(r.follows(u.rules), r.op.usage(k), usable.blocks(k), hasAlgorithm(k, u.algorithm)); err != nil {
 		return nil, err
 	}
 	if k.Spec != key.SymmetricDefault {
@@ -232,7 +244,7 @@ func (r *request) openSealed(s *sealed, context map[string]string) (plaintext se
 	if s.key.Spec == key.SymmetricDefault {
 		plaintext, m, err = s.key.material.Decrypt(s.permit, &s.header, s.blob, context)
 	} else {
-		plaintext, err = s.key.material.DecryptAsymmetric(s.permit, s.algorithm, s.blob)
+		plaintext, err = s.key.material.DecryptAsymmetric(r.ctx, s.permit, s.algorithm, s.blob)
 	}
 	if errors.Is(err, custody.ErrInvalidCiphertext) {
 		return secret.Bytes{}, nil, wire.Bare(kmsapi.CodeInvalidCiphertextException)
@@ -254,12 +266,14 @@ func bareDryRun(modifiers []string, run wire.Opt[bool], given wire.Opt[string], 
 }
 
 func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, error) {
-	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.KeyID, "KeyId")
-	rules := firstError(err, r.recipient.err)
+	bare, rules := bareDryRun(in.DryRunModifiers, in.DryRun, in.KeyID, "KeyId")
 	s, err := r.locate(unopened{
 		in.CiphertextBlob, in.KeyID, encryptionAlgorithm(in.EncryptionAlgorithm), in.EncryptionContext, r.ask(in), bare, rules,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := r.chargeUse(s.key.Key); err != nil {
 		return nil, err
 	}
 	if bare {
@@ -281,8 +295,7 @@ func decrypt(r *request, in *kmsapi.DecryptRequest) (*kmsapi.DecryptResponse, er
 }
 
 func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptResponse, error) {
-	bare, err := bareDryRun(in.DryRunModifiers, in.DryRun, in.SourceKeyID, "SourceKeyId")
-	rules := err
+	bare, rules := bareDryRun(in.DryRunModifiers, in.DryRun, in.SourceKeyID, "SourceKeyId")
 	to, alias, errTo := r.find(anyForm, in.DestinationKeyID.V, actionReEncryptTo)
 	from, err := r.locate(unopened{in.CiphertextBlob, in.SourceKeyID, encryptionAlgorithm(in.SourceEncryptionAlgorithm), in.SourceEncryptionContext, question{
 		action: r.action, facts: r.sameKey(r.op.facts, in, to), in: in, bound: true, context: in.SourceEncryptionContext,
@@ -302,6 +315,9 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	if err != nil {
 		return nil, err
 	}
+	if err := r.chargeBoth(from.key.Key, to.Key); err != nil {
+		return nil, err
+	}
 	if bare {
 		return nil, dry(in.DryRun)
 	}
@@ -313,7 +329,7 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 	if err := firstError(fitsPlaintext(to.Key, algorithm, plaintext.Len()), dry(in.DryRun)); err != nil {
 		return nil, err
 	}
-	blob, err := to.seal(permit, algorithm, plaintext.Expose(), in.DestinationEncryptionContext)
+	blob, err := to.seal(r.ctx, permit, algorithm, plaintext.Expose(), in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
@@ -382,7 +398,7 @@ func makesDataKeys(k *key.Key) error {
 
 // dataKey makes a data key and encrypts it.
 func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool]) (secret.Bytes, []byte, error) {
-	if err := firstError(makesDataKeys(r.key.Key), checkContext(context), dry(run)); err != nil {
+	if err := r.ready(firstError(makesDataKeys(r.key.Key), checkContext(context)), quota.Symmetric, run); err != nil {
 		return secret.Bytes{}, nil, err
 	}
 	plaintext, err := r.custody.Random(r.permit, r.key.Name, size)
@@ -399,8 +415,8 @@ func (r *request) dataKey(size int, context map[string]string, run wire.Opt[bool
 }
 
 func generateDataKey(r *request, in *kmsapi.GenerateDataKeyRequest) (*kmsapi.GenerateDataKeyResponse, error) {
-	if r.recipient.err != nil {
-		return nil, r.recipient.err
+	if err := r.believes(); err != nil {
+		return nil, err
 	}
 	plaintext, blob, err := r.dataKey(dataKeySize(in.KeySpec, in.NumberOfBytes), in.EncryptionContext, in.DryRun)
 	if err != nil {
@@ -433,8 +449,11 @@ func generateRandom(r *request, in *kmsapi.GenerateRandomRequest) (*kmsapi.Gener
 	case in.CustomKeyStoreID.Set:
 		return nil, wire.Bare(kmsapi.CodeCustomKeyStoreNotFoundException) // there are none
 	}
-	if r.recipient.err != nil {
-		return nil, r.recipient.err
+	if err := r.believes(); err != nil {
+		return nil, err
+	}
+	if err := r.charge(quota.Symmetric); err != nil {
+		return nil, err
 	}
 	b, err := r.custody.Random(r.permit, key.Name{}, int(in.NumberOfBytes.V))
 	if err != nil {

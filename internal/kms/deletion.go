@@ -47,7 +47,7 @@ func scheduleKeyDeletion(r *request, in *kmsapi.ScheduleKeyDeletionRequest) (*km
 
 func cancelKeyDeletion(r *request, _ *kmsapi.CancelKeyDeletionRequest) (*kmsapi.CancelKeyDeletionResponse, error) {
 	err := r.change(func(k *key.Key) error {
-		k.State, k.PendingWindowInDays, k.DeletionAt = k.RestoredState(), 0, time.Time{}
+		k.Restore()
 		return nil
 	})
 	if err != nil {

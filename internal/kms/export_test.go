@@ -2,6 +2,29 @@ package kms
 
 import "github.com/keywright/keywright/internal/key"
 
+// CachedKeys returns how many keys are in memory, and how many octets they take about.
+func (s *Service) CachedKeys() (n, octets int) {
+	s.keys.mu.RLock()
+	defer s.keys.mu.RUnlock()
+	for _, generation := range []map[key.Name]*snapshot{s.keys.young, s.keys.old} {
+		for _, snap := range generation {
+			n, octets = n+1, octets+snap.memory()
+		}
+	}
+	return n, octets
+}
+
+// CountUses has the uses of keys by an operation counted, as they are, or not. Nothing may run meanwhile.
+func CountUses(operation string, on bool) {
+	for i := range operations {
+		if op := &operations[i]; op.Name == operation {
+			if op.Usage = ""; on {
+				op.Usage = key.EncryptDecrypt
+			}
+		}
+	}
+}
+
 // GrantSet is the index of the grants of a key.
 type GrantSet = grantSet
 

@@ -159,8 +159,8 @@ func (r *request) addGrant(g *key.Grant) (*key.Grant, error) {
 			g = twin
 			return nil
 		}
-		if set.size() >= maxGrants {
-			return wire.Errorf(kmsapi.CodeLimitExceededException, "Grants per key quota is %d, current usage is %d.", maxGrants, set.size())
+		if err := r.grantQuota(g.Key, set.size()); err != nil {
+			return err
 		}
 		return r.changeGrants(r.ctx, g.Key, func(tx *store.Tx) error {
 			k, err := tx.GetKey(g.Key)
@@ -271,7 +271,7 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 	}
 	r.call.Concerns(snap.Account, snap.arn)
 	r.call.Additional().String("grantId", id)
-	if err := dry(in.DryRun); err != nil {
+	if err := r.ready(nil, r.op.rate(), in.DryRun); err != nil {
 		return err
 	}
 	return r.withGrants(snap.Name, func(now *snapshot, set *grantSet) error {

@@ -11,9 +11,6 @@ import (
 	"github.com/keywright/keywright/internal/store"
 )
 
-// maxGrants is how many grants a key can have ("Resource quotas", KMS developer guide).
-const maxGrants = 50_000
-
 // grantSet holds the grants of one key, found by who has them. Adding one costs the same however many there are; none is
 // ever copied. It is safe for concurrent use, but who changes it holds the lock of its key in Service.grants, so that it is
 // what is stored.

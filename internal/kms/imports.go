@@ -1,7 +1,6 @@
 package kms
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strconv"
@@ -55,7 +54,7 @@ func getParametersForImport(r *request, in *kmsapi.GetParametersForImportRequest
 		return nil, err
 	}
 	until := r.moment().Add(parametersLife)
-	public, token, err := r.custody.WrappingKey(r.permit, r.key.Key, w, until)
+	public, token, err := r.custody.WrappingKey(r.ctx, r.permit, r.key.Key, w, until)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +76,7 @@ func checkImport(in *kmsapi.ImportKeyMaterialRequest) error {
 		return wire.Errorf(wire.CodeValidation, "A validTo date must be set if the ExpirationModel is %s", key.Expires)
 	case !expires && in.ValidTo.Set:
 		return wire.Errorf(wire.CodeValidation, "A validTo date must not be set if the ExpirationModel is %s", key.DoesNotExpire)
-	case in.ImportType.V == kmsapi.ImportTypeNewKeyMaterial && in.KeyMaterialID.Set:
+	case in.ImportType.Or("") == kmsapi.ImportTypeNewKeyMaterial && in.KeyMaterialID.Set:
 		return wire.Errorf(wire.CodeValidation, "KeyMaterialId must not be set if the ImportType is %s.", in.ImportType.V)
 	}
 	return nil
@@ -128,7 +127,7 @@ func importKeyMaterial(r *request, in *kmsapi.ImportKeyMaterialRequest) (*kmsapi
 	if err := firstError(allowedSpec(r.key.Spec), checkGenerations(r.key.Key, in), checkValidTo(in, r.now())); err != nil {
 		return nil, err
 	}
-	m, err := r.custody.Import(r.permit, r.key.Key, in.ImportToken, in.EncryptedKeyMaterial, r.moment())
+	m, err := r.custody.Import(r.ctx, r.permit, r.key.Key, in.ImportToken, in.EncryptedKeyMaterial, r.moment())
 	if err != nil {
 		return nil, importFailure(err)
 	}
@@ -137,9 +136,7 @@ func importKeyMaterial(r *request, in *kmsapi.ImportKeyMaterialRequest) (*kmsapi
 		m.ValidTo = in.ValidTo.V.UTC().Truncate(time.Millisecond)
 	}
 	err = r.changeShared(func(k *key.Key) error {
-		if k.Spec == key.SymmetricDefault { // for the record, too
-			in.ImportType = wire.Some(in.ImportType.Or(defaultImportType(k)))
-		}
+		fillImport(k, in) // the key may have got material since
 		return takeIn(k, m, in.ImportType.V, in.KeyMaterialID.V)
 	})
 	if err != nil {
@@ -156,11 +153,18 @@ func defaultImportType(k *key.Key) string {
 	return kmsapi.ImportTypeExistingKeyMaterial
 }
 
-// takeIn gives a key imported material. importType is empty for keys that have one generation only, and expected is the id that
-// the material should have, empty for any. A replica gets the material of its primary key only.
+// fillImport gives the input of an import without a type the one that it is of.
+func fillImport(k *key.Key, in wire.Input) {
+	if kind := &in.(*kmsapi.ImportKeyMaterialRequest).ImportType; !kind.Set {
+		kind.V = defaultImportType(k)
+	}
+}
+
+// takeIn gives a key imported material. expected is the id that the material should have, empty for any. A replica gets the material
+// of its primary key only.
 func takeIn(k *key.Key, m key.Material, importType, expected string) error {
 	known := k.FindMaterial(m.ID) != nil
-	fresh := importType == kmsapi.ImportTypeNewKeyMaterial || importType == "" && len(k.Material) == 0
+	fresh := importType == kmsapi.ImportTypeNewKeyMaterial
 	if known == fresh || fresh && k.IsReplica() || expected != "" && expected != m.ID {
 		return wire.Bare(kmsapi.CodeIncorrectKeyMaterialException)
 	}
@@ -230,30 +234,15 @@ func expiredDetails(k *key.Key, id string) func(guard.Permit) (*audit.Fields, er
 	}
 }
 
-// expire deletes the material of a single-Region key whose time is over, each with its record, and returns the key as it is then. The caller
-// holds the key's lock.
-func (s *Service) expire(ctx context.Context, snap *snapshot) (*snapshot, error) {
-	for _, id := range snap.Expired(s.now()) {
-		next := snap.Key.Clone()
-		next.Drop(id)
-		err := s.guard.Act(guard.DeleteExpiredMaterial, next.Name, expiredDetails(next, id), func() (err error) {
-			snap, err = s.commit(context.WithoutCancel(ctx), next, erasing(snap.Key, next))
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return snap, nil
-}
-
 func showImport(f *audit.Fields, in *kmsapi.ImportKeyMaterialRequest) {
 	f.String("keyId", in.KeyID.V)
 	if in.ValidTo.Set {
 		f.Date("validTo", in.ValidTo.V)
 	}
 	f.String("expirationModel", string(expirationModel(in)))
-	text(f, "importType", in.ImportType)
+	if in.ImportType.V != "" { // there is none if the call found no key
+		f.String("importType", in.ImportType.V)
+	}
 	text(f, "keyMaterialDescription", in.KeyMaterialDescription)
 	text(f, "keyMaterialId", in.KeyMaterialID)
 }

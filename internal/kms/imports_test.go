@@ -160,11 +160,23 @@ func TestImport(t *testing.T) {
 	i.state("Disabled")
 	i.imports(secretOf(1), nil) // changes nothing
 	i.state("Disabled")
+	do[*kmsapi.DeleteImportedKeyMaterialResponse](w, "DeleteImportedKeyMaterial", in{"KeyId": id})
+	i.state("PendingImport")
+	w.restart()
+	i.world = w
+	i.imports(secretOf(1), nil) // which does not enable what somebody has disabled
+	i.state("Disabled")
 	do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id})
 	do[*kmsapi.DeleteImportedKeyMaterialResponse](w, "DeleteImportedKeyMaterial", in{"KeyId": id})
 	i.state("PendingDeletion")
 	do[*kmsapi.CancelKeyDeletionResponse](w, "CancelKeyDeletion", in{"KeyId": id})
 	i.state("PendingImport")
+	i.imports(secretOf(1), nil)
+	i.state("Disabled")
+	w.done("EnableKey", in{"KeyId": id})
+	do[*kmsapi.DeleteImportedKeyMaterialResponse](w, "DeleteImportedKeyMaterial", in{"KeyId": id})
+	i.imports(secretOf(1), nil)
+	i.state("Enabled")
 }
 
 // A condition on kms:ValidTo has its say with operators on numbers, which the service documents, and with those on dates.
@@ -291,7 +303,7 @@ func TestImportedMaterialExpires(t *testing.T) {
 	w.clock.Add(day.Milliseconds())
 	w.open()
 	w.pass(0)
-	if n := w.events("DeleteExpiredKeyMaterial"); n != 2 {
+	if n := w.expiries(); n != 2 {
 		t.Errorf("%d records of expiry", n)
 	}
 	stored, err := w.store.GetKey(t.Context(), key.Name{Account: alice, Region: region, ID: arn.KeyID(id)})
@@ -307,17 +319,58 @@ func TestImportedMaterialExpires(t *testing.T) {
 	do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id, "PendingWindowInDays": 7})
 	w.pass(time.Hour)
 	i.state("PendingDeletion")
-	if n := w.events("DeleteExpiredKeyMaterial"); n != 3 {
+	if n := w.expiries(); n != 3 {
 		t.Errorf("%d records of expiry", n)
 	}
 	w.pass(7 * day)
 	w.refused("NotFoundException: Key '"+keyARN+"' does not exist", "DescribeKey", in{"KeyId": id})
 }
 
-// events counts records.
-func (w *world) events(name string) (n int) {
+// importType returns the one in the newest record of an import.
+func (w *world) importType() any {
+	w.t.Helper()
+	return w.lastRecordNamed("ImportKeyMaterial")["requestParameters"].(in)["importType"]
+}
+
+// The record of an import says of what type it is, also if it fails and if the client did not say it.
+func TestImportTypesAreRecorded(t *testing.T) {
+	w := newWorld(t, "")
+	id, keyARN := w.external(in{})
+	i := w.parameters(id, oaep256, "RSA_2048")
+	for _, want := range []string{"NEW_KEY_MATERIAL", "EXISTING_KEY_MATERIAL"} {
+		for about, c := range map[string]struct {
+			refusal string
+			more    in
+		}{
+			"token":   {"InvalidImportTokenException", in{"ImportToken": []byte("x")}},
+			"size":    {"ValidationException: Invalid encrypted key size.", in{"EncryptedKeyMaterial": []byte("x")}},
+			"members": {"ValidationException: A validTo date must be set if the ExpirationModel is KEY_MATERIAL_EXPIRES", in{"ExpirationModel": "KEY_MATERIAL_EXPIRES"}},
+			"date":    {"ValidationException: ValidTo must be in the future", until(w.now())},
+		} {
+			if i.fails(c.refusal, secretOf(1), c.more); w.importType() != want {
+				t.Errorf("%s: recorded as %v, want %s", about, w.importType(), want)
+			}
+		}
+		if i.fails("IncorrectKeyMaterialException", secretOf(1)[:5], nil); w.importType() != want {
+			t.Errorf("material: recorded as %v, want %s", w.importType(), want)
+		}
+		if i.imports(secretOf(1), nil); w.importType() != want {
+			t.Errorf("recorded as %v, want %s", w.importType(), want)
+		}
+	}
+	if i.fails("IncorrectKeyMaterialException", secretOf(1), in{"ImportType": "NEW_KEY_MATERIAL"}); w.importType() != "NEW_KEY_MATERIAL" {
+		t.Errorf("recorded as %v", w.importType())
+	}
+	do[*kmsapi.ScheduleKeyDeletionResponse](w, "ScheduleKeyDeletion", in{"KeyId": id})
+	if i.fails("KMSInvalidStateException: "+keyARN+" is pending deletion.", secretOf(1), nil); w.importType() != "EXISTING_KEY_MATERIAL" {
+		t.Errorf("state: recorded as %v", w.importType())
+	}
+}
+
+// expiries counts the records of material that expired.
+func (w *world) expiries() (n int) {
 	for _, r := range w.audit.Records() {
-		if bytes.Contains(r, []byte(`"eventName":"`+name+`"`)) {
+		if bytes.Contains(r, []byte(`"eventName":"DeleteExpiredKeyMaterial"`)) {
 			n++
 		}
 	}
@@ -460,8 +513,8 @@ func TestImportOtherKeys(t *testing.T) {
 		i.fails("IncorrectKeyMaterialException", secretOf(1)[:20], nil)
 		i.imports(one.Octets().Expose(), nil)
 		i.state("Enabled")
-		if r := w.lastRecordNamed("ImportKeyMaterial"); r["requestParameters"].(in)["importType"] != nil {
-			t.Errorf("record %v", r)
+		if kind := w.importType(); kind != "NEW_KEY_MATERIAL" {
+			t.Errorf("recorded as %v", kind)
 		}
 		i.fails("IncorrectKeyMaterialException", other.Octets().Expose(), nil)
 		i.imports(one.Octets().Expose(), until(w.now().Add(time.Hour)))

@@ -1,7 +1,6 @@
 package kms
 
 import (
-	"context"
 	"slices"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -83,7 +82,10 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 	if err := r.lockout(k, doc, nil, in.BypassPolicyLockoutSafetyCheck.V); err != nil {
 		return nil, err
 	}
-	snap, err := r.makeKey(r.ctx, r.permit, k)
+	if err := r.makeMaterial(k, in); err != nil {
+		return nil, err
+	}
+	snap, err := r.commit(r.ctx, k, func(tx *store.Tx) error { return r.keyQuota(tx, k.Name) })
 	if err != nil {
 		return nil, err
 	}
@@ -104,20 +106,25 @@ func (r *request) mayTag(k *key.Key, tags []kmsapi.Tag, facts guard.FactSource, 
 	return err
 }
 
-// makeKey gives a new key its first material, unless that is imported later, and stores it. Making it can take seconds: the
-// caller holds no lock.
-func (s *Service) makeKey(ctx context.Context, p guard.Permit, k *key.Key) (*snapshot, error) {
-	room := func(tx *store.Tx) error { return s.keyQuota(tx, k.Name) }
+// makeMaterial gives a new key its first material, unless that is imported later. Making it can take seconds, so that it is not
+// begun for a key for which there is no room, and the right to make the key is asked for again.
+func (r *request) makeMaterial(k *key.Key, in *kmsapi.CreateKeyRequest) error {
 	if k.Origin == key.OriginExternal {
 		k.State = key.PendingImport
-		return s.commit(ctx, k, room)
+		return nil
 	}
-	m, err := s.custody.Generate(p, k, k.CreatedAt)
+	if err := r.keyRoom(r.ctx, k.Name); err != nil {
+		return err
+	}
+	m, err := r.custody.Generate(r.ctx, r.permit, k, k.CreatedAt)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	k.Material = []key.Material{m}
-	return s.commit(ctx, k, room)
+	if err := firstFailure(r.renew(), func() error { return r.admitCall(in) }); err != nil {
+		return err
+	}
+	return r.mayTag(k, in.Tags, r.op.facts, in)
 }
 
 // metadata describes a key as CreateKey and DescribeKey answer it.

@@ -17,7 +17,9 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -39,10 +41,11 @@ type Config struct {
 	// Wall is the clock that the times of attestation documents are compared with. Nil means Now.
 	Wall func() time.Time
 
-	// CachedKeys is how many keys and aliases stay ready in memory; zero means 10,000. Of grants it is eight times as many.
+	// CachedKeys is how many symmetric keys and how many aliases stay ready in memory; zero means 10,000. Of keys whose opened
+	// material takes more memory it is fewer, of grants eight times as many.
 	CachedKeys int
 
-	Quotas Quotas // what an account may have
+	Quotas *quota.Book // what an account may have, and how often it may call; nil: only what holds for one key is limited
 }
 
 // Service answers the operations of KMS. It is safe for concurrent use.
@@ -63,15 +66,15 @@ type Service struct {
 	principals  Principals
 	attestation *attest.Verifier // nil for no roots
 
-	quotas Quotas
-	uses   *uses // last uses of keys that are not yet in the store
+	book *quota.Book
+	uses *uses // last uses of keys that are not yet in the store
 
 	due    sync.Mutex             // held by RunDue
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
-// defaultCachedKeys holds memory under 300 MiB whatever the number of keys: one takes about 1.6 KiB, there are two generations of
-// them, and the collector lets the heap double.
+// defaultCachedKeys holds memory under 300 MiB whatever the number and kind of keys: a symmetric one takes about 2 KiB opened, there
+// are two generations of them, and the collector lets the heap double.
 const defaultCachedKeys = 10_000
 
 // cachedPolicies bounds the memory of compiled policies; one is 32 KB of text at most.
@@ -88,15 +91,19 @@ func New(c Config) *Service {
 	if c.Wall == nil {
 		c.Wall = c.Now
 	}
+	if c.Quotas == nil {
+		c.Quotas = quota.New(quota.Settings{Enforce: quota.EnforceUnlimited}, c.Now)
+	}
 	return &Service{
 		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now, wall: c.Wall,
-		keys: newCache[key.Name, *snapshot](c.CachedKeys), aliases: newCache[aliasName, arn.KeyID](c.CachedKeys),
+		keys:        newWeighedCache[key.Name](c.CachedKeys*(memoryOfKey+keyspec.PrivateMemory(key.SymmetricDefault)), (*snapshot).memory),
+		aliases:     newCache[aliasName, arn.KeyID](c.CachedKeys),
 		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
 		aliasLists:  newCache[key.Name, []string](c.CachedKeys),
 		policies:    newCache[policyKey, *policy.Document](cachedPolicies),
 		principals:  c.Principals,
 		attestation: c.Attestation,
-		quotas:      c.Quotas.filled(),
+		book:        c.Quotas,
 		uses:        newUses(),
 		failed:      map[key.Name]time.Time{},
 	}
@@ -120,6 +127,7 @@ type request struct {
 	// recipient is the enclave that the answer is for; the zero value for none.
 	recipient recipient
 	used      [2]*snapshot // the keys that it uses besides its own
+	charged   bool         // it was counted to the rate of its operation
 }
 
 // requests is memory for requests, used again.
@@ -137,17 +145,17 @@ func (s *Service) Operations() []guard.Operation {
 // bind makes a row of the table into what the pipeline calls: the steps that all operations share, in the order that
 // clients can see, and then the row's own.
 func (s *Service) bind(op *operation) guard.Operation {
-	action := guard.NewAction(op.Permission)
+	action, rate := guard.NewAction(op.Permission), op.rate()
+	if op.Key == inHandler {
+		rate = 0 // the handler charges, once it has asked the guard
+	}
 	return guard.Operation{
 		Service: "kms", Name: op.Name, ReadOnly: op.ReadOnly, Internal: wire.CodeKMSInternal,
 		New: op.model().New, Show: op.show, Reply: op.reply,
 		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
 			r := requests.Get().(*request)
-			defer func() {
-				*r = request{}
-				requests.Put(r)
-			}()
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
+			call.AtEnd(r)
 			if op.tokens != nil {
 				if err := r.checkTokens(op.tokens(in)); err != nil {
 					return nil, err
@@ -159,7 +167,7 @@ func (s *Service) bind(op *operation) guard.Operation {
 				}
 			}
 			if op.recipient != nil {
-				r.meet(op.recipient(in))
+				r.recipient.info = op.recipient(in)
 			}
 			switch {
 			case op.named != nil:
@@ -167,19 +175,37 @@ func (s *Service) bind(op *operation) guard.Operation {
 					return nil, err
 				}
 			case op.Key == noKey:
-				permit, err := r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: r.facts(), Input: in})
-				if err != nil {
+				if err := r.admitCall(in); err != nil {
 					return nil, err
 				}
-				r.permit = permit
+			}
+			if rate != 0 {
+				if err := r.charge(rate); err != nil {
+					return nil, err
+				}
 			}
 			out, err := op.do(r, in)
-			if err == nil {
-				r.noteUses()
+			if errors.Is(err, custody.ErrBusy) {
+				err = errThrottled
 			}
 			return out, err
 		},
 	}
+}
+
+// End implements guard.Ender.
+func (r *request) End(done bool) {
+	if done {
+		r.noteUses()
+	}
+	*r = request{}
+	requests.Put(r)
+}
+
+// admitCall asks the guard for an operation that has no key.
+func (r *request) admitCall(in wire.Input) (err error) {
+	r.permit, err = r.call.Authorize(guard.Resource{Action: r.action, ARN: "*", Facts: r.facts(), Input: in})
+	return err
 }
 
 // open finds the key that the input names, asks the guard, and checks what is the same for all operations on a key.
@@ -194,6 +220,9 @@ func (r *request) open(in wire.Input) error {
 	}
 	snap = r.key
 	r.call.Concerns(snap.Account, snap.arn)
+	if r.op.fill != nil {
+		r.op.fill(snap.Key, in)
+	}
 	if r.op.check != nil {
 		if err := r.op.check(in); err != nil {
 			return err

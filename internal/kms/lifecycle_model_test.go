@@ -16,6 +16,7 @@ type lifecycle struct {
 	id, arn  string
 	external bool
 	state    string
+	disabled bool // PendingImport: it was disabled before
 	deletion time.Time
 	gone     bool
 
@@ -138,8 +139,9 @@ func (m *lifecycle) lose(g *modelMaterial) {
 	if !g.permanent() {
 		m.generations = slices.DeleteFunc(m.generations, func(has *modelMaterial) bool { return has == g })
 	}
-	if !m.complete() && !m.pendingDeletion() {
-		*m.settled() = "PendingImport"
+	if state := m.settled(); !m.complete() && !m.pendingDeletion() {
+		m.disabled = m.disabled || *state == "Disabled"
+		*state = "PendingImport"
 	}
 }
 
@@ -235,12 +237,14 @@ func (m *lifecycle) scheduleDeletion(days int, now time.Time) string {
 	refusal := m.forbidden("PendingDeletion", "Updating")
 	switch {
 	case refusal != "":
+		return refusal
 	case m.leads() && m.set.replicas() != nil:
 		m.state, m.days = "PendingReplicaDeletion", days
 	default:
 		m.ready = ""
 		m.state, m.deletion = "PendingDeletion", now.Add(time.Duration(days)*modelDay)
 	}
+	m.disabled = false
 	return refusal
 }
 
@@ -253,7 +257,7 @@ func (m *lifecycle) cancelDeletion() string {
 	case m.complete():
 		m.state = "Disabled"
 	default:
-		m.state = "PendingImport"
+		m.state, m.disabled = "PendingImport", m.current() != nil
 	}
 	m.deletion = time.Time{}
 	return ""
@@ -284,6 +288,10 @@ func (m *lifecycle) importMaterial(secret byte, kind, id string, until time.Time
 	known.there, known.until = true, until
 	if state := m.settled(); *state == "PendingImport" && m.complete() {
 		*state = "Enabled"
+		if m.disabled {
+			*state = "Disabled"
+		}
+		m.disabled = false
 	}
 	return ""
 }

@@ -1,13 +1,14 @@
 package kms
 
 import (
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
 func generateMac(r *request, in *kmsapi.GenerateMacRequest) (*kmsapi.GenerateMacResponse, error) {
 	algorithm := in.MacAlgorithm.V
-	if err := firstError(hasAlgorithm(r.key.Key, algorithm), dry(in.DryRun)); err != nil {
+	if err := r.ready(hasAlgorithm(r.key.Key, algorithm), quota.Symmetric, in.DryRun); err != nil {
 		return nil, err
 	}
 	mac, err := r.key.material.MAC(r.permit, algorithm, in.Message.Expose())
@@ -20,7 +21,7 @@ func generateMac(r *request, in *kmsapi.GenerateMacRequest) (*kmsapi.GenerateMac
 // verifyMac answers an error, and never false, to what is no code of the message.
 func verifyMac(r *request, in *kmsapi.VerifyMacRequest) (*kmsapi.VerifyMacResponse, error) {
 	algorithm := in.MacAlgorithm.V
-	if err := hasAlgorithm(r.key.Key, algorithm); err != nil {
+	if err := firstFailure(hasAlgorithm(r.key.Key, algorithm), func() error { return r.charge(quota.Symmetric) }); err != nil {
 		return nil, err
 	}
 	valid, err := r.key.material.VerifyMAC(r.permit, algorithm, in.Message.Expose(), in.Mac)

@@ -111,7 +111,7 @@ func (r *request) managedKey(a aliasName, k *key.Key) (*snapshot, error) {
 func (r *request) makeManaged(k *key.Key, alias *key.Alias) (snap *snapshot, err error) {
 	k = k.Clone() // the plan stays what it was
 	err = r.guard.Act(guard.ManagedKey, k.Name, func(p guard.Permit) (*audit.Fields, error) {
-		m, err := r.custody.Generate(p, k, k.CreatedAt)
+		m, err := r.custody.Generate(r.ctx, p, k, k.CreatedAt)
 		k.Material = []key.Material{m}
 		return nil, err
 	}, func() error {

@@ -31,19 +31,23 @@ type operation struct {
 
 	idle  bool                           // conditions may ask how long the key has not been used
 	facts func(*guard.Facts, wire.Input) // what conditions of policies may ask about the input
-	check func(wire.Input) error         // rules between members, before usage and state are looked at
+	// fill gives members that the client left out, and whose default depends on the key, the value that they have in the record.
+	// They stay unset.
+	fill  func(*key.Key, wire.Input)
+	check func(wire.Input) error // rules between members, before usage and state are looked at
 	do    func(*request, wire.Input) (wire.Output, error)
 	show  func(*audit.Fields, wire.Input)               // requestParameters
 	reply func(*audit.Fields, *guard.Call, wire.Output) // responseElements
 }
 
 // The request quotas that cryptographic operations share ("Request quotas", KMS developer guide). There is one for symmetric and
-// HMAC keys, one for RSA keys, one for ML-DSA keys, and one for keys of elliptic curves and SM2; and one for each spec of key
-// pairs.
+// HMAC keys, one for RSA keys, one for ML-DSA keys, one for keys of elliptic curves and SM2, and here one for ML-KEM keys; and one
+// for each spec of key pairs.
 const (
 	symmetricBucket  = "cryptographic operations (symmetric)"
 	cryptoBucket     = "cryptographic operations, by the kind of key"
 	asymmetricBucket = "cryptographic operations (RSA, ECC or ML-DSA)"
+	kemBucket        = "cryptographic operations (ML-KEM)"
 	pairBucket       = "key pairs, by their spec"
 )
 
@@ -74,7 +78,7 @@ var operations = []operation{
 		do: guard.Answers(createKey), show: show(showCreateKey), reply: replyCreateKey,
 	},
 	{
-		Name: "Decapsulate", Permission: "kms:Decapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, ReadOnly: true,
+		Name: "Decapsulate", Permission: "kms:Decapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, Bucket: kemBucket, ReadOnly: true,
 		tokens: tokens(func(in *kmsapi.DecapsulateRequest) []string { return in.GrantTokens }),
 		named:  id(func(in *kmsapi.DecapsulateRequest) string { return in.KeyID.V }),
 		do:     guard.Answers(decapsulate), show: show(func(f *audit.Fields, in *kmsapi.DecapsulateRequest) {
@@ -149,7 +153,7 @@ var operations = []operation{
 		}), reply: keyARN,
 	},
 	{
-		Name: "Encapsulate", Permission: "kms:Encapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, ReadOnly: true,
+		Name: "Encapsulate", Permission: "kms:Encapsulate", Key: anyForm, Foreign: true, Usage: key.Encapsulation, States: usable, Bucket: kemBucket, ReadOnly: true,
 		tokens: tokens(func(in *kmsapi.EncapsulateRequest) []string { return in.GrantTokens }),
 		named:  id(func(in *kmsapi.EncapsulateRequest) string { return in.KeyID.V }),
 		do:     guard.Answers(encapsulate), show: show(func(f *audit.Fields, in *kmsapi.EncapsulateRequest) {
@@ -280,7 +284,7 @@ var operations = []operation{
 	{
 		Name: "ImportKeyMaterial", Permission: "kms:ImportKeyMaterial", Key: keyOnly, States: imports,
 		named: id(func(in *kmsapi.ImportKeyMaterialRequest) string { return in.KeyID.V }),
-		facts: facts(importFacts), check: check(checkImport),
+		facts: facts(importFacts), fill: fillImport, check: check(checkImport),
 		do: guard.Answers(importKeyMaterial), show: show(showImport), reply: replyImport,
 	},
 	{

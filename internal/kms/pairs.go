@@ -2,6 +2,7 @@ package kms
 
 import (
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
@@ -16,10 +17,11 @@ type keyPair struct {
 
 // dataKeyPair makes a key pair and encrypts its private key under the request's key.
 func (r *request) dataKeyPair(spec key.Spec, context map[string]string, run wire.Opt[bool]) (p keyPair, err error) {
-	if err := firstError(makesDataKeys(r.key.Key), allowedSpec(spec), checkContext(context), dry(run)); err != nil {
+	err = firstError(makesDataKeys(r.key.Key), allowedSpec(spec), checkContext(context))
+	if err := r.ready(err, quota.Pair(string(spec)), run); err != nil {
 		return keyPair{}, err
 	}
-	if p.private, p.public, err = r.custody.Pair(r.permit, r.key.Name, spec); err != nil {
+	if p.private, p.public, err = r.custody.Pair(r.ctx, r.permit, r.key.Name, spec); err != nil {
 		return keyPair{}, err
 	}
 	if err = r.lookAgain(); err == nil {
@@ -48,8 +50,8 @@ func (r *request) lookAgain() error {
 }
 
 func generateDataKeyPair(r *request, in *kmsapi.GenerateDataKeyPairRequest) (*kmsapi.GenerateDataKeyPairResponse, error) {
-	if r.recipient.err != nil {
-		return nil, r.recipient.err
+	if err := r.believes(); err != nil {
+		return nil, err
 	}
 	p, err := r.dataKeyPair(key.Spec(in.KeyPairSpec.V), in.EncryptionContext, in.DryRun)
 	if err != nil {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 
-	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -69,22 +69,24 @@ func putKeyPolicy(r *request, in *kmsapi.PutKeyPolicyRequest) error {
 // readPolicy checks a policy that a key is to have, and returns it compiled and whom it names. The text is to be kept as it was
 // given, because the printed form of GetKeyPolicy can be longer than what is allowed.
 func (r *request) readPolicy(text string) (*policy.Document, []key.Binding, error) {
-	return r.readPolicyIn(r.ctx, r.call.Region.Partition(), text)
+	name := key.Name{Account: r.call.Caller.Account, Region: r.call.Region}
+	return r.readPolicyOf(r.ctx, name, text)
 }
 
-// readPolicyIn is readPolicy for a key of a partition.
-func (s *Service) readPolicyIn(ctx context.Context, partition arn.Partition, text string) (*policy.Document, []key.Binding, error) {
+// readPolicyOf is readPolicy for a key of an account and Region, whose id does not matter.
+func (s *Service) readPolicyOf(ctx context.Context, name key.Name, text string) (*policy.Document, []key.Binding, error) {
+	if most := s.most(name, quota.PolicySize); int64(len(text)) > most {
+		return nil, nil, wire.Errorf(kmsapi.CodeLimitExceededException, "the document is larger than %d", most)
+	}
 	doc, err := s.compile(text, nil)
 	var fault *policy.Error
 	switch {
-	case errors.As(err, &fault) && fault.Fault == policy.TooLarge:
-		return nil, nil, wire.Errorf(kmsapi.CodeLimitExceededException, "%s", fault.Message())
 	case errors.As(err, &fault):
 		return nil, nil, malformedPolicy(fault.Message())
 	case err != nil:
 		return nil, nil, err
 	}
-	bindings, err := s.bindPrincipals(ctx, doc, partition)
+	bindings, err := s.bindPrincipals(ctx, doc, name.Region.Partition())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,13 +5,22 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire"
 )
 
+// quotas are those of AWS KMS but for some, in all accounts and Regions.
+func quotas(values map[quota.ID]float64) quota.Settings {
+	var s quota.Settings
+	for id, v := range values {
+		s.Values = append(s.Values, quota.Value{Name: quota.Of(id).Name, Value: &v})
+	}
+	return s
+}
+
 func TestQuotaOfKeys(t *testing.T) {
 	w := newWorld(t, "")
-	w.quotas = kms.Quotas{Keys: 3}
+	w.quotas = quotas(map[quota.ID]float64{quota.Keys: 3, quota.Own("kms", "CreateKey"): 1000})
 	w.open()
 	// AWS managed keys do not count.
 	do[wire.Output](w, "DescribeKey", map[string]any{"KeyId": "alias/aws/s3"})
@@ -74,7 +83,7 @@ func TestQuotaOfPolicies(t *testing.T) {
 // A replica counts in its own Region, and one too many is not made.
 func TestQuotaOfReplicas(t *testing.T) {
 	w := newWorld(t, "")
-	w.quotas = kms.Quotas{Keys: 2}
+	w.quotas = quotas(map[quota.ID]float64{quota.Keys: 2, quota.Own("kms", "CreateKey"): 1000})
 	w.open()
 	id := w.newSet(in{}, tokyo)
 	w.in(ireland).newKey()
@@ -87,4 +96,45 @@ func TestQuotaOfReplicas(t *testing.T) {
 	do[wire.Output](w.in(ireland), "ScheduleKeyDeletion", in{"KeyId": last, "PendingWindowInDays": 7})
 	w.pass(8 * day)
 	w.replicate(id, ireland)
+}
+
+// An account that has all the keys it may have cannot have others made for nothing.
+func TestNothingIsMadeOverTheQuota(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.quotas = quotas(map[quota.ID]float64{quota.Keys: 2, quota.Own("kms", "CreateKey"): 1000})
+	w.restart()
+	do[wire.Output](w, "DescribeKey", map[string]any{"KeyId": "alias/aws/s3"})
+	w.newKey()
+	w.newKey()
+	w.making.meanwhile(func() { t.Error("something was made") })
+	w.refused("LimitExceededException: KMS keys quota for this account in this region is 2, current usage is 2.", "CreateKey",
+		map[string]any{"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"})
+	w.making.meanwhile(func() {})
+	// Of two calls for which there was room at first, the second has none any more.
+	w.quotas = quotas(map[quota.ID]float64{quota.Keys: 3, quota.Own("kms", "CreateKey"): 1000})
+	w.restart()
+	w.making.meanwhile(func() { w.newKey() })
+	w.refused("LimitExceededException: KMS keys quota for this account in this region is 3, current usage is 3.", "CreateKey", map[string]any{})
+}
+
+// The right to make a key can go while its material is made.
+func TestRightsTakenWhileAKeyIsMade(t *testing.T) {
+	w := newWorld(t, "")
+	for what, right := range map[string]string{"the key": "kms:CreateKey", "its tags": "kms:TagResource"} {
+		eve := w.user("eve").may(allowing(`"kms:*"`, "*", ""))
+		request := map[string]any{"Tags": []in{{"TagKey": "a", "TagValue": "b"}}}
+		if _, failure := eve.try("CreateKey", request); failure != nil {
+			t.Fatal(failure)
+		}
+		before, err := w.store.CountKeys(t.Context(), alice, region)
+		w.must(err)
+		less := strings.Replace(allowing(`"kms:*"`, "*", ""), `"Action":"kms:*"`, `"NotAction":"`+right+`"`, 1)
+		w.making.meanwhile(func() { *eve.caller.Rights = *eve.may(less).caller.Rights })
+		if _, failure := eve.try("CreateKey", request); failure == nil || failure.Code != "AccessDeniedException" {
+			t.Errorf("%s: %v", what, failure)
+		}
+		if after, err := w.store.CountKeys(t.Context(), alice, region); err != nil || after != before {
+			t.Errorf("%s: %d keys, then %d, %v", what, before, after, err)
+		}
+	}
 }

@@ -20,23 +20,33 @@ import (
 
 // recipient is whom an answer is for, if not just for the caller.
 type recipient struct {
-	document *attest.Document // nil if there is none that holds
-	// err is the answer to a Recipient that is not to be believed. It comes after authorization, in which such a document says
-	// nothing.
-	err error
+	info     *kmsapi.RecipientInfo // what the client says; nil for nobody
+	met      bool
+	document *attest.Document // once it was met; nil if there is none that holds
+	err      error
 }
 
-// meet verifies the Recipient of a request, once, before anything asks about it.
-func (r *request) meet(info *kmsapi.RecipientInfo) {
-	if info == nil {
-		return
+// meet verifies the Recipient of the request, if it has one, when it is asked for the first time: not for a caller who may do
+// nothing. The error is the answer to one that is not to be believed; it comes after authorization, in which such a document
+// says nothing.
+func (r *request) meet() (*attest.Document, error) {
+	to := &r.recipient
+	if to.info != nil && !to.met {
+		to.met = true
+		to.document, to.err = r.attested(to.info)
 	}
-	r.recipient.document, r.recipient.err = r.attested(info)
+	return to.document, to.err
 }
 
-func (s *Service) attested(info *kmsapi.RecipientInfo) (*attest.Document, error) {
+// believes is meet for who wants to know only whether to go on.
+func (r *request) believes() error {
+	_, err := r.meet()
+	return err
+}
+
+func (r *request) attested(info *kmsapi.RecipientInfo) (*attest.Document, error) {
 	switch {
-	case s.attestation == nil:
+	case r.attestation == nil:
 		return nil, wire.Errorf(kmsapi.CodeUnsupportedOperationException,
 			"This Keywright trusts no roots of attestation documents: Recipient is not supported.")
 	case !info.KeyEncryptionAlgorithm.Set: // which has one value
@@ -44,7 +54,12 @@ func (s *Service) attested(info *kmsapi.RecipientInfo) (*attest.Document, error)
 	case len(info.AttestationDocument) == 0:
 		return nil, wire.Errorf(wire.CodeValidation, "AttestationDocument is required in Recipient.")
 	}
-	d, err := s.attestation.Verify(info.AttestationDocument, s.wall())
+	end, err := r.custody.Turn(r.ctx, r.call.Caller.Account)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	d, err := r.attestation.Verify(info.AttestationDocument, r.wall())
 	if errors.Is(err, attest.ErrDocument) {
 		return nil, wire.Errorf(wire.CodeValidation, "Invalid %v.", err)
 	}
@@ -53,8 +68,7 @@ func (s *Service) attested(info *kmsapi.RecipientInfo) (*attest.Document, error)
 
 // facts returns what conditions may ask about the input, and about the enclave if there is one.
 func (r *request) facts() guard.FactSource {
-	d := r.recipient.document
-	if d == nil {
+	if r.recipient.info == nil {
 		return r.op.facts
 	}
 	about := r.op.facts
@@ -62,7 +76,11 @@ func (r *request) facts() guard.FactSource {
 		if about != nil {
 			about(f, in)
 		}
-		attestationFacts(f, d)
+		f.Later("kms:RecipientAttestation:", func(f *guard.Facts) {
+			if d, err := r.meet(); err == nil {
+				attestationFacts(f, d)
+			}
+		})
 	}
 }
 
@@ -84,10 +102,10 @@ func attestationFacts(f *guard.Facts, d *attest.Document) {
 // answer returns what the caller gets of a plaintext: the plaintext, or if the request has a Recipient, what that can decrypt,
 // and no plaintext.
 func (r *request) answer(plaintext secret.Bytes) (clear secret.Bytes, sealed []byte, err error) {
-	d := r.recipient.document
-	if r.recipient.err != nil { // which the handler has looked at before
+	d, err := r.meet()
+	if err != nil { // which the handler has looked at before
 		plaintext.Wipe()
-		return secret.Bytes{}, nil, r.recipient.err
+		return secret.Bytes{}, nil, err
 	}
 	if d == nil {
 		return plaintext, nil, nil

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rsa"
@@ -9,6 +10,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -196,4 +198,43 @@ func TestPoliciesAboutEnclaves(t *testing.T) {
 	u.answersCode("AccessDeniedException", "Decrypt", decrypt(w.recipient(map[string]any{"pcrs": nil, "nitrotpm_pcrs": w.enclave.PCRs})))
 	u.answersCode("AccessDeniedException", "Decrypt", decrypt(w.recipient(map[string]any{"timestamp": 1})))
 	u.answersCode("AccessDeniedException", "GenerateDataKey", in{"KeyId": id, "KeySpec": "AES_256", "Recipient": w.recipient(nil)})
+}
+
+// A document is verified for callers only whom it could help: one who may do nothing spends nothing on it, and others wait for
+// their turn with it.
+func TestRecipientsAreMetLate(t *testing.T) {
+	w := newAttestedWorld(t)
+	requests := w.withRecipient()
+	for range runtime.GOMAXPROCS(0) { // so that who verifies a document waits
+		end, err := w.custody.Turn(t.Context(), bob)
+		w.must(err)
+		defer end()
+	}
+	nothing := w.user("u")
+	asking := nothing.may(allowing(`"kms:*"`, "*", `{"StringEquals":{"kms:EncryptionContext:stage":"prod"}}`))
+	enclaves := nothing.may(allowing(`"kms:*"`, "*", `{"StringLike":{"kms:RecipientAttestation:ImageSha384":"*"}}`))
+	for operation, request := range requests {
+		request["Recipient"] = w.recipient(nil)
+		op := w.operations[operation]
+		for who, c := range map[string]struct {
+			*world
+			meets bool
+		}{
+			"nothing": {nothing, false}, "something else": {asking, false}, "what enclaves may": {enclaves, true}, "everything": {w, true},
+		} {
+			input := op.New()
+			if err := decodeInto(request, input.(wire.JSONInput)); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second/20)
+			if !c.meets {
+				ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+			}
+			_, failure := c.answer(ctx, &op, input)
+			if waited := ctx.Err() != nil; failure == nil || waited != c.meets || !waited && failure.Code != wire.CodeAccessDenied {
+				t.Errorf("%s by a caller who may do %s: waited: %v, %v", operation, who, waited, failure)
+			}
+			cancel()
+		}
+	}
 }

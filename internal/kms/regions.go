@@ -8,6 +8,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
@@ -118,6 +119,10 @@ func replicateKey(r *request, in *kmsapi.ReplicateKeyRequest) (*kmsapi.Replicate
 	if err != nil {
 		return nil, err
 	}
+	// The second of the two is a dry run at AWS ("Request quotas", KMS developer guide).
+	if err := r.chargeIn(region, quota.Own("kms", "CreateKey"), 2); err != nil {
+		return nil, err
+	}
 	if err := r.addReplica(replica, in); err != nil {
 		return nil, err
 	}
@@ -162,6 +167,9 @@ func updatePrimaryRegion(r *request, in *kmsapi.UpdatePrimaryRegionRequest) erro
 	}
 	region, err := r.otherRegion(in.PrimaryRegion.V)
 	if err != nil {
+		return err
+	}
+	if err := r.chargeIn(region, r.op.rate(), 1); err != nil {
 		return err
 	}
 	err = r.changeRegions(func(set *regionSet) error { return r.lead(set, region, in) })

@@ -1,11 +1,17 @@
 package kms_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
@@ -206,4 +212,109 @@ func TestImportIntoRegions(t *testing.T) {
 	do[*kmsapi.RotateKeyOnDemandResponse](w, "RotateKeyOnDemand", in{"KeyId": id})
 	states("NON_CURRENT", "CURRENT")
 	there.decrypts(w.encrypt(id, []byte("x"), nil), []byte("x"), nil)
+}
+
+// inFiles reports whether a text is in a file of the world's directory.
+func (w *world) inFiles(text []byte) bool {
+	w.t.Helper()
+	paths, err := filepath.Glob(filepath.Join(w.dir, "*"))
+	w.must(err)
+	return slices.ContainsFunc(paths, func(path string) bool {
+		content, err := os.ReadFile(path)
+		w.must(err)
+		return bytes.Contains(content, text)
+	})
+}
+
+// stored returns a key as the store has it in the world's Region.
+func (w *world) stored(id string) *key.Key {
+	w.t.Helper()
+	k, err := w.store.GetKey(w.t.Context(), key.Name{Account: w.account, Region: w.region, ID: arn.KeyID(id)})
+	w.must(err)
+	return k
+}
+
+// Whatever is done to a multi-Region key first after its material has expired, the material goes from all files and from the keys
+// that share it, and there is a record of that.
+func TestMaterialExpiresBeforeAnotherChange(t *testing.T) {
+	for name, request := range map[string]in{
+		"TagResource":          {"Tags": []in{{"TagKey": "a", "TagValue": "b"}}},
+		"UpdateKeyDescription": {"Description": "x"},
+		"PutKeyPolicy":         {"Policy": naming("kms:*", alice.Root("aws"))},
+		"ScheduleKeyDeletion":  {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, t.TempDir())
+			id := w.newSet(in{"Origin": "EXTERNAL"})
+			request["KeyId"] = id
+			end := w.now().Add(time.Hour)
+			w.parameters(id, oaep256, "RSA_2048").imports(secretOf(1), in{"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"})
+			w.replicate(id, ireland)
+			w.in(ireland).parameters(id, oaep256, "RSA_2048").imports(secretOf(1), until(end))
+			w.parameters(id, oaep256, "RSA_2048").imports(secretOf(2), in{"ExpirationModel": "KEY_MATERIAL_EXPIRES", "ValidTo": until(end)["ValidTo"], "ImportType": "NEW_KEY_MATERIAL"})
+			lost := [][]byte{w.stored(id).Pending().Wrapped, w.in(ireland).stored(id).Current().Wrapped}
+			for _, octets := range lost {
+				if !w.inFiles(octets) {
+					t.Fatal("material is not found in the files: the search is wrong")
+				}
+			}
+			w.restart() // nothing is in memory
+			w.clock.Store(end.UnixMilli())
+			w.done(name, request)
+			if k := w.stored(id); k.Pending() != nil || k.Current() == nil {
+				t.Errorf("the primary key has %+v", k.Material)
+			}
+			if k := w.in(ireland).stored(id); k.Pending() != nil || k.Complete() || k.State != key.PendingImport {
+				t.Errorf("the replica is %s and has %+v", k.State, k.Material)
+			}
+			for _, octets := range lost {
+				if w.inFiles(octets) {
+					t.Error("expired material is still in the files")
+				}
+			}
+			if n := w.expiries(); n != 2 {
+				t.Errorf("%d records of expiry", n)
+			}
+			w.pass(0)
+			if n := w.expiries(); n != 2 {
+				t.Errorf("%d records of expiry after the scheduler", n)
+			}
+		})
+	}
+}
+
+// Every replica that gets something has a record of it, also the one because of whose use or work the set was looked at; a key that
+// has another record of the same change has no second one.
+func TestSynchronizeRecords(t *testing.T) {
+	w := newWorld(t, "")
+	id := w.newSet(in{"Origin": "EXTERNAL"})
+	w.parameters(id, oaep256, "RSA_2048").imports(secretOf(1), nil)
+	w.replicate(id, ireland)
+	w.replicate(id, tokyo)
+	records := func(what func()) (list []string) {
+		t.Helper()
+		before := len(w.audit.Records())
+		what()
+		for _, text := range w.audit.Records()[before:] {
+			var r in
+			w.must(jsonInto(text, &r))
+			if name := r["eventName"].(string); name == "SynchronizeMultiRegionKey" || name == "DeleteExpiredKeyMaterial" || name == "UpdatePrimaryRegion" {
+				list = append(list, fmt.Sprint(name, " ", r["awsRegion"]))
+			}
+		}
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	end := w.now().Add(time.Hour)
+	w.parameters(id, oaep256, "RSA_2048").imports(secretOf(2), in{"ExpirationModel": "KEY_MATERIAL_EXPIRES", "ValidTo": until(end)["ValidTo"], "ImportType": "NEW_KEY_MATERIAL"})
+	w.clock.Store(end.UnixMilli())
+	want := []string{"DeleteExpiredKeyMaterial us-east-1", "SynchronizeMultiRegionKey ap-northeast-1", "SynchronizeMultiRegionKey eu-west-1"}
+	if got := records(func() { w.in(ireland).done("UpdateKeyDescription", in{"KeyId": id, "Description": "x"}); w.pass(0) }); !slices.Equal(got, want) {
+		t.Errorf("expiry of the primary key's: %q", got)
+	}
+	w.in(ireland).parameters(id, oaep256, "RSA_2048").imports(secretOf(1), nil)
+	want = []string{"SynchronizeMultiRegionKey ap-northeast-1", "UpdatePrimaryRegion eu-west-1", "UpdatePrimaryRegion us-east-1"}
+	if got := records(func() { w.done("UpdatePrimaryRegion", in{"KeyId": id, "PrimaryRegion": string(ireland)}) }); !slices.Equal(got, want) {
+		t.Errorf("another primary key: %q", got)
+	}
 }

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type regionSet struct {
 	now  []*snapshot // the key that was asked for comes first
 	next []*key.Key  // clones, in the same order; those that are to be made follow
 	gone *key.Key    // the one of next that is to go, if one is
+	// told is the one of next that the record of the change itself names; nil for the first.
+	told *key.Key
 }
 
 // own returns the key that was asked for.
@@ -106,16 +109,6 @@ func (s *Service) peek(ctx context.Context, name key.Name) (*snapshot, error) {
 	return s.loadStored(ctx, name)
 }
 
-// loadExpired is load for a multi-Region key whose material has to go.
-func (s *Service) loadExpired(ctx context.Context, name key.Name) (*snapshot, error) {
-	set, unlock, err := s.lockRegions(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	return set.now[0], nil
-}
-
 // expireRegions deletes the material of a set whose time is over, each with its record. What the primary key has not yet encrypted
 // under goes from all keys.
 func (s *Service) expireRegions(ctx context.Context, set *regionSet) error {
@@ -123,6 +116,7 @@ func (s *Service) expireRegions(ctx context.Context, set *regionSet) error {
 		for _, id := range set.now[i].Expired(s.now()) {
 			set.next[i].Drop(id)
 			set.share()
+			set.told = set.next[i]
 			commit := func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) }
 			if err := s.guard.Act(guard.DeleteExpiredMaterial, set.next[i].Name, expiredDetails(set.next[i], id), commit); err != nil {
 				return err
@@ -134,6 +128,7 @@ func (s *Service) expireRegions(ctx context.Context, set *regionSet) error {
 				}
 				set.now[j], set.next[j] = snap, snap.Key.Clone()
 			}
+			set.told = nil
 		}
 	}
 	return nil
@@ -208,11 +203,12 @@ func (g *regionSet) write(tx *store.Tx, extra func(*store.Tx) error) error {
 	return nil
 }
 
-// synchronize runs commit with a record for each replica, but the key that was asked for, that gets something from it.
+// synchronize runs commit with a record for each replica that gets something from it, but the one that has a record of its own.
 func (s *Service) synchronize(set *regionSet, commit func() error) error {
-	for i := 1; i < len(set.now); i++ {
-		name, follow := set.next[i].Name, commit
-		if set.next[i].IsReplica() && follows(set.now[i].Key, set.next[i]) {
+	told := cmp.Or(set.told, set.own())
+	for i, k := range set.next[:len(set.now)] {
+		name, follow := k.Name, commit
+		if k != told && k != set.gone && k.IsReplica() && follows(set.now[i].Key, k) {
 			commit = func() error { return s.guard.Act(guard.SynchronizeKey, name, nothing, follow) }
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 func listRetirableGrants(r *request, in *kmsapi.ListRetirableGrantsRequest) (*kmsapi.ListGrantsResponse, error) {
 	holder, err := r.retiringPrincipal(in)
-	if err != nil {
+	if err := firstFailure(err, r.chargeOwn); err != nil {
 		return nil, err
 	}
 	marker, err := r.readMarker(in.Marker)

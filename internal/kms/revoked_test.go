@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
@@ -72,7 +73,7 @@ func TestRightsTakenMeanwhile(t *testing.T) {
 func TestRightsTakenFromManyCalls(t *testing.T) {
 	const callers = 30
 	w := newWorld(t, t.TempDir())
-	w.quotas.AliasesPerKey = 1000
+	w.quotas.Values = quotas(map[quota.ID]float64{quota.AliasesPerKey: 1000}).Values
 	w.restart()
 	eve := w.user("eve").may(allowing(`"kms:*"`, "arn:aws:kms:*:*:alias/*", ""))
 	other, _ := w.newKey()

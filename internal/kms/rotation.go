@@ -7,6 +7,7 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -14,8 +15,6 @@ import (
 const (
 	// defaultRotationPeriod is the period in days where EnableKeyRotation names none (API_EnableKeyRotation).
 	defaultRotationPeriod = 365
-	// maxOnDemand is how often a key may be rotated on demand in its life ("Resource quotas", KMS developer guide).
-	maxOnDemand = 25
 	// beforeAutomatic is how long before an automatic rotation a key cannot be rotated on demand (API_RotateKeyOnDemand,
 	// ConflictException).
 	beforeAutomatic = 20 * time.Minute
@@ -83,10 +82,10 @@ func getKeyRotationStatus(r *request, _ *kmsapi.GetKeyRotationStatusRequest) (*k
 	return out, nil
 }
 
-// mayRotate checks whether a key can be rotated on demand now. What material it gets is not asked here.
-func mayRotate(k *key.Key, now time.Time) error {
+// mayRotate checks whether a key can be rotated on demand now, which it may so many times in its life. What material it gets is not asked here.
+func mayRotate(k *key.Key, most int64, now time.Time) error {
 	switch {
-	case k.Rotation.OnDemand >= maxOnDemand:
+	case int64(k.Rotation.OnDemand) >= most:
 		return wire.Errorf(kmsapi.CodeLimitExceededException,
 			"The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", k.ARN())
 	case k.Rotation.Enabled && !k.Rotation.Next.After(now.Add(beforeAutomatic)):
@@ -111,7 +110,7 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 	var fresh key.Material
 	if r.key.Origin == key.OriginAWSKMS { // made before the key is locked
 		var err error
-		if fresh, err = r.custody.Generate(r.permit, r.key.Key, r.moment()); err != nil {
+		if fresh, err = r.custody.Generate(r.ctx, r.permit, r.key.Key, r.moment()); err != nil {
 			return nil, err
 		}
 	}
@@ -127,11 +126,12 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 	if err == nil && next.Origin == key.OriginExternal {
 		fresh, err = awaited(next)
 	}
-	if err := firstError(err, mayRotate(next, r.now())); err != nil {
+	if err := firstError(err, mayRotate(next, r.most(next.Name, quota.OnDemandRotations), r.now())); err != nil {
 		return nil, err
 	}
 	next.Rotation.OnDemand++
-	err = r.rotate(r.ctx, set, key.OnDemand, func(guard.Permit) (key.Material, error) { return fresh, nil })
+	turn := func(guard.Permit) (*audit.Fields, error) { return r.rotate(set, key.OnDemand, fresh), nil }
+	err = r.guard.Act(guard.RotateKey, name, turn, func() error { return r.commitRegions(context.WithoutCancel(r.ctx), set, nil) })
 	if err != nil {
 		return nil, err
 	}
@@ -141,25 +141,19 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 // moment is now as it is stored.
 func (s *Service) moment() time.Time { return s.now().UTC().Truncate(time.Millisecond) }
 
-// rotate makes the material that fresh returns the current one of a key in all its Regions and stores it, with a record of the
-// rotation. The key that the set was locked for is not a replica. by is the type of the rotation.
-func (s *Service) rotate(ctx context.Context, set *regionSet, by string, fresh func(guard.Permit) (key.Material, error)) error {
+// rotate makes m the current material of a key in all its Regions, for the caller to commit, and returns what the record of the
+// rotation says. The key that the set was locked for is not a replica. by is the type of the rotation.
+func (s *Service) rotate(set *regionSet, by string, m key.Material) *audit.Fields {
 	next := set.own()
-	return s.guard.Act(guard.RotateKey, next.Name, func(p guard.Permit) (*audit.Fields, error) {
-		m, err := fresh(p)
-		if err != nil {
-			return nil, err
-		}
-		details := new(audit.Fields)
-		details.String("rotationType", by)
-		details.String("keyOrigin", string(next.Origin))
-		details.String("previousKeyMaterialId", next.Current().ID)
-		details.String("currentKeyMaterialId", m.ID)
-		details.String("keyId", string(next.ID))
-		next.Rotate(m, by, s.moment())
-		set.share()
-		return details, nil
-	}, func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) })
+	details := new(audit.Fields)
+	details.String("rotationType", by)
+	details.String("keyOrigin", string(next.Origin))
+	details.String("previousKeyMaterialId", next.Current().ID)
+	details.String("currentKeyMaterialId", m.ID)
+	details.String("keyId", string(next.ID))
+	next.Rotate(m, by, s.moment())
+	set.share()
+	return details
 }
 
 // listKeyRotations lists generations of material, oldest first: those that rotations brought, or all of them.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/store"
@@ -18,8 +19,9 @@ import (
 // dueBatch is how many due keys one look at the store brings.
 const dueBatch = 100
 
-// RunSchedule does what is due until ctx ends: it rotates and deletes keys, and writes down when keys were used, also at the end. What is due is in the store, so that nothing
-// is forgotten over a restart; every is how often it looks.
+// RunSchedule does what is due until ctx ends: it rotates and deletes keys, ends their creation and update, drops imported material
+// whose time is over, and writes down when keys were used, also at the end. What is due is in the store, so that nothing is
+// forgotten over a restart; every is how often it looks.
 func (s *Service) RunSchedule(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -83,25 +85,42 @@ func (s *Service) RunDue(ctx context.Context) error {
 }
 
 func (s *Service) runDueKey(ctx context.Context, name key.Name) error {
-	set, unlock, err := s.lockRegions(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
+	snap, err := s.peek(ctx, name)
+	if err == nil && rotationDue(snap.Key, s.now()) {
+		err = s.rotateKey(ctx, snap)
+	} else if err == nil {
+		err = s.workOnKey(ctx, name)
 	}
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errNotDue) {
+		return nil // it has changed since the store was asked
+	}
+	return err
+}
+
+// errNotDue says that there is nothing to do any more.
+var errNotDue = errors.New("not due")
+
+func passed(at, now time.Time) bool { return !at.IsZero() && !at.After(now) }
+
+func rotationDue(k *key.Key, now time.Time) bool {
+	return k.State == key.Enabled && !k.IsReplica() && k.Rotation.Enabled && passed(k.Rotation.Next, now)
+}
+
+// workOnKey does what is due of a key but its rotation.
+func (s *Service) workOnKey(ctx context.Context, name key.Name) error {
+	set, unlock, err := s.lockRegions(ctx, name) // material that has expired is gone then
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	snap, now := set.now[0], s.now()
-	passed := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }
 	// Each kind of work asks for its own date. What else is due, such as material that has expired since the key was loaded, is
 	// for the next look; and the key may have changed since the store was asked.
 	switch {
-	case snap.State == key.PendingDeletion && passed(snap.DeletionAt):
+	case snap.State == key.PendingDeletion && passed(snap.DeletionAt, now):
 		return s.deleteKey(ctx, set)
-	case (snap.State == key.Creating || snap.State == key.Updating) && passed(snap.ReadyAt):
+	case (snap.State == key.Creating || snap.State == key.Updating) && passed(snap.ReadyAt, now):
 		return s.makeReady(ctx, set)
-	case snap.State == key.Enabled && snap.Rotation.Enabled && passed(snap.Rotation.Next):
-		return s.rotateKey(ctx, set, now)
 	}
 	return nil
 }
@@ -147,15 +166,32 @@ func (s *Service) forget(name key.Name) {
 	s.grants.drop(name)
 }
 
-// rotateKey gives a key its next material. However late it is, one rotation is done and the next one is a period after
-// the last date that has passed.
-func (s *Service) rotateKey(ctx context.Context, set *regionSet, now time.Time) error {
-	next := set.own()
-	if next.Rotation.PeriodInDays <= 0 {
-		return fmt.Errorf("%s rotates every %d days", next.ARN(), next.Rotation.PeriodInDays)
-	}
-	for !next.Rotation.Next.After(now) {
-		next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
-	}
-	return s.rotate(ctx, set, key.Automatic, func(p guard.Permit) (key.Material, error) { return s.custody.Generate(p, next, now) })
+// rotateKey gives a key whose rotation is due its next material, which it makes before the key is locked: an engine may take its
+// time. However late it is, one rotation is done and the next one is a period after the last date that has passed.
+func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
+	var set *regionSet
+	unlock := func() {}
+	defer func() { unlock() }()
+	return s.guard.Act(guard.RotateKey, snap.Name, func(p guard.Permit) (*audit.Fields, error) {
+		m, err := s.custody.Generate(ctx, p, snap.Key, s.moment())
+		if err != nil {
+			return nil, err
+		}
+		locked, end, err := s.lockRegions(ctx, snap.Name)
+		if err != nil {
+			return nil, err
+		}
+		set, unlock = locked, end
+		next, now := set.own(), s.now()
+		if !rotationDue(next, now) {
+			return nil, errNotDue
+		}
+		if next.Rotation.PeriodInDays <= 0 {
+			return nil, fmt.Errorf("%s rotates every %d days", next.ARN(), next.Rotation.PeriodInDays)
+		}
+		for !next.Rotation.Next.After(now) {
+			next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
+		}
+		return s.rotate(set, key.Automatic, m), nil
+	}, func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) })
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
@@ -56,8 +57,8 @@ func (s *Service) checkSeed(seed *Seed) error {
 		return errors.New("the ids of multi-Region keys begin with mrk-, and no others do")
 	case len(seed.Material) > 1 && spec != key.SymmetricDefault:
 		return fmt.Errorf("keys of spec %s have one generation of material", spec)
-	case len(seed.Aliases) > s.quotas.AliasesPerKey:
-		return fmt.Errorf("a key can have %d aliases", s.quotas.AliasesPerKey)
+	case int64(len(seed.Aliases)) > s.most(seed.Name, quota.AliasesPerKey):
+		return fmt.Errorf("a key can have %d aliases", s.most(seed.Name, quota.AliasesPerKey))
 	case seed.RotationPeriod != 0 && (spec != key.SymmetricDefault || origin != key.OriginAWSKMS):
 		return errors.New("only SYMMETRIC_DEFAULT keys of the origin AWS_KMS rotate")
 	}
@@ -84,7 +85,7 @@ func (s *Service) Seed(ctx context.Context, seed *Seed) error {
 		return err
 	}
 	text := seed.Create.Policy.Or(policy.DefaultKeyPolicy(seed.Account, seed.Region.Partition()))
-	_, bindings, err := s.readPolicyIn(ctx, seed.Region.Partition(), text)
+	_, bindings, err := s.readPolicyOf(ctx, seed.Name, text)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (s *Service) Seed(ctx context.Context, seed *Seed) error {
 	return s.guard.Act(guard.SeedKey, seed.Name, func(p guard.Permit) (*audit.Fields, error) {
 		details := new(audit.Fields)
 		details.String("keyId", string(seed.ID))
-		return details, s.seedMaterial(p, next, seed.Material)
+		return details, s.seedMaterial(ctx, p, next, seed.Material)
 	}, func() error { return s.commitSeed(ctx, next, aliases) })
 }
 
@@ -145,7 +146,7 @@ func (s *Service) seedling(ctx context.Context, seed *Seed) (*key.Key, error) {
 var errOtherMaterial = errors.New("the key is there already with other material")
 
 // seedMaterial gives a key its known generations of material. Those that it has got since stay.
-func (s *Service) seedMaterial(p guard.Permit, k *key.Key, known []secret.Bytes) error {
+func (s *Service) seedMaterial(ctx context.Context, p guard.Permit, k *key.Key, known []secret.Bytes) error {
 	fresh := len(k.Material) == 0
 	for i, octets := range known {
 		m, err := s.custody.Take(p, k, octets, s.moment())
@@ -174,7 +175,7 @@ func (s *Service) seedMaterial(p guard.Permit, k *key.Key, known []secret.Bytes)
 		}
 	}
 	if len(k.Material) == 0 && k.Origin == key.OriginAWSKMS {
-		m, err := s.custody.Generate(p, k, k.CreatedAt)
+		m, err := s.custody.Generate(ctx, p, k, k.CreatedAt)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 )
@@ -29,7 +30,7 @@ func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the stored policy of %s: %w", k.ARN(), err)
 	}
-	material, err := s.custody.Bind(k)
+	material, err := s.custody.Bind(k, s.keys.grew)
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +38,11 @@ func (s *Service) snapshot(k *key.Key) (*snapshot, error) {
 	snap.aliases = func() ([]string, error) { return s.aliasNames(context.Background(), k.Name) } // made once, not for each request
 	return snap, nil
 }
+
+// memoryOfKey is how many octets of memory a key takes about, with its policy and without opened material.
+const memoryOfKey = 1_600
+
+func (s *snapshot) memory() int { return memoryOfKey + s.material.Memory() }
 
 // policyKey is what a compiled policy is made of. The same text means others where it names others.
 type policyKey struct{ text, bindings string }
@@ -58,29 +64,34 @@ func (s *Service) compile(text string, bindings []key.Binding) (*policy.Document
 	return doc, nil
 }
 
-// load returns the snapshot of a key, from memory or from the store. The error is store.ErrNotFound or internal.
+// load returns the snapshot of a key, from memory or from the store. Material whose time is over goes first, if it has not gone
+// yet. The error is store.ErrNotFound or internal. The caller holds no lock of a key.
 func (s *Service) load(ctx context.Context, name key.Name) (*snapshot, error) {
 	snap, ok := s.keys.get(name)
-	if ok && !s.expired(snap) {
+	if !ok {
+		var err error
+		if snap, err = s.peek(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	if !s.expired(snap) {
 		return snap, nil
 	}
-	if ok && snap.MultiRegion {
-		return s.loadExpired(ctx, name)
+	set, unlock, err := s.lockRegions(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	defer s.keys.lock(name)()
-	return s.loadLocked(ctx, name)
+	defer unlock()
+	return set.now[0], nil
 }
 
-// loadLocked is load for whoever holds the key's lock. Material whose time is over goes now if it has not gone yet: nobody sees a
-// key that still has it. That of a multi-Region key, which concerns keys that are not locked, goes from what is returned, and from
-// the store at the key's next use or when the scheduler comes to it.
+// loadLocked is load for whoever holds the key's lock, to look at the key and not to change it. Nobody sees material whose time is
+// over: it goes from what is returned. From the store it goes with others of its set, which are not locked: with the next load or
+// when the scheduler comes to it.
 func (s *Service) loadLocked(ctx context.Context, name key.Name) (*snapshot, error) {
 	snap, err := s.loadStored(ctx, name)
 	if err != nil || !s.expired(snap) {
 		return snap, err
-	}
-	if !snap.MultiRegion {
-		return s.expire(ctx, snap)
 	}
 	without := snap.Key.Clone()
 	for _, id := range snap.Expired(s.now()) {
@@ -106,14 +117,15 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 }
 
 // change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that
-// ends it. When change returns without an error the new state is on disk and every later request sees it.
+// ends it. When change returns without an error the new state is on disk and every later request sees it. Related keys are locked
+// with it: material whose time is over goes from all of them before.
 func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (*snapshot, error) {
-	defer s.keys.lock(name)()
-	current, err := s.loadLocked(ctx, name)
+	set, unlock, err := s.lockRegions(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	next := current.Key.Clone()
+	defer unlock()
+	current, next := set.now[0], set.own()
 	if err := edit(current, next); err != nil {
 		return nil, err
 	}
@@ -234,14 +246,20 @@ func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allow
 	return nil
 }
 
+// The least and the most of the names of a key's aliases that are kept in memory for conditions, whatever the quota.
+const (
+	leastListed = 50
+	mostListed  = 10_000
+)
+
 // aliasNames returns the names of a key's aliases, from memory or from the store. A key can have more than the quota allows, from
-// before there was one: calls to it are refused where a policy asks for them.
+// when there was none or a larger one: calls to it are refused where a policy asks for them.
 func (s *Service) aliasNames(ctx context.Context, name key.Name) ([]string, error) {
 	if names, ok := s.aliasLists.get(name); ok {
 		return names, nil
 	}
 	defer s.aliasLists.lock(name)()
-	list, more, err := s.store.ListAliasesOfKey(ctx, name, "", s.quotas.AliasesPerKey)
+	list, more, err := s.store.ListAliasesOfKey(ctx, name, "", int(min(max(s.most(name, quota.AliasesPerKey), leastListed), mostListed)))
 	if err != nil {
 		return nil, err
 	}

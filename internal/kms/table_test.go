@@ -42,6 +42,15 @@ func TestDocumentedTable(t *testing.T) {
 	}
 }
 
+// Every operation is counted to a rate: its own, or one that it shares.
+func TestEveryOperationHasARate(t *testing.T) {
+	for _, op := range operations {
+		if shares := op.Bucket != ""; shares == (op.rate() != 0) {
+			t.Errorf("%s: shared rate %q, own rate %d", op.Name, op.Bucket, op.rate())
+		}
+	}
+}
+
 func (s stateRule) words() string {
 	var w []string
 	for _, c := range []struct {

@@ -47,12 +47,14 @@ func (u *uses) shard(n key.Name) *useShard {
 	return &u.shards[maphash.String(u.seed, string(n.ID))%uint64(len(u.shards))]
 }
 
-// note takes a use that ended later than those before it.
+// note takes a use, unless a later one is known.
 func (u *uses) note(use store.KeyUse) {
 	s := u.shard(use.Key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last[use.Key] = use
+	if last, ok := s.last[use.Key]; !ok || !use.At.Before(last.At) {
+		s.last[use.Key] = use
+	}
 }
 
 func (u *uses) of(n key.Name) (store.KeyUse, bool) {
@@ -128,7 +130,7 @@ func (s *Service) FlushUses(ctx context.Context) error {
 	return nil
 }
 
-// usedKey notes that the request has used a key, once it has succeeded. ReEncrypt uses two.
+// usedKey notes that the request uses a key. ReEncrypt uses two.
 func (r *request) usedKey(snap *snapshot) {
 	if r.used[0] == nil {
 		r.used[0] = snap
@@ -137,7 +139,7 @@ func (r *request) usedKey(snap *snapshot) {
 	}
 }
 
-// noteUses remembers which keys a request has used that succeeded.
+// noteUses remembers which keys a request has used. It succeeded, and its record, which the uses name, is written.
 func (r *request) noteUses() {
 	if r.op.Usage == "" {
 		return

@@ -93,9 +93,20 @@ func TestLastUsage(t *testing.T) {
 	} {
 		_, _ = w.try(operation, request) // which fail, but for the description
 	}
+	w.audit.full.Store(true)
+	if _, failure := w.try("Encrypt", in{"KeyId": id, "Plaintext": []byte("x")}); failure == nil {
+		t.Error("answered without a record")
+	}
+	w.audit.full.Store(false)
 	if got := *w.lastUse(id).KeyLastUsage; got != before {
 		t.Errorf("last use %+v, want %+v", got, before)
 	}
+	w.clock.Add(-10_000) // a clock that was put back
+	w.encrypt(id, []byte("x"), nil)
+	if got := *w.lastUse(id).KeyLastUsage; got != before {
+		t.Errorf("an earlier use comes after %+v: %+v", before, got)
+	}
+	w.clock.Add(10_000)
 
 	// It is written down, and found after a restart; what was not, is forgotten with the process.
 	w.must(w.service.FlushUses(context.Background()))

@@ -18,8 +18,11 @@ import (
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/guard"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/store"
@@ -63,10 +66,12 @@ type world struct {
 	db         *store.DB
 	store      *store.Store
 	service    *kms.Service
+	custody    *custody.Custody
 	guard      *guard.Guard
 	audit      *recorder
 	operations map[string]guard.Operation
 	clock      *atomic.Int64 // Unix milliseconds
+	step       *atomic.Int64 // milliseconds that pass with each look at the clock
 	account    arn.Account
 	region     arn.Region
 	people     *people
@@ -75,7 +80,47 @@ type world struct {
 	// verifier is what attestation documents are verified with, enclave whose roots it trusts; nil for none.
 	verifier *attest.Verifier
 	enclave  *attesttest.Enclave
-	quotas   kms.Quotas
+	quotas   quota.Settings
+	making   *making
+	cached   int // CachedKeys
+}
+
+// making is what happens once while the next material or key pair is being made, which can take seconds.
+type making struct {
+	event atomic.Pointer[func()]
+	busy  atomic.Bool // too much is being made
+}
+
+func (m *making) meanwhile(event func()) { m.event.Store(&event) }
+
+// engine is the software engine, in which making something takes as long as what happens meanwhile.
+type engine struct {
+	*soft.Engine
+	making *making
+}
+
+func (e engine) happen() {
+	if event := e.making.event.Swap(nil); event != nil {
+		(*event)()
+	}
+}
+
+// Pair implements custody.Engine.
+func (e engine) Pair(ctx context.Context, a arn.Account, s key.Spec) (keyspec.Private, error) {
+	if e.making.busy.Load() {
+		return nil, custody.ErrBusy
+	}
+	defer e.happen()
+	return e.Engine.Pair(ctx, a, s)
+}
+
+// Generate implements custody.Engine.
+func (e engine) Generate(ctx context.Context, k *key.Key) (id string, wrapped, public []byte, err error) {
+	if e.making.busy.Load() {
+		return "", nil, nil, custody.ErrBusy
+	}
+	defer e.happen()
+	return e.Engine.Generate(ctx, k)
 }
 
 // people are the users, roles and accounts that there are: ARNs by unique id, which is what the service asks a directory.
@@ -142,13 +187,16 @@ func (p *people) Renew(_ context.Context, who *guard.Caller) (*guard.Caller, err
 // newWorld makes a service on a store in memory, or in dir.
 func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64), people: &people{arns: map[string]string{}}}
+	w := &world{
+		t: t, dir: dir, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64), step: new(atomic.Int64),
+		people: &people{arns: map[string]string{}}, making: new(making), quotas: quota.Settings{Enforce: quota.EnforceUnlimited},
+	}
 	w.clock.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
 	w.open()
 	return w
 }
 
-func (w *world) now() time.Time { return time.UnixMilli(w.clock.Load()).UTC() }
+func (w *world) now() time.Time { return time.UnixMilli(w.clock.Add(w.step.Load())).UTC() }
 
 // pass moves the clock and lets the service do what is due.
 func (w *world) pass(d time.Duration) {
@@ -167,7 +215,7 @@ func (w *world) must(err error) {
 func (w *world) open() {
 	w.t.Helper()
 	ctx := context.Background()
-	db, err := store.Open(ctx, store.Options{Dir: w.dir})
+	db, err := store.Open(ctx, store.Options{Dir: w.dir, Now: w.now})
 	w.must(err)
 	w.db = db
 	w.t.Cleanup(func() { _ = db.Close() })
@@ -186,9 +234,10 @@ func (w *world) open() {
 	w.store, err = db.Unseal(ctx, barrier)
 	w.must(err)
 	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
+	w.custody = custody.New(engine{soft.New(barrier), w.making})
 	w.service = kms.New(kms.Config{
-		Store: w.store, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: w.guard, Now: w.now,
-		Principals: w.people, Attestation: w.verifier, Quotas: w.quotas,
+		Store: w.store, Custody: w.custody, Barrier: barrier, Guard: w.guard, Now: w.now,
+		Principals: w.people, Attestation: w.verifier, Quotas: quota.New(w.quotas, w.now), CachedKeys: w.cached,
 	})
 	w.operations = map[string]guard.Operation{}
 	for _, op := range w.service.Operations() {

@@ -127,7 +127,9 @@ func NewAdministration(c Config, in *Installation) (*Administration, error) {
 	if err := s.openAudit(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.build()
+	if err := s.build(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return &Administration{s.administration, s}, nil
 }
 

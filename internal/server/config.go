@@ -16,6 +16,8 @@ import (
 
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/quota"
+	"github.com/keywright/keywright/internal/sink"
 )
 
 // DefaultListen is where the API is served when nothing is said.
@@ -46,6 +48,8 @@ type Config struct {
 	Schedule time.Duration `yaml:"schedule"`
 	// Limits bound what a connection may take.
 	Limits Limits `yaml:"limits"`
+	// Quotas say what an account may have, and how often it may call. The zero value is those of AWS KMS.
+	Quotas quota.Settings `yaml:"quotas"`
 	// LoopbackProviders lets accounts register identity providers on loopback addresses of this machine. It is for
 	// development: whoever administers an account could have the server talk to what listens beside it.
 	LoopbackProviders bool `yaml:"loopbackProviders"`
@@ -82,8 +86,20 @@ type Audit struct {
 	// Durability says what an answer waits for: "synced", until its record is on disk, or "written", until the operating
 	// system has it, which a power cut can lose. Empty means synced.
 	Durability string `yaml:"durability"`
+	// FlushEvery is how long a record waits for the disk at most if Durability is written. Zero means 1 s.
+	FlushEvery time.Duration `yaml:"flushEvery"`
+	// CheckpointEvery is the shortest time between two signed checkpoints while records come. Zero means 1 s.
+	CheckpointEvery time.Duration `yaml:"checkpointEvery"`
 	// SegmentSize is after how many octets the next segment begins. Zero means 64 MiB.
 	SegmentSize int64 `yaml:"segmentSize"`
+	// SegmentAge is after how long the next segment begins. Zero means that age does not matter.
+	SegmentAge time.Duration `yaml:"segmentAge"`
+	// Compress has segments compressed when the next one has begun.
+	Compress bool `yaml:"compress"`
+	// Retention is how long a segment is kept after its last record. Zero means for ever.
+	Retention time.Duration `yaml:"retention"`
+	// Sinks are where records are carried besides. They need a data directory.
+	Sinks []sink.Config `yaml:"sinks"`
 }
 
 // Attestation describes what is needed to verify attestation documents.
@@ -92,16 +108,13 @@ type Attestation struct {
 	Roots string `yaml:"roots"`
 }
 
-// Limits bound connections, memory, and what an account may have.
+// Limits bound connections and memory.
 type Limits struct {
 	HeaderTimeout time.Duration `yaml:"headerTimeout"` // for all header lines of a request; zero means ReadTimeout
 	ReadTimeout   time.Duration `yaml:"readTimeout"`   // for a whole request; zero means 20 s
 	WriteTimeout  time.Duration `yaml:"writeTimeout"`  // for an answer; zero means 60 s
 	IdleTimeout   time.Duration `yaml:"idleTimeout"`   // between two requests; zero means 5 min
-	CachedKeys    int           `yaml:"cachedKeys"`    // keys and aliases that stay ready in memory; zero means 10,000
-
-	KeysPerRegion int `yaml:"keysPerRegion"` // customer managed keys of an account in a Region; zero means 100,000
-	AliasesPerKey int `yaml:"aliasesPerKey"` // zero means 50
+	CachedKeys    int           `yaml:"cachedKeys"`    // symmetric keys and aliases that stay ready in memory, of other keys fewer; zero means 10,000
 }
 
 // LoadConfig reads a configuration file. Relative paths in it start from the file's own directory.
@@ -159,6 +172,9 @@ func (c *Config) paths() []*string {
 	for i := range c.Seals {
 		all = append(all, &c.Seals[i].File)
 	}
+	for i := range c.Audit.Sinks {
+		all = append(all, c.Audit.Sinks[i].Paths()...)
+	}
 	return all
 }
 
@@ -169,12 +185,19 @@ func (c *Config) check() error {
 			return fmt.Errorf("seals: number %d: %w", i+1, err)
 		}
 	}
+	if err := sink.CheckAll(c.Audit.Sinks); err != nil {
+		return fmt.Errorf("audit: sinks: %w", err)
+	}
+	if len(c.Audit.Sinks) > 0 && c.Data == "" {
+		return errors.New("audit: sinks: need a data directory")
+	}
 	if c.Audit.Durability != "" {
 		if _, err := audit.ParseDurability(c.Audit.Durability); err != nil {
 			return err
 		}
 	}
 	for name, d := range map[string]time.Duration{
+		"audit: flushEvery": c.Audit.FlushEvery, "audit: checkpointEvery": c.Audit.CheckpointEvery, "audit: segmentAge": c.Audit.SegmentAge, "audit: retention": c.Audit.Retention,
 		"drain": c.Drain, "schedule": c.Schedule, "limits: headerTimeout": c.Limits.HeaderTimeout, "limits: readTimeout": c.Limits.ReadTimeout,
 		"limits: writeTimeout": c.Limits.WriteTimeout, "limits: idleTimeout": c.Limits.IdleTimeout,
 	} {
@@ -182,7 +205,10 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s: a negative time", name)
 		}
 	}
-	if min(c.Limits.CachedKeys, c.Limits.KeysPerRegion, c.Limits.AliasesPerKey) < 0 || c.Audit.SegmentSize < 0 {
+	if err := c.Quotas.Check(); err != nil {
+		return fmt.Errorf("quotas: %w", err)
+	}
+	if c.Limits.CachedKeys < 0 || c.Audit.SegmentSize < 0 {
 		return errors.New("limits: a negative number")
 	}
 	if t := c.TLS; t != nil && (t.Certificate == "" || t.Key == "" || t.Reload < 0) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/server"
 )
@@ -29,7 +30,12 @@ seals:
 audit:
   dir: audit
   durability: written
+  flushEvery: 20ms
+  checkpointEvery: 5s
   segmentSize: 1048576
+  segmentAge: 24h
+  compress: true
+  retention: 8760h
 attestation:
   roots: roots.pem
 drain: 10s
@@ -40,8 +46,13 @@ limits:
   writeTimeout: 3s
   idleTimeout: 4s
   cachedKeys: 5
-  keysPerRegion: 6
-  aliasesPerKey: 7
+quotas:
+  enforce: unlimited
+  values:
+  - {name: KMS keys, value: 6, account: 000011112222}
+  - name: Cryptographic operations (symmetric) request rate
+    region: us-east-1
+    value: 0.5
 `
 
 func TestLoadConfig(t *testing.T) {
@@ -54,14 +65,22 @@ func TestLoadConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	six, half := 6.0, 0.5
 	want := server.Config{
 		Listen: "0.0.0.0:443", TLS: &server.TLS{Certificate: filepath.Join(dir, "tls/cert.pem"), Key: "/etc/key.pem", Reload: time.Minute},
 		Admin: "127.0.0.1:4600", Data: filepath.Join(dir, "data"),
-		Seals:       []server.Seal{{Kind: seal.KindKeyFile, Name: "main", File: filepath.Join(dir, "unseal.key")}, {Kind: seal.KindPassphrase, Env: "PHRASE"}},
-		Audit:       server.Audit{Dir: filepath.Join(dir, "audit"), Durability: "written", SegmentSize: 1 << 20},
+		Seals: []server.Seal{{Kind: seal.KindKeyFile, Name: "main", File: filepath.Join(dir, "unseal.key")}, {Kind: seal.KindPassphrase, Env: "PHRASE"}},
+		Audit: server.Audit{
+			Dir: filepath.Join(dir, "audit"), Durability: "written", FlushEvery: 20 * time.Millisecond, CheckpointEvery: 5 * time.Second,
+			SegmentSize: 1 << 20, SegmentAge: 24 * time.Hour, Compress: true, Retention: 365 * 24 * time.Hour,
+		},
 		Attestation: server.Attestation{Roots: filepath.Join(dir, "roots.pem")},
 		Drain:       10 * time.Second, Schedule: 500 * time.Millisecond,
-		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5, KeysPerRegion: 6, AliasesPerKey: 7},
+		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5},
+		Quotas: quota.Settings{Enforce: quota.EnforceUnlimited, Values: []quota.Value{
+			{Name: "KMS keys", Account: "000011112222", Value: &six},
+			{Name: "Cryptographic operations (symmetric) request rate", Region: "us-east-1", Value: &half},
+		}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
@@ -74,19 +93,20 @@ func TestParseConfigRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
-		"":                                    "no data directory",
-		"[]":                                  "cannot unmarshal",
-		least + "lisen: x\n":                  "line 3: field lisen not found",
-		least + "audit: {dri: x}\n":           "field dri not found",
-		least + "data: e\n":                   "already defined",
-		least + "---\n" + least:               "more than one document",
-		least + "listen: 10.0.0.1:1\n":        "plain HTTP",
-		least + "drain: -1s\n":                "drain: a negative time",
-		least + "drain: 1 parsec\n":           "cannot unmarshal",
-		least + "limits: {cachedKeys: -1}":    "negative number",
-		least + "limits: {keysPerRegion: -1}": "negative number",
-		"data: d\nseals: [{kind: magic}]":     `unknown kind "magic"`,
-		"data: d\nseals: [{kind: key-file}]":  "has a file and nothing else",
+		"":                                 "no data directory",
+		"[]":                               "cannot unmarshal",
+		least + "lisen: x\n":               "line 3: field lisen not found",
+		least + "audit: {dri: x}\n":        "field dri not found",
+		least + "data: e\n":                "already defined",
+		least + "---\n" + least:            "more than one document",
+		least + "listen: 10.0.0.1:1\n":     "plain HTTP",
+		least + "drain: -1s\n":             "drain: a negative time",
+		least + "drain: 1 parsec\n":        "cannot unmarshal",
+		least + "limits: {cachedKeys: -1}": "negative number",
+		least + "quotas: {enforce: some}":  "quotas: enforce is aws or unlimited",
+		least + "quotas: {values: [{name: nothing, value: 1}]}": `quotas: values: number 1: there is no quota "nothing"`,
+		"data: d\nseals: [{kind: magic}]":                       `unknown kind "magic"`,
+		"data: d\nseals: [{kind: key-file}]":                    "has a file and nothing else",
 		"data: d\nseals: [{kind: passphrase, file: a, env: b}]": "not from both",
 	} {
 		if _, err := server.ParseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

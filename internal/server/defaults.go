@@ -3,6 +3,8 @@ package server
 import (
 	"cmp"
 	"time"
+
+	"github.com/keywright/keywright/internal/quota"
 )
 
 // Filled returns the configuration with defaults in place of zeros: what a server really does. What has no default but nothing, and
@@ -14,6 +16,9 @@ func (c Config) Filled() Config {
 	set(&c.Drain, 25*time.Second)
 	set(&c.Schedule, time.Second)
 	c.Audit.Durability = cmp.Or(c.Audit.Durability, "synced")
+	set(&c.Audit.FlushEvery, time.Second)
+	set(&c.Audit.CheckpointEvery, time.Second)
+	c.Quotas.Enforce = cmp.Or(c.Quotas.Enforce, quota.EnforceAWS)
 	c.Audit.SegmentSize = cmp.Or(c.Audit.SegmentSize, 64<<20)
 	l := &c.Limits
 	set(&l.ReadTimeout, 20*time.Second)
@@ -21,8 +26,6 @@ func (c Config) Filled() Config {
 	set(&l.WriteTimeout, time.Minute)
 	set(&l.IdleTimeout, 5*time.Minute)
 	l.CachedKeys = cmp.Or(l.CachedKeys, 10_000)
-	l.KeysPerRegion = cmp.Or(l.KeysPerRegion, 100_000)
-	l.AliasesPerKey = cmp.Or(l.AliasesPerKey, 50)
 	if c.TLS != nil {
 		files := *c.TLS
 		set(&files.Reload, 10*time.Second)

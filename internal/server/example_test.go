@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keywright/keywright/internal/server"
+	"github.com/keywright/keywright/internal/sink"
 )
 
 const example = "../../packaging/keywright.yaml"
@@ -71,7 +72,7 @@ func settings(prefix string, of reflect.Type) (all []string) {
 // derived are the settings whose default follows from the data directory; noDefault those that have none, or nothing.
 var (
 	derived   = []string{"adminSocket", "audit.dir", "data", "seals"}
-	noDefault = []string{"admin", "attestation.roots", "loopbackProviders"}
+	noDefault = []string{"admin", "attestation.roots", "loopbackProviders", "audit.segmentAge", "audit.compress", "audit.retention", "audit.sinks", "quotas.values"}
 )
 
 // TestExampleConfiguration holds packaging/keywright.yaml to the code: no setting is missing, none is shown that is not, and
@@ -89,7 +90,8 @@ func TestExampleConfiguration(t *testing.T) {
 	}
 	shown, want := named(t, all), settings("", reflect.TypeFor[server.Config]())
 	for _, path := range want {
-		if shown[path] == nil && path != "seals.env" || path == "seals.env" && !bytes.Contains(all, []byte("env:")) {
+		alternative := strings.HasSuffix(path, ".env") || strings.HasSuffix(path, ".file") // of which a secret has one
+		if shown[path] == nil && (!alternative || !bytes.Contains(all, []byte("or env: ")) || !bytes.Contains(all, []byte("or file: "))) {
 			t.Errorf("the example does not show %s", path)
 		}
 	}
@@ -113,6 +115,20 @@ func TestExampleConfiguration(t *testing.T) {
 	}
 	if filled := (server.Config{TLS: &server.TLS{}}).Filled(); on.TLS == nil || on.TLS.Reload != filled.TLS.Reload {
 		t.Errorf("the example shows the wrong tls.reload")
+	}
+	if len(on.Audit.Sinks) == 0 || len(on.Quotas.Values) == 0 {
+		t.Errorf("the example shows no sinks or no quotas")
+	}
+	defaults := sink.Defaults()
+	for _, s := range on.Audit.Sinks {
+		for name, v := range map[string][2]int64{
+			"batch": {int64(s.Batch), int64(defaults.Batch)}, "timeout": {int64(s.Timeout), int64(defaults.Timeout)}, "maxBackoff": {int64(s.MaxBackoff), int64(defaults.MaxBackoff)},
+			"settle": {int64(s.Settle), int64(defaults.Settle)}, "facility": {int64(s.Facility), int64(defaults.Facility)},
+		} {
+			if v[0] != 0 && v[0] != v[1] {
+				t.Errorf("the example shows %s of the sink %s as %d, not %d", name, s.Name, v[0], v[1])
+			}
+		}
 	}
 }
 

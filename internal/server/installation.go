@@ -39,7 +39,7 @@ func OpenInstallation(ctx context.Context, c Config, ask Ask) (*Installation, er
 	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) { // do not make the directory of a misspelt name
 		return nil, fmt.Errorf("%s: %w", c.Data, store.ErrNotInitialized)
 	}
-	db, err := store.Open(ctx, store.Options{Dir: c.Data})
+	db, err := store.Open(ctx, store.Options{Dir: c.Data, Now: c.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func openAny(ctx context.Context, sealed seal.Sealed, seals []Seal, ask Ask) (*s
 // CreateInstallation makes the root of trust of a new installation, wrapped by every configured seal. Key files that are
 // not there are made. A data directory that has an installation is refused with store.ErrInitialized.
 func CreateInstallation(ctx context.Context, c Config, now time.Time, ask Ask) (*Installation, error) {
-	db, err := store.Open(ctx, store.Options{Dir: c.Data})
+	db, err := store.Open(ctx, store.Options{Dir: c.Data, Now: c.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -16,11 +16,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/keywright/keywright/internal/admin"
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/attest"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/custody"
@@ -33,9 +33,14 @@ import (
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
+	"github.com/keywright/keywright/internal/quota"
+	"github.com/keywright/keywright/internal/servicequotas"
+	"github.com/keywright/keywright/internal/sink"
 	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/trail"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
+	"github.com/keywright/keywright/internal/wire/quotaapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
 	"github.com/keywright/keywright/internal/wire/trailapi"
 )
@@ -50,10 +55,16 @@ type Server struct {
 	directory   *iam.Directory
 	guard       *guard.Guard
 	kms         *kms.Service
+	trail       *trail.Service
 	pool        *keyspec.Pool
+	quotas      *quota.Book
+	quotaAPI    *servicequotas.Service
 	attestation *attest.Verifier // nil for no roots
 	recorder    guard.Recorder
 	closeLog    func() error // nil without a log on disk
+	records     audit.Source // what was recorded
+	index       *trail.Index
+	sinks       []*sink.Sink
 	certs       *certificates
 	api         *httpapi.Server
 	listener    net.Listener
@@ -82,7 +93,12 @@ func New(c Config, in *Installation) (*Server, error) {
 		err = s.openAudit()
 	}
 	if err == nil {
-		s.build()
+		err = s.openSinks()
+	}
+	if err == nil {
+		err = s.build()
+	}
+	if err == nil {
 		s.doors()
 		err = s.listen()
 	}
@@ -111,44 +127,55 @@ func (s *Server) readRoots() error {
 // openAudit opens the audit log, or keeps records in memory if there is no data directory.
 func (s *Server) openAudit() error {
 	c := &s.config
-	dir := c.Audit.Dir
-	if dir == "" && c.Data != "" {
-		dir = filepath.Join(c.Data, "audit")
-	}
+	dir := c.AuditDir()
 	if dir == "" {
-		s.recorder = audit.NewMemory(memoryRecords)
-		return nil
+		memory := audit.NewMemory(memoryRecords)
+		s.recorder, s.records = memory, memory
+		return s.openIndex()
 	}
 	durability, err := audit.ParseDurability(c.Audit.Durability)
 	if err != nil {
 		return err
 	}
-	log, err := audit.Open(audit.Options{Dir: dir, Durability: durability, SegmentSize: c.Audit.SegmentSize})
+	seed, err := s.in.auditSeed(context.Background(), true)
 	if err != nil {
 		return err
 	}
-	s.recorder, s.closeLog, s.health.auditDir = log, log.Close, dir
-	return nil
+	log, err := audit.Open(audit.Options{
+		Dir: dir, Durability: durability, FlushEvery: c.Audit.FlushEvery, CheckpointEvery: c.Audit.CheckpointEvery, SegmentSize: c.Audit.SegmentSize,
+		SegmentAge: c.Audit.SegmentAge, Compress: c.Audit.Compress, Retention: c.Audit.Retention, Seed: seed,
+	})
+	if err != nil {
+		return err
+	}
+	s.recorder, s.records, s.closeLog, s.health.auditDir = log, log, log.Close, dir
+	return s.openIndex()
 }
 
-// readyKeys is how many RSA keys of each size wait for whoever asks for one. To make them takes about three seconds of one
-// processor.
+// readyKeys is how many RSA keys of each size wait for whoever asks for one. Every server makes them when it starts, also that of
+// `keywright dev`, which takes about three seconds of one processor; its end waits for the key under way.
 var readyKeys = map[key.Spec]int{keyspec.RSA2048: 32, keyspec.RSA3072: 4, keyspec.RSA4096: 2}
 
 // build makes the services.
-func (s *Server) build() {
+func (s *Server) build() error {
 	c, in := &s.config, s.in
 	s.directory = iam.New(iam.Config{
 		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.wall(), Loopback: c.LoopbackProviders}),
 	})
 	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
+	s.quotas = quota.New(c.Quotas, c.Now)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory, Attestation: s.attestation, Wall: c.Wall,
-		Quotas: kms.Quotas{Keys: c.Limits.KeysPerRegion, AliasesPerKey: c.Limits.AliasesPerKey},
+		Quotas: s.quotas,
 	})
-	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Now: c.Now})
+	s.quotaAPI = servicequotas.New(servicequotas.Config{Store: in.Store, Barrier: in.Barrier, Book: s.quotas, Now: c.Now})
+	s.trail = trail.New(trail.Config{Index: s.index, Barrier: in.Barrier, Now: c.Now, Allow: func(a arn.Account, r arn.Region, at time.Time) bool {
+		return s.quotas.Allow(quota.Request{Place: quota.Place{Account: a, Region: r}, Bucket: quota.Own("cloudtrail", "LookupEvents")}, at)
+	}})
+	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Index: s.index, Now: c.Now})
+	return s.quotaAPI.Load(context.Background())
 }
 
 // doors makes what the listeners lead to.
@@ -158,7 +185,8 @@ func (s *Server) doors() {
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
-		{Model: &trailapi.Service},
+		{Model: &trailapi.Service, Operations: s.trail.Operations()},
+		{Model: &quotaapi.Service, Operations: s.quotaAPI.Operations()},
 	}})
 	s.api = httpapi.NewServer(httpapi.Config{
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
@@ -205,8 +233,11 @@ func (s *Server) listen() error {
 // Directory returns the accounts, for commands that make some before the server runs.
 func (s *Server) Directory() *iam.Directory { return s.directory }
 
-// KMS returns the service of keys, and Store what everything is kept in, for the control endpoint of keywright dev.
+// KMS returns the service of keys, for the control endpoint of keywright dev, as are Quotas and Store.
 func (s *Server) KMS() *kms.Service { return s.kms }
+
+// Quotas returns the book of quotas.
+func (s *Server) Quotas() *quota.Book { return s.quotas }
 
 // Store returns the store.
 func (s *Server) Store() *store.Store { return s.in.Store }
@@ -228,6 +259,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })
 	background.Go(func() { s.directory.RunUses(work) })
+	s.follow(work, &background)
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}

@@ -80,6 +80,7 @@ const (
 	grantsSchema     = 2
 	identitiesSchema = 3
 	keyUsesSchema    = 4
+	quotasSchema     = 5
 )
 
 // inspect checks the file as far as that goes without the root key.
@@ -108,6 +109,9 @@ func (db *DB) inspect(ctx context.Context) (BackupInfo, error) {
 	}
 	if info.Schema >= keyUsesSchema {
 		counted["key_uses"] = &info.Counts.KeyUses
+	}
+	if info.Schema >= quotasSchema {
+		counted["quotas"] = &info.Counts.Quotas
 	}
 	for table, n := range counted {
 		if err := db.read.QueryRowContext(ctx, `SELECT count(*) FROM `+table).Scan(n); err != nil {

@@ -155,3 +155,38 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+// goldenUse is a use with every field set.
+func goldenUse() *store.KeyUse {
+	return &store.KeyUse{Key: golden().Name, At: time.UnixMilli(1790000000123).UTC(), Operation: "Decrypt", EventID: "an event", RequestID: "a request"}
+}
+
+func TestCutKeyUseBodies(t *testing.T) {
+	u := goldenUse()
+	body := store.EncodeKeyUse(u)
+	if got, err := store.DecodeKeyUse(u.Key, body); err != nil || *got != *u {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for i := range body {
+		if _, err := store.DecodeKeyUse(u.Key, body[:i]); err == nil {
+			t.Errorf("the first %d of %d octets are a use", i, len(body))
+		}
+	}
+	if _, err := store.DecodeKeyUse(u.Key, append(body, 0)); err == nil {
+		t.Error("one octet more is a use")
+	}
+}
+
+func FuzzKeyUseBody(f *testing.F) {
+	f.Add(store.EncodeKeyUse(goldenUse()))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		u, err := store.DecodeKeyUse(key.Name{}, body)
+		if err != nil {
+			return
+		}
+		again, err := store.DecodeKeyUse(key.Name{}, store.EncodeKeyUse(u))
+		if err != nil || *again != *u {
+			t.Errorf("%+v became %+v, %v", u, again, err)
+		}
+	})
+}

@@ -24,6 +24,8 @@ type Options struct {
 	// Readers is how many queries may run at once, besides the writer. Zero means four. In memory there is one
 	// connection for all.
 	Readers int
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
 	// Logger gets the refused rows. Nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -34,6 +36,7 @@ type DB struct {
 	lock         *Lock
 	path         string // absolute; empty in memory
 	log          *slog.Logger
+	now          func() time.Time
 	installation string
 
 	mu    sync.Mutex
@@ -43,9 +46,12 @@ type DB struct {
 // Open opens the store, or makes an empty one. Unless it is read-only the data directory is locked until Close: the error
 // is ErrLocked if another process has it.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	db := &DB{log: o.Logger}
+	db := &DB{log: o.Logger, now: o.Now}
 	if db.log == nil {
 		db.log = slog.Default()
+	}
+	if db.now == nil {
+		db.now = time.Now
 	}
 	readers := o.Readers
 	if readers <= 0 {
@@ -91,9 +97,6 @@ func (db *DB) start(ctx context.Context, policy schemaPolicy) error {
 		}
 		_, err := db.write.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ('installation', $1)
 			ON CONFLICT (name) DO NOTHING`, arn.NewUUID())
-		if err == nil {
-			err = db.trackUses(ctx)
-		}
 		if err != nil {
 			return err
 		}
@@ -264,5 +267,10 @@ func (db *DB) Unseal(ctx context.Context, b *seal.Barrier) (*Store, error) {
 		}
 	}
 	db.store = s
+	if db.write != nil {
+		if err := s.trackUses(ctx, db.now()); err != nil {
+			return nil, fmt.Errorf("unsealing the store: %w", err) // Close closes what there is
+		}
+	}
 	return s, nil
 }

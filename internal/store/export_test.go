@@ -54,6 +54,8 @@ var (
 	EncodeAccount   = encodeAccount
 	DecodeAccount   = decodeAccount
 	DecodeAccessKey = decodeAccessKey
+	EncodeKeyUse    = encodeKeyUse
+	DecodeKeyUse    = decodeKeyUse
 )
 
 // AccountAfter looks an account up the way GetAccount does, but through a statement that finds the next one: what an index

@@ -64,6 +64,18 @@ func (s *Store) CountKeys(ctx context.Context, a arn.Account, r arn.Region) (int
 	return n, doing("counting keys", err)
 }
 
+// CountReservedAliases returns how many aliases with reserved names an account has in a Region: one for each of its AWS managed
+// keys.
+func (s *Store) CountReservedAliases(ctx context.Context, a arn.Account, r arn.Region) (int64, error) {
+	return countReservedAliases(ctx, s.reads, a, r)
+}
+
+func countReservedAliases(ctx context.Context, q querier, a arn.Account, r arn.Region) (int64, error) {
+	past := arn.ReservedAliasPrefix[:len(arn.ReservedAliasPrefix)-1] + "0" // the octet after the slash
+	count, err := one(ctx, q, scanNumber, selectAliasRange, string(a), string(r), arn.ReservedAliasPrefix, past)
+	return count, doing("counting reserved aliases", err)
+}
+
 func scanNumber(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) }
 
 // DueKeys returns the names of keys whose key.Key.Due is not after the given time, in all accounts and Regions, earliest

@@ -51,19 +51,42 @@ const (
 	lastScrubDelay  = time.Minute
 )
 
+// scrubRest is how many times as long as the last fold took the next one is put off at least: whatever is deleted, folds hold up
+// updates for a quarter of the time at most.
+const scrubRest = 3
+
 // scrubber folds the log for the writer, on its goroutine, and does it again later if it could not.
 type scrubber struct {
 	db    *sql.DB
 	log   *slog.Logger
-	again <-chan time.Time // when to try again; nil, which never comes, if there is nothing left to do
+	again <-chan time.Time // when to fold; nil, which never comes, if there is nothing left to do
 	timer *time.Timer
-	delay time.Duration
+	delay time.Duration // after a fold that did not succeed; zero after one that did
+	rests time.Time     // until when no other fold begins
+}
+
+// due reports whether the log can be folded at once. If not, that comes up in again.
+func (s *scrubber) due() bool {
+	rest := time.Until(s.rests)
+	if rest <= 0 {
+		return true
+	}
+	s.set(rest)
+	return false
+}
+
+func (s *scrubber) set(d time.Duration) {
+	s.stop()
+	s.timer = time.NewTimer(d)
+	s.again = s.timer.C
 }
 
 // try folds the log, or sets the time to try again.
 func (s *scrubber) try() {
 	s.stop()
+	begun := time.Now()
 	err := scrubLog(context.Background(), s.db)
+	s.rests = time.Now().Add(scrubRest * time.Since(begun))
 	if err == nil {
 		if s.delay > 0 {
 			s.log.Info("deleted keys are out of the database's log now")
@@ -72,8 +95,7 @@ func (s *scrubber) try() {
 		return
 	}
 	s.delay = min(max(2*s.delay, firstScrubDelay), lastScrubDelay)
-	s.timer = time.NewTimer(s.delay)
-	s.again = s.timer.C
+	s.set(s.delay)
 	s.log.Warn("deleted keys may still be in the database's log, wrapped; trying again", "error", err, "in", s.delay)
 }
 

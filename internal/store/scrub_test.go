@@ -132,6 +132,9 @@ func TestDroppedSealsAndDomainKeysLeaveTheFiles(t *testing.T) {
 		t.Fatalf("only %d of %d old domain keys are found before", n, domainKeys)
 	}
 	rewrap := func(_ *key.Key, m *key.Material) ([]byte, error) { return m.Wrapped, nil }
+	if _, err := s.Rekey(t.Context(), rewrap); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.DropOldDomainKeys(t.Context(), rewrap); err != nil {
 		t.Fatal(err)
 	}
@@ -197,6 +200,60 @@ func TestScrubbingWaitsForReaders(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the material is still there")
 		}
+	}
+}
+
+// While somebody erases without end, and a reader makes that take long, other updates go on.
+func TestErasingLeavesTimeForOthers(t *testing.T) {
+	db, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	s := unseal(t, db)
+	mine, _ := keyWithMaterial()
+	theirs, _ := keyWithMaterial()
+	put := func(k *key.Key, erase bool) {
+		err := s.Update(t.Context(), func(tx *store.Tx) error {
+			if erase {
+				tx.Erase()
+			}
+			return tx.PutKey(k)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	put(mine, false)
+	reader, err := store.Reads(s).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Rollback() }()
+	var n int
+	if err := reader.QueryRowContext(t.Context(), `SELECT count(*) FROM keys`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	const erasures = 10
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range erasures {
+			put(mine, true)
+		}
+	}()
+	updates := 0
+	for over := false; !over; updates++ {
+		put(theirs, false)
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+	}
+	t.Logf("%d updates during %d erasures", updates, erasures)
+	if updates < 5*erasures { // one or two during each if they wait for it
+		t.Errorf("%d updates during %d erasures", updates, erasures)
 	}
 }
 

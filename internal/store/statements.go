@@ -44,6 +44,13 @@ const (
 	walkGrants
 	selectKeyUse
 	walkKeyUses
+	selectQuota
+	selectQuotas
+	selectAllQuotas
+	walkQuotas
+	selectMeta
+	selectSmallSecret
+	walkSmallSecrets
 	savepoint
 	rollbackToSavepoint
 	releaseSavepoint
@@ -66,6 +73,7 @@ const (
 	deleteGrant
 	deleteGrantsOfKey
 	upsertKeyUse
+	upsertMeta
 	deleteKeyUse
 	wipeKeyUses
 	wipeGrants
@@ -76,6 +84,8 @@ const (
 	wipeAccounts
 	wipeChanges
 	wipeCounters
+	wipeQuotas
+	upsertQuota
 	statementCount
 )
 
@@ -135,6 +145,17 @@ var statements = [statementCount]string{
 		WHERE account = $1 AND region = $2 AND key_id = $3`,
 	walkKeyUses: `SELECT account, region, key_id, body, tag FROM key_uses
 		WHERE (account, region, key_id) > ($1, $2, $3) ORDER BY account, region, key_id LIMIT $4`,
+	selectQuota: `SELECT account, region, kind, name, body, tag FROM quotas
+		WHERE account = $1 AND region = $2 AND kind = $3 AND name = $4`,
+	selectQuotas: `SELECT account, region, kind, name, body, tag FROM quotas
+		WHERE account = $1 AND region = $2 ORDER BY kind, name`,
+	selectAllQuotas: `SELECT account, region, kind, name, body, tag FROM quotas ORDER BY account, region, kind, name`,
+	walkQuotas: `SELECT account, region, kind, name, body, tag FROM quotas
+		WHERE (account, region, kind, name) > ($1, $2, $3, $4) ORDER BY account, region, kind, name LIMIT $5`,
+	selectMeta:        `SELECT value FROM meta WHERE name = $1`,
+	selectSmallSecret: `SELECT name, value FROM meta WHERE name = $1`,
+	// '!' is what comes after a space.
+	walkSmallSecrets: `SELECT name, value FROM meta WHERE name > $1 AND name < 'secret!' ORDER BY name LIMIT $2`,
 
 	savepoint:           `SAVEPOINT one_update`,
 	rollbackToSavepoint: `ROLLBACK TO SAVEPOINT one_update`,
@@ -173,6 +194,7 @@ var statements = [statementCount]string{
 	upsertKeyUse: `INSERT INTO key_uses (account, region, key_id, body, tag)
 		SELECT account, region, key_id, $1, $2 FROM keys WHERE account = $3 AND region = $4 AND key_id = $5
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
+	upsertMeta:   `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
 
 	wipeKeyUses:    `DELETE FROM key_uses`,
@@ -184,6 +206,9 @@ var statements = [statementCount]string{
 	wipeAccounts:   `DELETE FROM accounts`,
 	wipeChanges:    `DELETE FROM changes`,
 	wipeCounters:   `DELETE FROM counters`,
+	wipeQuotas:     `DELETE FROM quotas`,
+	upsertQuota: `INSERT INTO quotas (account, region, kind, name, body, tag) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (account, region, kind, name) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 }
 
 // prepared holds the statements prepared on one pool, by their number.

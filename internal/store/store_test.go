@@ -25,7 +25,7 @@ type dirs map[*store.Store]string
 
 func (d dirs) open(t testing.TB, dir string) *store.Store {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{Dir: dir})
+	db, err := store.Open(t.Context(), store.Options{Dir: dir, Now: storetest.Clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ type Tx struct {
 	broken   error // a statement failed: nothing runs any more
 	wiped    bool  // counters of updates before this one are no more
 	counters map[scope]counter
+	deleted  bool // something that must not stay in the files
 	onCommit []func()
 }
 
@@ -28,8 +29,8 @@ var errTxOver = errors.New("the transaction is over")
 func (tx *Tx) OnCommit(f func()) { tx.onCommit = append(tx.onCommit, f) }
 
 // Erase sees to it that what the update overwrites is in no file any more when Update returns, as with what it deletes: imported
-// key material that goes from a key that stays.
-func (tx *Tx) Erase() { tx.g.deleted = true }
+// key material that goes from a key that stays. Update waits for that, while others go on.
+func (tx *Tx) Erase() { tx.deleted = true }
 
 // usable returns why nothing can run, or nil.
 func (tx *Tx) usable() error {
@@ -50,7 +51,7 @@ func (tx *Tx) exec(s statement, args ...any) (int64, error) {
 		tx.broken = err
 		return 0, err
 	}
-	tx.g.deleted = tx.g.deleted || s == deleteKey || s == deleteDomainKeys
+	tx.deleted = tx.deleted || s == deleteKey || s == deleteDomainKeys
 	return result.RowsAffected()
 }
 
@@ -141,15 +142,12 @@ func (tx *Tx) CountAliasesOfKey(n key.Name) (int64, error) {
 	return count, doing("counting aliases", err)
 }
 
-// CountReservedAliases returns how many aliases with reserved names an account has in a Region: one for each of its AWS managed
-// keys.
+// CountReservedAliases is Store.CountReservedAliases inside the transaction.
 func (tx *Tx) CountReservedAliases(a arn.Account, r arn.Region) (int64, error) {
 	if err := tx.usable(); err != nil {
 		return 0, err
 	}
-	past := arn.ReservedAliasPrefix[:len(arn.ReservedAliasPrefix)-1] + "0" // the octet after the slash
-	count, err := one(context.Background(), tx.g, scanNumber, selectAliasRange, string(a), string(r), arn.ReservedAliasPrefix, past)
-	return count, doing("counting reserved aliases", err)
+	return countReservedAliases(context.Background(), tx.g, a, r)
 }
 
 // PutKey writes a key, new or in place of what is there. Times are kept to the millisecond.

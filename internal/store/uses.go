@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/base64"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -112,26 +114,95 @@ func (tx *Tx) rekeyKeyUse(r keyUseRow, checkOnly bool) (bool, error) {
 	return true, tx.PutKeyUse(u)
 }
 
-// trackUses notes since when the uses of keys are written down, once: in an installation that had keys before, since now.
-func (db *DB) trackUses(ctx context.Context) error {
-	_, err := db.write.ExecContext(ctx, `INSERT INTO meta (name, value)
-		SELECT 'uses since', CASE WHEN EXISTS (SELECT 1 FROM keys) THEN $1 ELSE '0' END WHERE true
-		ON CONFLICT (name) DO NOTHING`, strconv.FormatInt(time.Now().UnixMilli(), 10))
+// usesSinceName is the row of table meta that says since when the uses of keys are written down: milliseconds since 1970, 0 for
+// always, a space and the tag in base64.
+const usesSinceName = "uses since"
+
+func (v *verifier) usesSinceText(ms string) (string, error) {
+	tag, err := v.tag(rowData("meta", usesSinceName, ms))
+	return ms + " " + base64.RawStdEncoding.EncodeToString(tag), err
+}
+
+func scanText(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }
+
+// usesSince reads that row. One without a tag, as there was at first, is not found.
+func (v *verifier) usesSince(ctx context.Context, q querier) (ms string, tag []byte, err error) {
+	text, err := one(ctx, q, scanText, selectMeta, usesSinceName)
+	if err != nil {
+		return "", nil, err
+	}
+	ms, encoded, found := strings.Cut(text, " ")
+	if !found {
+		return "", nil, ErrNotFound
+	}
+	if tag, err = base64.RawStdEncoding.Strict().DecodeString(encoded); err != nil {
+		return "", nil, v.corrupt("meta", usesSinceName)
+	}
+	return ms, tag, v.verify(ctx, q, "meta", usesSinceName, rowData("meta", usesSinceName, ms), tag)
+}
+
+// trackUses notes since when the uses of keys are written down, once: in an installation that had keys before, since now. So
+// whoever takes the row away makes keys seem used, and not unused.
+func (s *Store) trackUses(ctx context.Context, now time.Time) error {
+	return s.Update(ctx, func(tx *Tx) error {
+		_, _, err := s.verifier.usesSince(ctx, tx.g)
+		var corrupt *CorruptRowError
+		if err == nil || errors.As(err, &corrupt) { // that is for who reads it
+			return nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		ms := "0"
+		keys, err := collect(ctx, tx.g, scanKeyRow, walkKeys, "", "", "", 1)
+		if err != nil {
+			return err
+		}
+		if len(keys) > 0 {
+			ms = strconv.FormatInt(now.UnixMilli(), 10)
+		}
+		return tx.putUsesSince(ms)
+	})
+}
+
+func (tx *Tx) putUsesSince(ms string) error {
+	text, err := tx.g.w.verifier.usesSinceText(ms)
+	if err == nil {
+		_, err = tx.exec(upsertMeta, usesSinceName, text)
+	}
 	return err
 }
 
+// rekeyUsesSince is what rekeyTable is for a table.
+func (s *Store) rekeyUsesSince(ctx context.Context, checkOnly bool) (n int64, err error) {
+	err = s.Update(ctx, func(tx *Tx) error {
+		n = 0 // this may be a second run
+		ms, tag, err := s.verifier.usesSince(ctx, tx.g)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil || !s.verifier.barrier.StaleTag(seal.Row, tag) {
+			return err
+		}
+		n = 1
+		if checkOnly {
+			return nil
+		}
+		return tx.putUsesSince(ms)
+	})
+	return n, err
+}
+
 // UsesSince returns since when the uses of keys are written down in this installation; zero for always. Of a key that was
-// there before nobody knows whether it was used. It is not authenticated: whoever writes to the file can move it, and so make a
-// key seem unused since it was made.
+// there before nobody knows whether it was used.
 func (s *Store) UsesSince(ctx context.Context) (time.Time, error) {
-	var text string
-	err := s.db.read.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'uses since'`).Scan(&text)
-	if err != nil {
+	text, _, err := s.verifier.usesSince(ctx, s.reads)
+	var ms int64
+	if err == nil {
+		ms, err = strconv.ParseInt(text, 10, 64)
+	}
+	if err != nil || ms == 0 {
 		return time.Time{}, doing("reading since when uses are written down", err)
 	}
-	since, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || since == 0 {
-		return time.Time{}, doing("reading since when uses are written down", err)
-	}
-	return time.UnixMilli(since).UTC(), nil
+	return time.UnixMilli(ms).UTC(), nil
 }

@@ -40,7 +40,7 @@ func (t table[R]) next(ctx context.Context, q querier, after []any) ([]R, []any,
 
 // Counts says how many rows there are.
 type Counts struct {
-	Seals, DomainKeys, Accounts, AccessKeys, Identities, Keys, Aliases, Grants, KeyUses int64
+	Seals, DomainKeys, Accounts, AccessKeys, Identities, Keys, Aliases, Grants, KeyUses, Quotas int64
 }
 
 // Verify reads every row and verifies it. It calls refused, if not nil, for every one that does not verify, and goes on;
@@ -60,8 +60,16 @@ func (s *Store) Verify(ctx context.Context, refused func(*CorruptRowError)) (Cou
 		verifyTable(&w, keyTable, &n.Keys, func(r keyRow) error { _, err := v.key(ctx, s.reads, r); return err }),
 		verifyTable(&w, aliasTable, &n.Aliases, func(r aliasRow) error { _, err := v.alias(ctx, s.reads, r); return err }),
 		verifyTable(&w, grantTable, &n.Grants, func(r grantRow) error { _, err := v.grant(ctx, s.reads, r); return err }),
+		verifyTable(&w, quotaTable, &n.Quotas, func(r quotaRow) error { _, err := v.quota(ctx, s.reads, r); return err }),
 		verifyTable(&w, keyUseTable, &n.KeyUses, func(r keyUseRow) error { _, err := v.keyUse(ctx, s.reads, r); return err }),
+		verifyTable(&w, smallSecretTable, new(int64), func(r smallSecretRow) error { _, err := v.smallSecret(ctx, s.reads, r); return err }),
 	)
+	var since *CorruptRowError
+	if _, _, bad := v.usesSince(ctx, s.reads); errors.As(bad, &since) {
+		w.refuse(bad, since)
+	} else if !errors.Is(bad, ErrNotFound) { // as in older backups
+		err = errors.Join(err, bad)
+	}
 	if err == nil && w.first != nil {
 		err = w.first
 	}
@@ -74,6 +82,16 @@ type verification struct {
 	s       *Store
 	refused func(*CorruptRowError)
 	first   error // the first refused row
+}
+
+// refuse notes a refused row.
+func (w *verification) refuse(err error, row *CorruptRowError) {
+	if w.first == nil {
+		w.first = err
+	}
+	if w.refused != nil {
+		w.refused(row)
+	}
 }
 
 func verifyTable[R any](w *verification, t table[R], count *int64, check func(R) error) error {
@@ -89,12 +107,7 @@ func verifyTable[R any](w *verification, t table[R], count *int64, check func(R)
 			case err == nil:
 				*count++
 			case errors.As(err, &corrupt):
-				if w.first == nil {
-					w.first = err
-				}
-				if w.refused != nil {
-					w.refused(corrupt)
-				}
+				w.refuse(err, corrupt)
 			default:
 				return err
 			}
@@ -145,7 +158,12 @@ func (s *Store) rekey(ctx context.Context, rewrap Rewrap, checkOnly bool) (int64
 		func() (int64, error) { return rekeyTable(ctx, s, identityTable, checkOnly, (*Tx).rekeyIdentity) },
 		func() (int64, error) { return rekeyTable(ctx, s, aliasTable, checkOnly, (*Tx).rekeyAlias) },
 		func() (int64, error) { return rekeyTable(ctx, s, grantTable, checkOnly, (*Tx).rekeyGrant) },
+		func() (int64, error) { return s.rekeyUsesSince(ctx, checkOnly) },
 		func() (int64, error) { return rekeyTable(ctx, s, keyUseTable, checkOnly, (*Tx).rekeyKeyUse) },
+		func() (int64, error) { return rekeyTable(ctx, s, quotaTable, checkOnly, (*Tx).rekeyQuota) },
+		func() (int64, error) {
+			return rekeyTable(ctx, s, smallSecretTable, checkOnly, (*Tx).rekeySmallSecret)
+		},
 		func() (int64, error) {
 			return rekeyTable(ctx, s, keyTable, checkOnly, func(tx *Tx, r keyRow, checkOnly bool) (bool, error) {
 				return tx.rekeyKey(r, rewrap, checkOnly)

@@ -4,7 +4,7 @@ import "context"
 
 // wipes empties every table but those of the root of trust, in an order that leaves no row without what it refers to.
 var wipes = []statement{
-	wipeKeyUses, wipeGrants, wipeAliases, wipeKeys, wipeIdentities, wipeAccessKeys, wipeAccounts, wipeChanges, wipeCounters,
+	wipeKeyUses, wipeGrants, wipeAliases, wipeKeys, wipeQuotas, wipeIdentities, wipeAccessKeys, wipeAccounts, wipeChanges, wipeCounters,
 }
 
 // Wipe deletes everything but the root of trust: keys, aliases, grants, accounts with all that they have, and the change feed,

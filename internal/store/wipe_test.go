@@ -28,6 +28,7 @@ func fillTables(t *testing.T, s *store.Store) *key.Key {
 			tx.PutKeyUse(&store.KeyUse{Key: k.Name, At: now, Operation: "Encrypt"}),
 			tx.PutAccount(&store.Account{ID: k.Account, CreatedAt: now, Partition: arn.Commercial}),
 			tx.PutAccessKey(&store.AccessKey{ID: "AKIA", Account: k.Account, Principal: "p", Status: store.AccessKeyActive, CreatedAt: now, Secret: secret.FromString("s")}),
+			tx.PutQuota(&store.Quota{Account: k.Account, Region: k.Region, Kind: "value", Name: "x", Body: []byte("{}")}),
 			tx.PutIdentity(&store.Identity{Account: k.Account, Kind: "user", Name: "ann", ID: "AIDA", Body: []byte("{}")}),
 		)
 	})

@@ -53,6 +53,8 @@ type update struct {
 	f        func(*Tx) error
 	state    atomic.Int32
 	onCommit []func()
+	deleted  bool          // it deleted what must not stay in the files
+	erases   bool          // and that is on disk: the log is to be folded before the caller is told
 	err      error         // valid once done is closed
 	panicked string        // likewise
 	done     chan struct{} // closed by the writer
@@ -129,18 +131,25 @@ func (w *writer) run() {
 	defer w.stmts.close()
 	scrub := scrubber{db: w.db, log: w.verifier.log}
 	defer scrub.stop()
-	scrub.try() // what a process that was killed could not
-	var group []*update
+	scrub.try()               // what a process that was killed could not
+	var group, held []*update // held are those on disk whose answers wait for a fold of the log
+	fold := func() {
+		scrub.try()
+		held = answer(held)
+	}
 	for {
 		var first *update
 		select {
 		case u, ok := <-w.queue:
 			if !ok {
+				if len(held) > 0 {
+					fold()
+				}
 				return
 			}
 			first = u
 		case <-scrub.again:
-			scrub.try()
+			fold()
 			continue
 		}
 		group = append(group[:0], first)
@@ -156,19 +165,35 @@ func (w *writer) run() {
 				break gather
 			}
 		}
-		if w.runGroup(group) {
-			scrub.try()
-		}
+		w.runGroup(group)
+		done := group[:0]
 		for _, u := range group {
-			close(u.done)
+			if u.erases {
+				held = append(held, u)
+			} else {
+				done = append(done, u)
+			}
 		}
+		erased := len(done) < len(group)
+		answer(done)
 		clear(group)
+		if erased && scrub.due() {
+			fold()
+		}
 	}
 }
 
-// runGroup runs updates in one transaction and sets their results. It reports whether something was deleted that must not
-// stay in the files.
-func (w *writer) runGroup(updates []*update) (deleted bool) {
+// answer tells the callers of updates that they have ended, and returns the list without them.
+func answer(updates []*update) []*update {
+	for _, u := range updates {
+		close(u.done)
+	}
+	clear(updates)
+	return updates[:0]
+}
+
+// runGroup runs updates in one transaction and sets their results.
+func (w *writer) runGroup(updates []*update) {
 	var ran []*update
 	g, err := w.begin()
 	for _, u := range updates {
@@ -190,12 +215,12 @@ func (w *writer) runGroup(updates []*update) (deleted bool) {
 		case err != nil && u.err == nil && u.panicked == "":
 			u.err = fmt.Errorf("committing: %w", err)
 		case u.err == nil && u.panicked == "":
+			u.erases = u.deleted
 			for _, f := range u.onCommit {
 				f()
 			}
 		}
 	}
-	return err == nil && g.deleted
 }
 
 // group is a transaction that several updates share.
@@ -204,7 +229,6 @@ type group struct {
 	tx       *sql.Tx
 	stmts    prepared // those of the writer, bound to tx when first used
 	counters map[scope]counter
-	deleted  bool // an update deleted a key or domain keys, if only to be undone
 }
 
 // scope is what has change numbers of its own.
@@ -250,7 +274,7 @@ func (g *group) run(u *update) error {
 		u.err, failed = tx.broken, true // f swallowed it
 	}
 	if !failed {
-		u.onCommit = tx.onCommit
+		u.onCommit, u.deleted = tx.onCommit, tx.deleted
 		if tx.wiped {
 			clear(g.counters)
 		}

@@ -25,6 +25,7 @@ const (
 	CodeKMSInternal           Code = "KMSInternalException"
 	CodeDependencyTimeout     Code = "DependencyTimeoutException"
 	CodeKeyUnavailable        Code = "KeyUnavailableException"
+	CodeServiceException      Code = "ServiceException" // of Service Quotas
 )
 
 // Error is the one error of the API: what a client gets to see. Anything else that reaches the renderer is an internal
@@ -64,7 +65,7 @@ func (e *Error) Error() string {
 // included, 503 when the service sheds load and 500 for its own faults.
 func (e *Error) Status() int {
 	switch e.Code {
-	case CodeKMSInternal, CodeDependencyTimeout, CodeKeyUnavailable, CodeInternalFailure:
+	case CodeKMSInternal, CodeDependencyTimeout, CodeKeyUnavailable, CodeInternalFailure, CodeServiceException:
 		return 500
 	case CodeServiceUnavailable:
 		return 503

@@ -14,12 +14,13 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
+	"github.com/keywright/keywright/internal/wire/quotaapi"
 	"github.com/keywright/keywright/internal/wire/stsapi"
 	"github.com/keywright/keywright/internal/wire/trailapi"
 )
 
 var services = map[string]*wire.Service{
-	"kms": &kmsapi.Service, "sts": &stsapi.Service, "iam": &iamapi.Service, "cloudtrail": &trailapi.Service,
+	"kms": &kmsapi.Service, "sts": &stsapi.Service, "iam": &iamapi.Service, "cloudtrail": &trailapi.Service, "servicequotas": &quotaapi.Service,
 }
 
 // outputs returns an empty value of every output of every operation.
@@ -46,6 +47,9 @@ func fill(v reflect.Value, depth int) {
 		return
 	case wire.Opt[int32]:
 		v.Set(reflect.ValueOf(wire.Some(int32(-5))))
+		return
+	case wire.Opt[float64]:
+		v.Set(reflect.ValueOf(wire.Some(0.5)))
 		return
 	case wire.Opt[time.Time]:
 		v.Set(reflect.ValueOf(wire.Some(time.UnixMilli(1732320000050))))

@@ -1,6 +1,6 @@
 // Package wire holds the shapes of the APIs that Keywright speaks and everything that turns bytes into shapes and back:
 // the AWS JSON 1.1 and Query/XML codecs, the validator that words its findings as the service does, and the one error type.
-// The shapes themselves are generated into kmsapi, stsapi, iamapi and trailapi from the files under model.
+// The shapes themselves are generated into kmsapi, stsapi, iamapi, trailapi and quotaapi from the files under model.
 //
 // It trusts nothing that it reads: every limit that keeps a hostile document cheap is here. It must never decide
 // anything about keys or callers, never log, and never put into an error message what a sensitive member held.

@@ -27,7 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) custody.Engine) {
 	for name, f := range map[string]func(*testing.T, func(*testing.T) custody.Engine){
 		"RoundTrip": roundTrip, "NoPermitNoMaterial": noPermit, "Binding": binding, "Tampering": tampering,
 		"Generations": generations, "Reopen": reopen, "WrappedIsBound": wrappedIsBound, "Rewrap": rewrap, "Random": random,
-		"Imports": imports, "ImportTokens": importTokens, "Specs": specs, "Pairs": pairs,
+		"Imports": imports, "ImportTokens": importTokens, "Specs": specs, "Pairs": pairs, "Turns": takeTurns,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, open) })
 	}
@@ -38,7 +38,7 @@ const allUses = guard.UseEncrypt | guard.UseDecrypt | guard.UseCreate | guard.Us
 // actions has an action for each use.
 var actions = map[guard.Use]string{
 	guard.UseEncrypt: "kms:Encrypt", guard.UseDecrypt: "kms:Decrypt", guard.UseCreate: "kms:CreateKey", guard.UseRandom: "kms:GenerateRandom",
-	guard.UseImport: "kms:GetParametersForImport", guard.UseTakeIn: "kms:ImportKeyMaterial", guard.UseSign: "kms:Sign", guard.UseVerify: "kms:Verify", guard.UseMAC: "kms:GenerateMac",
+	guard.UseImport: "kms:GetParametersForImport", guard.UseTakeIn: "kms:ImportKeyMaterial", guard.UseSign: "kms:Sign", guard.UseVerify: "kms:Verify", guard.UseMAC: "kms:GenerateMac", guard.UseVerifyMAC: "kms:VerifyMac",
 	guard.UseAgree: "kms:DeriveSharedSecret", guard.UseEncapsulate: "kms:Encapsulate", guard.UseDecapsulate: "kms:Decapsulate",
 	allUses: "kms:GenerateDataKey", // the action with the most uses
 }
@@ -79,7 +79,7 @@ func newKey(t *testing.T, c *custody.Custody) *key.Key {
 
 func grow(t *testing.T, c *custody.Custody, k *key.Key) {
 	t.Helper()
-	m, err := c.Generate(permit(t, k.Name, guard.UseCreate), k, time.Now())
+	m, err := c.Generate(t.Context(), permit(t, k.Name, guard.UseCreate), k, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func grow(t *testing.T, c *custody.Custody, k *key.Key) {
 
 func bind(t *testing.T, c *custody.Custody, k *key.Key) *custody.Key {
 	t.Helper()
-	b, err := c.Bind(k)
+	b, err := c.Bind(k, func(int) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func noPermit(t *testing.T, open func(*testing.T) custody.Engine) {
 		if _, _, err := b.Decrypt(p, &h, blob, nil); (err == nil) != (use == "decrypt") {
 			t.Errorf("Decrypt with a permit to %s: %v", use, err)
 		}
-		if _, err := c.Generate(p, k, time.Now()); !errors.Is(err, custody.ErrNoPermit) {
+		if _, err := c.Generate(t.Context(), p, k, time.Now()); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("Generate with a permit to %s: %v", use, err)
 		}
 	}

@@ -28,7 +28,7 @@ func waiting(s key.Spec) *key.Key {
 // parameters makes a wrapping key for material of k.
 func parameters(t *testing.T, c *custody.Custody, k *key.Key, w custody.Wrapping, until time.Time) (keyspec.Public, []byte) {
 	t.Helper()
-	public, token, err := c.WrappingKey(permit(t, k.Name, guard.UseImport), k, w, until)
+	public, token, err := c.WrappingKey(t.Context(), permit(t, k.Name, guard.UseImport), k, w, until)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func imports(t *testing.T, open func(*testing.T) custody.Engine) {
 		to, token := parameters(t, c, k, w, now.Add(time.Hour))
 		blob := wrap(t, w.Algorithm, to, made.Octets().Expose())
 		p := permit(t, k.Name, guard.UseTakeIn)
-		m, err := c.Import(p, k, token, blob, now)
+		m, err := c.Import(t.Context(), p, k, token, blob, now)
 		if err != nil {
 			t.Errorf("%s by %v: %v", spec, w, err)
 			continue
@@ -87,11 +87,11 @@ func imports(t *testing.T, open func(*testing.T) custody.Engine) {
 		if made.Public() != nil && !bytes.Equal(m.Public, made.Public().SPKI()) || made.Public() == nil && m.Public != nil {
 			t.Errorf("%s has another public key", spec)
 		}
-		again, err := c.Import(p, k, token, wrap(t, w.Algorithm, to, made.Octets().Expose()), now)
+		again, err := c.Import(t.Context(), p, k, token, wrap(t, w.Algorithm, to, made.Octets().Expose()), now)
 		if err != nil || again.ID != m.ID || len(m.ID) != 64 || len(m.Wrapped) == 0 || m.State != key.Current || !m.CreatedAt.Equal(now) {
 			t.Errorf("%s again: %v, ids %s and %s", spec, err, m.ID, again.ID)
 		}
-		if _, err := c.Import(p, k, token, wrap(t, w.Algorithm, to, []byte("no key")), now); !errors.Is(err, custody.ErrImportMaterial) {
+		if _, err := c.Import(t.Context(), p, k, token, wrap(t, w.Algorithm, to, []byte("no key")), now); !errors.Is(err, custody.ErrImportMaterial) {
 			t.Errorf("%s: what is no key: %v", spec, err)
 		}
 	}
@@ -109,7 +109,7 @@ func importTokens(t *testing.T, open func(*testing.T) custody.Engine) {
 	to, token := parameters(t, c, k, w, now.Add(time.Hour))
 	blob := wrap(t, w.Algorithm, to, bytes.Repeat([]byte{1}, 32))
 	use := func(k *key.Key, token, blob []byte, at time.Time) error {
-		_, err := c.Import(permit(t, k.Name, guard.UseTakeIn), k, token, blob, at)
+		_, err := c.Import(t.Context(), permit(t, k.Name, guard.UseTakeIn), k, token, blob, at)
 		return err
 	}
 	if err := use(k, token, blob, now.Add(time.Hour-time.Millisecond)); err != nil {
@@ -146,16 +146,16 @@ func importTokens(t *testing.T, open func(*testing.T) custody.Engine) {
 		"no permit": {}, "another key's": permit(t, other.Name, guard.UseTakeIn), "one for a wrapping key": permit(t, k.Name, guard.UseImport),
 		"one to make material": permit(t, k.Name, guard.UseCreate),
 	} {
-		if _, err := c.Import(p, k, token, blob, now); !errors.Is(err, custody.ErrNoPermit) {
+		if _, err := c.Import(t.Context(), p, k, token, blob, now); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("Import with %s: %v", what, err)
 		}
 	}
 	for what, p := range map[string]guard.Permit{"no permit": {}, "another key's": permit(t, other.Name, guard.UseImport), "one to import": permit(t, k.Name, guard.UseTakeIn)} {
-		if _, _, err := c.WrappingKey(p, k, w, now); !errors.Is(err, custody.ErrNoPermit) {
+		if _, _, err := c.WrappingKey(t.Context(), p, k, w, now); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("WrappingKey with %s: %v", what, err)
 		}
 	}
-	if _, _, err := c.WrappingKey(permit(t, k.Name, guard.UseImport), k, custody.Wrapping{Algorithm: w.Algorithm, Spec: "ECC_NIST_P256"}, now); err == nil {
+	if _, _, err := c.WrappingKey(t.Context(), permit(t, k.Name, guard.UseImport), k, custody.Wrapping{Algorithm: w.Algorithm, Spec: "ECC_NIST_P256"}, now); err == nil {
 		t.Error("made a wrapping key of a spec that wraps nothing")
 	}
 }

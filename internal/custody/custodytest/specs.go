@@ -2,6 +2,7 @@ package custodytest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 type deed struct {
 	name  string
 	uses  []guard.Use // of each step
-	steps func(k *custody.Key, permits []guard.Permit) error
+	steps func(ctx context.Context, k *custody.Key, permits []guard.Permit) error
 }
 
 var errWrong = errors.New("a wrong answer")
@@ -32,22 +33,22 @@ func deeds(row *keyspec.Row, u key.Usage) (list []deed) {
 			if a == keyspec.AlgorithmEd25519ph {
 				kind, message = keyspec.Digest, bytes.Repeat([]byte{1}, keyspec.DigestSize(a))
 			}
-			d.uses, d.steps = []guard.Use{guard.UseSign, guard.UseVerify}, func(k *custody.Key, p []guard.Permit) error {
-				signature, err := k.Sign(p[0], a, kind, message)
+			d.uses, d.steps = []guard.Use{guard.UseSign, guard.UseVerify}, func(ctx context.Context, k *custody.Key, p []guard.Permit) error {
+				signature, err := k.Sign(ctx, p[0], a, kind, message)
 				if err != nil {
 					return err
 				}
-				ok, err := k.Verify(p[1], a, kind, message, signature)
+				ok, err := k.Verify(ctx, p[1], a, kind, message, signature)
 				if err == nil && !ok {
 					err = errWrong
 				}
-				if wrong, _ := k.Verify(p[1], a, kind, append(bytes.Clone(message[:len(message)-1]), 'x'), signature); wrong {
+				if wrong, _ := k.Verify(ctx, p[1], a, kind, append(bytes.Clone(message[:len(message)-1]), 'x'), signature); wrong {
 					err = errWrong
 				}
 				return err
 			}
 		case key.MACUsage:
-			d.uses, d.steps = []guard.Use{guard.UseMAC, guard.UseVerify}, func(k *custody.Key, p []guard.Permit) error {
+			d.uses, d.steps = []guard.Use{guard.UseMAC, guard.UseVerifyMAC}, func(_ context.Context, k *custody.Key, p []guard.Permit) error {
 				mac, err := k.MAC(p[0], a, message)
 				if err != nil {
 					return err
@@ -67,17 +68,17 @@ func deeds(row *keyspec.Row, u key.Usage) (list []deed) {
 			if row.Spec == key.SymmetricDefault {
 				continue // has cases of its own
 			}
-			d.uses, d.steps = []guard.Use{guard.UseEncrypt, guard.UseDecrypt}, func(k *custody.Key, p []guard.Permit) error {
-				blob, err := k.EncryptAsymmetric(p[0], a, message)
+			d.uses, d.steps = []guard.Use{guard.UseEncrypt, guard.UseDecrypt}, func(ctx context.Context, k *custody.Key, p []guard.Permit) error {
+				blob, err := k.EncryptAsymmetric(ctx, p[0], a, message)
 				if err != nil {
 					return err
 				}
-				plaintext, err := k.DecryptAsymmetric(p[1], a, blob)
+				plaintext, err := k.DecryptAsymmetric(ctx, p[1], a, blob)
 				if err == nil && !bytes.Equal(plaintext.Expose(), message) {
 					err = errWrong
 				}
 				for _, bad := range [][]byte{nil, blob[:len(blob)-1], append(bytes.Clone(blob), 0), make([]byte, len(blob))} {
-					if _, wrong := k.DecryptAsymmetric(p[1], a, bad); err == nil && !errors.Is(wrong, custody.ErrInvalidCiphertext) {
+					if _, wrong := k.DecryptAsymmetric(ctx, p[1], a, bad); err == nil && !errors.Is(wrong, custody.ErrInvalidCiphertext) {
 						err = wrong
 					}
 				}
@@ -86,14 +87,16 @@ func deeds(row *keyspec.Row, u key.Usage) (list []deed) {
 		case key.Encapsulation:
 			d.uses, d.steps = []guard.Use{guard.UseEncapsulate, guard.UseDecapsulate}, encapsulate
 		case key.KeyAgreement:
-			d.uses, d.steps = []guard.Use{guard.UseAgree}, func(k *custody.Key, p []guard.Permit) error { return agree(row.Spec, k, p[0]) }
+			d.uses, d.steps = []guard.Use{guard.UseAgree}, func(ctx context.Context, k *custody.Key, p []guard.Permit) error {
+				return agree(ctx, row.Spec, k, p[0])
+			}
 		}
 		list = append(list, d)
 	}
 	return list
 }
 
-func encapsulate(k *custody.Key, p []guard.Permit) error {
+func encapsulate(_ context.Context, k *custody.Key, p []guard.Permit) error {
 	shared, blob, err := k.Encapsulate(p[0])
 	if err != nil {
 		return err
@@ -112,20 +115,20 @@ func encapsulate(k *custody.Key, p []guard.Permit) error {
 	return nil
 }
 
-func agree(spec key.Spec, k *custody.Key, p guard.Permit) error {
+func agree(ctx context.Context, spec key.Spec, k *custody.Key, p guard.Permit) error {
 	peer, err := keyspec.Generate(spec)
 	if err != nil {
 		return err
 	}
-	shared, err := k.Agree(p, peer.Public().SPKI())
+	shared, err := k.Agree(ctx, p, peer.Public().SPKI())
 	if err != nil {
 		return err
 	}
-	again, err := k.Agree(p, peer.Public().SPKI())
+	again, err := k.Agree(ctx, p, peer.Public().SPKI())
 	if err != nil || !again.Equal(shared) {
 		return errors.Join(err, errWrong)
 	}
-	if _, err := k.Agree(p, peer.Public().SPKI()[1:]); !errors.Is(err, keyspec.ErrPeer) {
+	if _, err := k.Agree(ctx, p, peer.Public().SPKI()[1:]); !errors.Is(err, keyspec.ErrPeer) {
 		return errors.Join(err, errWrong)
 	}
 	return nil
@@ -178,26 +181,31 @@ func do(t *testing.T, c *custody.Custody, open func(*testing.T) custody.Engine, 
 	for _, use := range d.uses {
 		right = append(right, permit(t, k.Name, use))
 	}
-	if err := d.steps(bind(t, c, k), right); err != nil {
+	if err := d.steps(t.Context(), bind(t, c, k), right); err != nil {
 		t.Errorf("%s: %v", d.name, err)
 	}
-	if err := d.steps(bind(t, custody.New(open(t)), k), right); err != nil {
+	if err := d.steps(t.Context(), bind(t, custody.New(open(t)), k), right); err != nil {
 		t.Errorf("%s with another engine on the same root: %v", d.name, err)
 	}
 	for i := range d.uses {
+		near := guard.UseVerify
+		if d.uses[i] == near {
+			near = guard.UseVerifyMAC
+		}
 		for what, p := range map[string]guard.Permit{
 			"no permit": {}, "another key's": permit(t, other.Name, d.uses[i]), "another use's": permit(t, k.Name, guard.UseCreate),
+			"a near use's": permit(t, k.Name, near),
 		} {
 			permits := append([]guard.Permit(nil), right...)
 			permits[i] = p
-			if err := d.steps(bind(t, c, k), permits); !errors.Is(err, custody.ErrNoPermit) {
+			if err := d.steps(t.Context(), bind(t, c, k), permits); !errors.Is(err, custody.ErrNoPermit) {
 				t.Errorf("%s, step %d with %s: %v", d.name, i, what, err)
 			}
 		}
 	}
 	missing := k.Clone()
 	missing.Material[0].Wrapped = nil
-	if err := d.steps(bind(t, c, missing), right); !errors.Is(err, custody.ErrNoMaterial) {
+	if err := d.steps(t.Context(), bind(t, c, missing), right); !errors.Is(err, custody.ErrNoMaterial) {
 		t.Errorf("%s without material: %v", d.name, err)
 	}
 	wrapped, err := c.Rewrap(k, &k.Material[0])
@@ -206,7 +214,7 @@ func do(t *testing.T, c *custody.Custody, open func(*testing.T) custody.Engine, 
 	}
 	again := k.Clone()
 	again.Material[0].Wrapped = wrapped
-	if err := d.steps(bind(t, c, again), right); err != nil {
+	if err := d.steps(t.Context(), bind(t, c, again), right); err != nil {
 		t.Errorf("%s after rewrapping: %v", d.name, err)
 	}
 	for what, change := range map[string]func(*key.Key){
@@ -221,7 +229,7 @@ func do(t *testing.T, c *custody.Custody, open func(*testing.T) custody.Engine, 
 		if change(bad); bad.Spec == k.Spec && what == "another spec" {
 			continue
 		}
-		if d.steps(bind(t, c, bad), right) == nil {
+		if d.steps(t.Context(), bind(t, c, bad), right) == nil {
 			t.Errorf("%s with %s: it opened", d.name, what)
 		}
 	}
@@ -236,7 +244,7 @@ func pairs(t *testing.T, open func(*testing.T) custody.Engine) {
 		if !row.Pair || slow(row.Spec) || !keyspec.Allowed(row.Spec) {
 			continue
 		}
-		private, public, err := c.Pair(p, name, row.Spec)
+		private, public, err := c.Pair(t.Context(), p, name, row.Spec)
 		if err != nil {
 			t.Errorf("%s: %v", row.Spec, err)
 			continue
@@ -245,16 +253,16 @@ func pairs(t *testing.T, open func(*testing.T) custody.Engine) {
 		if err != nil || !bytes.Equal(parsed.Public().SPKI(), public) {
 			t.Errorf("%s: the private key is not that of the public one: %v", row.Spec, err)
 		}
-		if other, _, err := c.Pair(p, name, row.Spec); err != nil || other.Equal(private) {
+		if other, _, err := c.Pair(t.Context(), p, name, row.Spec); err != nil || other.Equal(private) {
 			t.Errorf("%s: the same pair twice: %v", row.Spec, err)
 		}
 	}
 	for what, p := range map[string]guard.Permit{"no permit": {}, "one to encrypt": permit(t, name, guard.UseEncrypt), "no key's": permit(t, key.Name{}, guard.UseRandom)} {
-		if _, _, err := c.Pair(p, name, keyspec.P256); !errors.Is(err, custody.ErrNoPermit) {
+		if _, _, err := c.Pair(t.Context(), p, name, keyspec.P256); !errors.Is(err, custody.ErrNoPermit) {
 			t.Errorf("Pair with %s: %v", what, err)
 		}
 	}
-	if _, _, err := c.Pair(p, name, keyspec.HMACSHA256); err == nil {
+	if _, _, err := c.Pair(t.Context(), p, name, keyspec.HMACSHA256); err == nil {
 		t.Error("made a pair of a spec without public keys")
 	}
 }

@@ -1,6 +1,7 @@
 package soft
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -75,11 +76,11 @@ func parseImportToken(octets secret.Bytes) (t importToken, ok bool) {
 }
 
 // WrappingKey implements custody.Importer.
-func (e *Engine) WrappingKey(k *key.Key, w custody.Wrapping, until time.Time) (public, token []byte, err error) {
+func (e *Engine) WrappingKey(ctx context.Context, k *key.Key, w custody.Wrapping, until time.Time) (public, token []byte, err error) {
 	if !slices.Contains(keywrap.Algorithms(w.Spec), w.Algorithm) {
 		return nil, nil, fmt.Errorf("no wrapping algorithm %q of key spec %q", w.Algorithm, w.Spec)
 	}
-	pair, err := e.Pair(w.Spec)
+	pair, err := e.Pair(ctx, k.Account, w.Spec)
 	if err != nil {
 		return nil, nil, err
 	}

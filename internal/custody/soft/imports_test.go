@@ -34,7 +34,7 @@ func FuzzImport(f *testing.F) {
 	e := soft.New(root(f.Context(), f.Fatal)())
 	k := &key.Key{Name: key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"}, Spec: keyspec.P256}
 	now := time.Now()
-	public, token, err := e.WrappingKey(k, custody.Wrapping{Algorithm: "RSA_AES_KEY_WRAP_SHA_256", Spec: keyspec.RSA2048}, now.Add(time.Hour))
+	public, token, err := e.WrappingKey(f.Context(), k, custody.Wrapping{Algorithm: "RSA_AES_KEY_WRAP_SHA_256", Spec: keyspec.RSA2048}, now.Add(time.Hour))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -6,6 +6,7 @@
 package soft
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -14,6 +15,7 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/ciphertext"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/kbkdf"
@@ -64,19 +66,19 @@ func materialID(k *key.Key, material secret.Bytes) (string, error) {
 }
 
 // Pair implements custody.Engine.
-func (e *Engine) Pair(s key.Spec) (keyspec.Private, error) {
+func (e *Engine) Pair(ctx context.Context, a arn.Account, s key.Spec) (keyspec.Private, error) {
 	if !keyspec.Allowed(s) {
 		return nil, fmt.Errorf("key spec %q is not available here", s)
 	}
 	if e.pool != nil {
-		return e.pool.Take(s)
+		return e.pool.Take(ctx, a, s)
 	}
 	return keyspec.Generate(s)
 }
 
 // Generate implements custody.Engine.
-func (e *Engine) Generate(k *key.Key) (id string, wrapped, public []byte, err error) {
-	made, err := e.Pair(k.Spec)
+func (e *Engine) Generate(ctx context.Context, k *key.Key) (id string, wrapped, public []byte, err error) {
+	made, err := e.Pair(ctx, k.Account, k.Spec)
 	if err != nil {
 		return "", nil, nil, err
 	}

@@ -38,7 +38,7 @@ func TestEngine(t *testing.T) {
 
 func TestUnknownSpecs(t *testing.T) {
 	e := soft.New(root(t.Context(), t.Fatal)())
-	if _, _, _, err := e.Generate(&key.Key{Spec: "RSA_1024"}); err == nil {
+	if _, _, _, err := e.Generate(t.Context(), &key.Key{Spec: "RSA_1024"}); err == nil {
 		t.Error("made material for a spec that there is not")
 	}
 }
@@ -49,7 +49,7 @@ func TestPool(t *testing.T) {
 	e := soft.NewWithPool(root(t.Context(), t.Fatal)(), pool)
 	seen := map[string]bool{}
 	for range 3 {
-		pair, err := e.Pair(keyspec.RSA2048)
+		pair, err := e.Pair(t.Context(), "111122223333", keyspec.RSA2048)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func TestRewrapAfterDomainKeyRotation(t *testing.T) {
 	b := root(t.Context(), t.Fatal)()
 	e := soft.New(b)
 	k := &key.Key{Name: key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"}, Spec: key.SymmetricDefault}
-	id, wrapped, _, err := e.Generate(k)
+	id, wrapped, _, err := e.Generate(t.Context(), k)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func old(t *testing.T, h Harness) (*store.Store, []*key.Key) {
 	var keys []*key.Key
 	update(t, s, func(tx *store.Tx) error {
 		err := errors.Join(tx.PutAccount(anAccount()), tx.PutAccessKey(anAccessKey("AKIA1")), tx.PutAccessKey(anAccessKey("AKIA2")),
-			tx.PutIdentity(anIdentity("bob")))
+			tx.PutIdentity(anIdentity("bob")), tx.PutQuota(aQuota("value", "a")))
 		for range 300 { // several pages
 			k := Key()
 			keys = append(keys, k)
@@ -100,7 +100,7 @@ func testRekey(t *testing.T, h Harness) {
 	}
 	put(t, s, fresh)
 	more, err := s.Rekey(ctx, w.rewrap)
-	if err != nil || done+more != 1+2+1+300+300+300+300 {
+	if err != nil || done+more != 1+2+1+1+300+300+300+300+1 {
 		t.Errorf("%d and %d rows, %v", done, more, err)
 	}
 	if again, err := s.Rekey(ctx, w.rewrap); err != nil || again != 0 {
@@ -123,7 +123,7 @@ func testRekey(t *testing.T, h Harness) {
 		t.Errorf("domain keys %+v, %v", sealed.DomainKeys, err)
 	}
 	counts, err := s.Verify(ctx, nil)
-	if want := (store.Counts{Seals: 1, DomainKeys: 4, Accounts: 1, AccessKeys: 2, Identities: 1, Keys: 301, Aliases: 300, Grants: 300, KeyUses: 300}); err != nil || counts != want {
+	if want := (store.Counts{Seals: 1, DomainKeys: 4, Accounts: 1, AccessKeys: 2, Identities: 1, Keys: 301, Aliases: 300, Grants: 300, KeyUses: 300, Quotas: 1}); err != nil || counts != want {
 		t.Errorf("%+v, %v", counts, err)
 	}
 	sameAccessKey(t, s, anAccessKey("AKIA2"))

@@ -24,7 +24,8 @@ import (
 
 // Harness is what the suite needs of an engine.
 type Harness struct {
-	// Open opens a new, empty store for the test and closes it at its end. Use Unseal for the second half.
+	// Open opens a new, empty store for the test and closes it at its end. Its clock is Clock. Use
+	// Unseal for the second half.
 	Open func(t testing.TB) *store.Store
 	// Reopen closes a store and opens it again, as a restart does. Nil if the engine forgets.
 	Reopen func(t testing.TB, s *store.Store) *store.Store
@@ -50,6 +51,7 @@ func Run(t *testing.T, h Harness) {
 		{"Due", testDue},
 		{"Identities", testIdentities},
 		{"KeyUses", testKeyUses},
+		{"Quotas", testQuotas},
 		{"Counts", testCounts},
 		{"GaplessChanges", testGapless},
 		{"GroupIsolation", testGroupIsolation},
@@ -63,6 +65,7 @@ func Run(t *testing.T, h Harness) {
 		{"NumbersCount", testNumbersCount},
 		{"MovedRows", testMovedRows},
 		{"SealsAreVerified", testSeals},
+		{"UsesSince", testUsesSince},
 		{"Rekey", testRekey},
 		{"RotateRoot", testRotateRoot},
 	} {
@@ -77,6 +80,9 @@ const (
 
 // moment is in whole milliseconds, which is what the store keeps.
 var moment = time.UnixMilli(1790000000123).UTC()
+
+// Clock is the clock of the suite's stores.
+func Clock() time.Time { return moment }
 
 // Seal returns the seal that opens the stores of the suite.
 func Seal() seal.Seal { return seal.KeyFile("test", secret.Take(make([]byte, 32))) }

@@ -36,6 +36,18 @@ var tables = []authenticated{
 		func(context.Context, *store.Store) []error { return nil },
 	},
 	{
+		"quotas", 4,
+		[]string{"account", "region", "kind", "name", "body", "tag"},
+		func(ctx context.Context, s *store.Store, pk []any) error {
+			_, err := s.GetQuota(ctx, arn.Account(text(pk[0])), arn.Region(text(pk[1])), text(pk[2]), text(pk[3]))
+			return err
+		},
+		func(ctx context.Context, s *store.Store) []error {
+			_, all := s.ListQuotas(ctx, "", "")
+			return []error{all}
+		},
+	},
+	{
 		"accounts", 1,
 		[]string{"account", "body", "tag"},
 		func(ctx context.Context, s *store.Store, pk []any) error {
@@ -164,7 +176,7 @@ func filled(t *testing.T, h Harness) (*store.Store, map[string][]any) {
 	a, g := alias(k, "name"), grant(k, 1)
 	update(t, s, func(tx *store.Tx) error {
 		return errors.Join(tx.PutAccount(anAccount()), tx.PutAccessKey(anAccessKey("AKIA1")),
-			tx.PutIdentity(anIdentity("bob")), tx.PutKey(k), tx.InsertAlias(a), tx.PutGrant(g), tx.PutKeyUse(use(k)))
+			tx.PutIdentity(anIdentity("bob")), tx.PutKey(k), tx.InsertAlias(a), tx.PutGrant(g), tx.PutKeyUse(use(k)), tx.PutQuota(aQuota("value", "a")))
 	})
 	return s, map[string][]any{
 		"accounts": {string(account)}, "access_keys": {"AKIA1"},
@@ -172,6 +184,7 @@ func filled(t *testing.T, h Harness) (*store.Store, map[string][]any) {
 		"keys":       {string(account), string(region), string(k.ID)},
 		"aliases":    {string(account), string(region), string(a.Name)},
 		"key_uses":   {string(account), string(region), string(k.ID)},
+		"quotas":     {string(account), string(region), "value", "a"},
 		"grants":     {string(account), string(region), string(k.ID), g.ID},
 	}
 }

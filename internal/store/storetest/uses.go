@@ -53,3 +53,46 @@ func testKeyUses(t *testing.T, h Harness) {
 		t.Errorf("of a deleted key: %v", err)
 	}
 }
+
+// testUsesSince changes each octet of the note of since when uses are written down, and takes it away: at the next start an
+// installation with keys has one from then on.
+func testUsesSince(t *testing.T, h Harness) {
+	s := h.Open(t)
+	ctx, db := t.Context(), h.SQL(t, s)
+	put(t, s, Key())
+	var value string
+	if err := db.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = 'uses since'").Scan(&value); err != nil {
+		t.Fatal(err)
+	}
+	const set = "UPDATE meta SET value = $1 WHERE name = 'uses since'"
+	for i := range len(value) {
+		changed := []byte(value)
+		changed[i] ^= 1
+		exec(t, db, set, string(changed))
+		if since, err := s.UsesSince(ctx); err == nil {
+			t.Errorf("octet %d changed: uses are known since %v", i, since)
+		}
+	}
+	exec(t, db, set, "1"+value)
+	var refused []string
+	if _, err := s.Verify(ctx, func(e *store.CorruptRowError) { refused = append(refused, e.Table+" "+e.Key) }); !isCorrupt(err) || len(refused) != 1 || refused[0] != "meta uses since" {
+		t.Errorf("Verify: %v, %v", refused, err)
+	}
+	exec(t, db, set, value)
+	if since, err := s.UsesSince(ctx); err != nil || !since.IsZero() {
+		t.Errorf("%v, %v", since, err)
+	}
+	if h.Reopen == nil {
+		return
+	}
+	for what, change := range map[string]string{"taken away": "DELETE FROM meta WHERE name = 'uses since'", "without a tag": "UPDATE meta SET value = '0' WHERE name = 'uses since'"} {
+		exec(t, h.SQL(t, s), change)
+		if _, err := s.Verify(ctx, nil); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		s = h.Reopen(t, s)
+		if since, err := s.UsesSince(ctx); err != nil || !since.Equal(moment) {
+			t.Errorf("%s: uses are known since %v, %v", what, since, err)
+		}
+	}
+}

@@ -1,4 +1,4 @@
-// Command gen writes the shapes of the API packages, kmsapi, stsapi, iamapi and trailapi, from the files under
+// Command gen writes the shapes of the API packages, kmsapi, stsapi, iamapi, trailapi and quotaapi, from the files under
 // internal/wire/model. Run it with go generate ./internal/wire/...; a test of this package fails when the committed
 // files are not what it writes.
 //
@@ -13,7 +13,7 @@ import (
 )
 
 // packages names the model file of each generated package.
-var packages = []string{"kms", "sts", "iam", "cloudtrail"}
+var packages = []string{"kms", "sts", "iam", "cloudtrail", "servicequotas"}
 
 func main() {
 	if err := run("."); err != nil {

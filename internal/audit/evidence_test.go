@@ -1,0 +1,236 @@
+package audit_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/secret"
+)
+
+var seed = secret.Take(bytes.Repeat([]byte{7}, 32))
+
+// evident are options of a small log with checkpoints.
+func evident(dir string) audit.Options {
+	return audit.Options{Dir: dir, Durability: audit.Synced, SegmentSize: 2000, CheckpointEvery: time.Millisecond, Seed: seed}
+}
+
+func appendRecords(t *testing.T, l *audit.Log, n int) {
+	t.Helper()
+	for i := range n {
+		if err := l.Append(fmt.Appendf(nil, `{"n":%d,"of":%d,"pad":%q}`, l.Next(), i, strings.Repeat("x", i%90))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func readFile(t *testing.T, path ...string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// newest returns the last checkpoint of a log, verified with its own key, and its text.
+func newest(t *testing.T, dir string) (*audit.Checkpoint, []byte) {
+	t.Helper()
+	text, err := audit.NewestCheckpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := audit.ParseCheckpoint(text, string(readFile(t, dir, "verifier.pub")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, text
+}
+
+// The root is that of another implementation of RFC 6962, for every size, also when the log is closed and opened again.
+func TestCheckpointsAreOfTheMerkleTree(t *testing.T) {
+	dir := t.TempDir()
+	var stored []tlog.Hash
+	read := tlog.HashReaderFunc(func(at []int64) (out []tlog.Hash, err error) {
+		for _, i := range at {
+			out = append(out, stored[i])
+		}
+		return out, nil
+	})
+	for size := range int64(35) {
+		l := open(t, evident(dir))
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want, err := tlog.TreeHash(size, read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _ := newest(t, dir)
+		if c.Size != uint64(size) || c.Root != want || !c.Closed {
+			t.Fatalf("checkpoint %+v, want root %v of %d records", c, want, size)
+		}
+		l = open(t, evident(dir))
+		record := fmt.Appendf(nil, `{"n":%d,"pad":%q}`, size, strings.Repeat("y", 100))
+		if err := l.Append(record); err != nil {
+			t.Fatal(err)
+		}
+		hashes, err := tlog.StoredHashes(size, record, read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored = append(stored, hashes...)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if segments, _ := audit.Segments(dir); len(segments) < 2 {
+		t.Errorf("%d segments, want several", len(segments))
+	}
+}
+
+// What lost or changed records below its last checkpoint is refused; what a crash leaves is mended.
+func TestOpenLooksAtTheLastCheckpoint(t *testing.T) {
+	cut := func(n int64) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			t.Helper()
+			info, err := os.Stat(path)
+			if err == nil {
+				err = os.Truncate(path, info.Size()-n)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove := func(t *testing.T, path string) {
+		t.Helper()
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip := func(t *testing.T, path string) {
+		t.Helper()
+		b := readFile(t, path)
+		b[len(b)-5] ^= 1
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		what, file string
+		do         func(*testing.T, string)
+		damaged    bool
+	}{
+		{"nothing", "verifier.pub", func(*testing.T, string) {}, false},
+		{"a record cut off", "audit-00000003.jsonl", cut(20), true},
+		{"the last segment gone", "audit-00000003.jsonl", remove, true},
+		{"a middle segment gone", "audit-00000002.jsonl", remove, true},
+		{"the first segment gone", "audit-00000001.jsonl", remove, true},
+		{"an older segment cut off", "audit-00000001.jsonl", cut(20), true},
+		{"a record changed", "audit-00000003.jsonl", flip, true},
+		{"checkpoints gone", "checkpoints", remove, true},
+		{"checkpoint changed", "checkpoints", flip, true},
+		{"checkpoint torn", "checkpoints", cut(30), false},
+		{"index torn", "audit-00000003.index", cut(50), false},
+		{"index gone", "audit-00000003.index", remove, false},
+		{"older index gone", "audit-00000002.index", remove, false},
+		{"older index torn", "audit-00000002.index", cut(41), false},
+		{"first index gone", "audit-00000001.index", remove, false},
+		{"key gone", "verifier.pub", remove, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			dir := t.TempDir()
+			l := open(t, evident(dir))
+			for len(mustSegments(t, dir)) < 3 {
+				appendRecords(t, l, 3)
+			}
+			appendRecords(t, l, 5)
+			all := l.Next()
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			c.do(t, filepath.Join(dir, c.file))
+			before := content(t, dir)
+			l, err := audit.Open(evident(dir))
+			var damaged *audit.DamagedError
+			if errors.As(err, &damaged) != c.damaged || !c.damaged && err != nil {
+				t.Fatalf("opened: %v", err)
+			}
+			if err != nil {
+				if after := content(t, dir); after != before {
+					t.Error("a log that is refused must stay as it is")
+				}
+				return
+			}
+			appendRecords(t, l, 40)
+			for n := uint64(0); n < all+40; n++ {
+				if r, err := l.Read(n, 1); err != nil || !bytes.HasPrefix(r[0], fmt.Appendf(nil, `{"n":%d,`, n)) {
+					t.Fatalf("record %d is %q, %v", n, r, err)
+				}
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if l, err = audit.Open(evident(dir)); err != nil {
+				t.Fatal(err)
+			}
+			_ = l.Close()
+		})
+	}
+}
+
+// content returns what is in a directory.
+func content(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, e := range entries {
+		fmt.Fprintf(&all, "%s %q\n", e.Name(), readFile(t, dir, e.Name()))
+	}
+	return all.String()
+}
+
+func mustSegments(t *testing.T, dir string) []string {
+	t.Helper()
+	s, err := audit.Segments(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A log that was written before there were checkpoints gets them, over all of its records.
+func TestOldLogGetsAnIndex(t *testing.T) {
+	dir := t.TempDir()
+	for i, n := range []int{3, 4, 2} {
+		var text []byte
+		for j := range n {
+			text = fmt.Appendf(text, "{\"segment\":%d,\"record\":%d}\n", i, j)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("audit-%08d.jsonl", i+1)), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := open(t, evident(dir))
+	if r, err := l.Read(6, 1); err != nil || string(r[0]) != `{"segment":1,"record":3}` {
+		t.Errorf("record 6 is %q, %v", r, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, _ := newest(t, dir); c.Size != 9 || c.First != 0 {
+		t.Errorf("checkpoint %+v", c)
+	}
+}

@@ -1,0 +1,25 @@
+package audit
+
+import (
+	"bytes"
+	"time"
+)
+
+// Retire makes a log keep the records from a number on, and removes what was written before a time.
+func Retire(l *Log, before time.Time, needed uint64) error {
+	if err := l.keeper.pass(true); err != nil {
+		return err
+	}
+	l.Hold("a test", func() uint64 { return needed })
+	return l.retire(before)
+}
+
+// IndexHeadSize returns how many octets the head of an index has.
+func IndexHeadSize(b []byte) int {
+	for n := range 1000 {
+		if h, err := readIndexHead(bytes.NewReader(b), n); err == nil {
+			return int(h.size())
+		}
+	}
+	panic("no index")
+}

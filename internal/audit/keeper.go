@@ -1,0 +1,291 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// keepAhead is how many records may be in the log and not in its index before the keeper is called, ahead of its time.
+const keepAhead = 8192
+
+// keeper writes the index and the checkpoints, behind the records and on a goroutine of its own: no call waits for it. What it
+// cannot write, it writes later; meanwhile the index is in memory.
+type keeper struct {
+	log    *Log
+	signer *signer // nil: there are no checkpoints
+	calls  chan struct{}
+	quit   chan struct{}
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex // held by one pass
+	tree    frontier   // of all records that are in the index
+	number  int        // of the segment whose index is written
+	index   *os.File   // nil: not opened yet
+	entries []byte     // what is being written to it, reused
+	file    *os.File   // of the checkpoints
+	end     int64      // octets of whole checkpoints in it
+	oldest  uint64     // number of the first checkpoint in it
+	failing bool       // the last pass failed, and that was said
+
+	newest atomic.Pointer[Checkpoint] // nil: none yet
+}
+
+// start begins the work on a log that was recovered.
+func (k *keeper) start(l *Log) {
+	k.calls, k.quit = make(chan struct{}, 1), make(chan struct{})
+	k.wg.Go(k.run)
+	if l.opts.Compress || l.opts.Retention > 0 {
+		k.wg.Go(func() { l.tidyAlways(k.quit) })
+	}
+}
+
+// call asks for a pass, soon.
+func (k *keeper) call() {
+	select {
+	case k.calls <- struct{}{}:
+	default: // it was called already
+	}
+}
+
+func (k *keeper) run() {
+	tick := time.NewTicker(k.log.opts.CheckpointEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-k.quit:
+			return
+		case <-tick.C:
+			k.log.age()
+			k.report(k.pass(true))
+		case <-k.calls:
+			k.report(k.pass(false))
+		}
+	}
+}
+
+// report says once that something fails, and once that it works again.
+func (k *keeper) report(err error) {
+	switch {
+	case err != nil && !k.failing:
+		slog.Error("the index or the checkpoints of the audit log cannot be written; trying again", "err", err)
+	case err == nil && k.failing:
+		slog.Info("the index and the checkpoints of the audit log are written again")
+	}
+	k.failing = err != nil
+}
+
+// age has a segment closed that was begun long ago.
+func (l *Log) age() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.opts.SegmentAge == 0 || l.closed || l.size == 0 || time.Since(l.segments[len(l.segments)-1].begun) < l.opts.SegmentAge {
+		return
+	}
+	l.aged = true
+	if l.opts.Durability == Written {
+		if err := l.turn(); err != nil {
+			slog.Warn("an old audit segment could not be closed yet", "err", err)
+		}
+		return
+	}
+	select { // only the flusher may
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close makes the last pass.
+func (k *keeper) close() error {
+	close(k.quit)
+	k.wg.Wait()
+	err := k.pass(false)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil && k.signer != nil {
+		err = k.checkpoint(true)
+	}
+	return errors.Join(err, k.closeFiles())
+}
+
+func (k *keeper) closeFiles() error {
+	var errs []error
+	for _, f := range []*os.File{k.index, k.file} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// pass brings the index up to what is on disk, signs a checkpoint at the end of each segment, and another one if it is time.
+func (k *keeper) pass(due bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for {
+		more, err := k.extend()
+		if err != nil {
+			return fmt.Errorf("writing the audit index: %w", err)
+		}
+		if !more {
+			break
+		}
+	}
+	if newest := k.newest.Load(); due && k.signer != nil && newest.Size < k.tree.size {
+		return k.checkpoint(false)
+	}
+	return nil
+}
+
+// extend writes what the index of a segment lacks. It reports whether there is another segment to do.
+func (k *keeper) extend() (bool, error) {
+	l := k.log
+	l.mu.Lock()
+	s := l.segments[k.number-l.segments[0].number]
+	last := s == l.segments[len(l.segments)-1]
+	n := min(uint64(len(s.tail)), max(l.durable, s.first+s.indexed)-s.first-s.indexed)
+	chunk, indexed, headSize := s.tail[:n], s.indexed, s.headSize
+	l.mu.Unlock()
+	if err := k.openIndex(s, headSize); err != nil {
+		return false, err
+	}
+	if n > 0 {
+		k.entries = k.entries[:0]
+		for _, e := range chunk {
+			k.entries = appendEntry(k.entries, e)
+		}
+		if _, err := k.index.WriteAt(k.entries, s.headSize+int64(indexed*indexEntry)); err != nil {
+			return false, err
+		}
+		for _, e := range chunk {
+			k.tree.add(e.leaf)
+		}
+		l.mu.Lock()
+		s.lastEnd = chunk[n-1].end
+		s.indexed += n
+		s.tail = append(s.tail[:0], s.tail[n:]...) // in its place, so that it does not grow for ever
+		l.mu.Unlock()
+	}
+	if last || s.indexed < s.count {
+		return false, nil
+	}
+	return true, k.finish(s)
+}
+
+// openIndex opens the index of the segment that is being written, or begins it.
+func (k *keeper) openIndex(s *segment, headSize int64) error {
+	if k.index != nil {
+		return nil
+	}
+	if headSize > 0 {
+		f, err := os.OpenFile(s.indexPath(), os.O_RDWR, 0)
+		k.index = f
+		return err
+	}
+	head := indexHead{number: s.number, begun: s.begun, tree: k.tree}
+	if err := writeFile(s.indexPath(), head.marshal()); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.indexPath(), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	k.index = f
+	k.log.mu.Lock()
+	s.headSize = head.size()
+	k.log.mu.Unlock()
+	return nil
+}
+
+// finish ends the index of a segment that gets no more records, with a checkpoint.
+func (k *keeper) finish(s *segment) error {
+	if k.signer != nil && k.newest.Load().Size < k.tree.size {
+		if err := k.checkpoint(false); err != nil {
+			return err
+		}
+	} else if err := k.index.Sync(); err != nil {
+		return err
+	}
+	if err := k.index.Close(); err != nil {
+		slog.Warn("closing a full audit index", "err", err) // it is synced: nothing is lost
+	}
+	k.index = nil
+	k.number++
+	k.log.mu.Lock()
+	s.complete, s.tail = true, nil
+	k.log.mu.Unlock()
+	return nil
+}
+
+// checkpoint signs what the index has, which is on disk. The caller holds mu.
+func (k *keeper) checkpoint(closed bool) error {
+	if k.index != nil {
+		if err := k.index.Sync(); err != nil {
+			return fmt.Errorf("syncing the audit index: %w", err)
+		}
+	}
+	c, text, err := k.makeCheckpoint(k.first(), k.oldest, closed)
+	if err == nil {
+		_, err = k.file.WriteAt(text, k.end)
+	}
+	if err == nil {
+		err = k.file.Sync()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("writing an audit checkpoint: %w", err), k.file.Truncate(k.end))
+	}
+	k.end += int64(len(text))
+	k.newest.Store(c)
+	return nil
+}
+
+// first returns the number of the oldest record; 0 before the log knows its segments.
+func (k *keeper) first() uint64 {
+	k.log.mu.Lock()
+	defer k.log.mu.Unlock()
+	if len(k.log.segments) == 0 {
+		return 0
+	}
+	return k.log.segments[0].first
+}
+
+// makeCheckpoint signs the next checkpoint and returns it as it stands in the file.
+func (k *keeper) makeCheckpoint(first, oldest uint64, closed bool) (*Checkpoint, []byte, error) {
+	c := &Checkpoint{
+		Origin: k.signer.origin, Size: k.tree.size, Root: k.tree.root(), First: first, Oldest: oldest,
+		Time: time.Now().UTC().Truncate(time.Second), Closed: closed,
+	}
+	if newest := k.newest.Load(); newest != nil {
+		c.Number = newest.Number + 1
+	}
+	text, err := k.signer.sign(c)
+	return c, append(text, '\n'), err
+}
+
+// Stats says how a log stands.
+type Stats struct {
+	First, Next  uint64 // numbers of the oldest record and of the next one
+	Durable      uint64 // all records below are on disk
+	Checkpointed uint64 // all records below are covered by a checkpoint
+	Checkpoint   time.Time
+	Segments     int
+	Octets       int64 // of the segment that is written
+}
+
+// Stats returns how the log stands now.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := Stats{First: l.segments[0].first, Next: l.next, Durable: l.durable, Segments: len(l.segments), Octets: l.size}
+	if c := l.keeper.newest.Load(); c != nil {
+		s.Checkpointed, s.Checkpoint = c.Size, c.Time
+	}
+	return s
+}
+
+func checkpointsPath(dir string) string { return filepath.Join(dir, checkpointsName) }

@@ -1,0 +1,222 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The names of a segment's files.
+const (
+	plainSuffix  = ".jsonl"
+	packedSuffix = ".jsonl.zst"
+	indexSuffix  = ".index"
+	partSuffix   = ".part" // of a file that is being written and will have another name
+)
+
+func segmentPath(dir string, number int, suffix string) string {
+	return filepath.Join(dir, fmt.Sprintf("audit-%08d%s", number, suffix))
+}
+
+// segment is one file of records, and where its records are. The lock of its log guards it.
+type segment struct {
+	dir      string
+	number   int
+	first    uint64 // number of its first record
+	count    uint64 // how many records it has
+	begun    time.Time
+	packed   bool
+	headSize int64 // octets of its index before the entries
+	indexed  uint64
+	lastEnd  int64   // offset behind the last record that is in the index
+	tail     []entry // of the records that are not in the index yet
+	complete bool    // nothing is added any more, and all of it is in the index, on disk
+}
+
+func (s *segment) path() string {
+	if s.packed {
+		return segmentPath(s.dir, s.number, packedSuffix)
+	}
+	return segmentPath(s.dir, s.number, plainSuffix)
+}
+
+func (s *segment) indexPath() string { return segmentPath(s.dir, s.number, indexSuffix) }
+
+// place is where the records lie that one Read returns.
+type place struct {
+	path     string
+	packed   bool
+	index    string // "": ends says it
+	headSize int64
+	at, n    uint64 // records of the segment
+	before   int64
+	ends     []int64
+}
+
+// locate finds up to most records from one on. Reading the index is left to who has no lock.
+func (s *segment) locate(from uint64, most int) place {
+	at := from - s.first
+	p := place{path: s.path(), packed: s.packed, at: at, n: min(uint64(most), s.count-at)}
+	if at < s.indexed {
+		p.index, p.headSize, p.n = s.indexPath(), s.headSize, min(p.n, s.indexed-at)
+		return p
+	}
+	at -= s.indexed
+	p.before = s.lastEnd
+	if at > 0 {
+		p.before = s.tail[at-1].end
+	}
+	for _, e := range s.tail[at : at+p.n] {
+		p.ends = append(p.ends, e.end)
+	}
+	return p
+}
+
+// read returns the records of a place, fewer if they are many octets.
+func (p *place) read() (records [][]byte, err error) {
+	if p.index != "" {
+		if p.before, p.ends, err = readEnds(p.index, p.headSize, p.at, p.n); err != nil {
+			return nil, err
+		}
+	}
+	n := 1
+	for n < len(p.ends) && p.ends[n]-p.before <= readOctets {
+		n++
+	}
+	p.ends = p.ends[:n]
+	buf := make([]byte, p.ends[n-1]-p.before)
+	if err := readAt(p.path, p.packed, buf, p.before); err != nil {
+		return nil, err
+	}
+	start := int64(0)
+	for _, end := range p.ends {
+		end -= p.before
+		records = append(records, buf[start:end-1:end-1])
+		start = end
+	}
+	return records, nil
+}
+
+func readAt(path string, packed bool, buf []byte, at int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	if packed {
+		return readPacked(f, buf, at)
+	}
+	_, err = f.ReadAt(buf, at)
+	return err
+}
+
+// files says which files of a segment are there.
+type files struct {
+	number               int
+	plain, packed, index bool
+}
+
+func (f files) path(dir string) string {
+	if f.plain {
+		return segmentPath(dir, f.number, plainSuffix)
+	}
+	return segmentPath(dir, f.number, packedSuffix)
+}
+
+// listFiles returns what is in the directory, in the order of the numbers.
+func listFiles(dir string) ([]files, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing audit segments: %w", err)
+	}
+	byNumber := map[int]*files{}
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), "audit-")
+		digits, suffix, _ := strings.Cut(rest, ".")
+		n, err := strconv.Atoi(digits)
+		if !ok || err != nil || n < 1 || segmentPath("", n, "."+suffix) != e.Name() {
+			continue
+		}
+		f := byNumber[n]
+		if f == nil {
+			f = &files{number: n}
+		}
+		switch "." + suffix {
+		case plainSuffix:
+			f.plain = true
+		case packedSuffix:
+			f.packed = true
+		case indexSuffix:
+			f.index = true
+		default:
+			continue
+		}
+		byNumber[n] = f
+	}
+	all := make([]files, 0, len(byNumber))
+	for _, f := range byNumber {
+		all = append(all, *f)
+	}
+	slices.SortFunc(all, func(a, b files) int { return a.number - b.number })
+	return all, nil
+}
+
+// listFile returns which files of a segment are there.
+func listFile(dir string, number int) (files, error) {
+	f := files{number: number}
+	for suffix, there := range map[string]*bool{plainSuffix: &f.plain, packedSuffix: &f.packed, indexSuffix: &f.index} {
+		_, err := os.Stat(segmentPath(dir, number, suffix))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return f, err
+		}
+		*there = err == nil
+	}
+	return f, nil
+}
+
+// Segments lists the log's segment files in order, oldest first, with dir in front. Those whose name ends with .zst are compressed.
+func Segments(dir string) ([]string, error) {
+	all, err := listFiles(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var paths []string
+	for _, f := range all {
+		if f.plain || f.packed {
+			paths = append(paths, f.path(dir))
+		}
+	}
+	return paths, err
+}
+
+// writeFile writes a file that is on disk, whole, when it has its name.
+func writeFile(path string, content []byte) error {
+	f, err := os.OpenFile(path+partSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(path+partSuffix, path)
+	}
+	if err == nil {
+		return syncDir(filepath.Dir(path))
+	}
+	return errors.Join(err, os.Remove(path+partSuffix))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

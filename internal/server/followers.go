@@ -1,0 +1,67 @@
+package server
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/sink"
+	"github.com/keywright/keywright/internal/trail"
+)
+
+// openIndex opens what events are looked up in: in the data directory, because it is no part of the log.
+func (s *Server) openIndex() (err error) {
+	if s.index, err = trail.OpenIndex(s.records, s.below("lookup")); err == nil {
+		s.hold("lookup", s.index.Needs)
+	}
+	return err
+}
+
+// below returns the path of something in the data directory; empty if there is none.
+func (s *Server) below(name string) string {
+	if s.config.Data == "" {
+		return ""
+	}
+	return filepath.Join(s.config.Data, name)
+}
+
+// hold keeps retention from removing what a follower of the log still needs.
+func (s *Server) hold(name string, needs func() uint64) {
+	if log, ok := s.records.(*audit.Log); ok {
+		log.Hold(name, needs)
+	}
+}
+
+// openSinks makes the sinks. They connect to nothing before they run.
+func (s *Server) openSinks() error {
+	for _, c := range s.config.Audit.Sinks {
+		made, err := sink.New(c, s.records, s.below("sinks"))
+		if err != nil {
+			return err
+		}
+		s.sinks = append(s.sinks, made)
+		s.hold("sink "+c.Name, made.Needs)
+	}
+	return nil
+}
+
+// follow has the followers of the log run until ctx ends.
+func (s *Server) follow(ctx context.Context, running *sync.WaitGroup) {
+	running.Go(func() { s.index.Run(ctx) })
+	for _, each := range s.sinks {
+		running.Go(func() { each.Run(ctx) })
+	}
+}
+
+// Sinks returns how the audit sinks are doing, in the order of the configuration.
+func (s *Server) Sinks() []sink.Status {
+	all := make([]sink.Status, len(s.sinks))
+	for i, each := range s.sinks {
+		all[i] = each.Status()
+	}
+	return all
+}
+
+// LookupLag returns how many audit records LookupEvents does not know of yet.
+func (s *Server) LookupLag() uint64 { return s.index.Lag() }

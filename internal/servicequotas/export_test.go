@@ -1,0 +1,7 @@
+package servicequotas
+
+// DecodeChange and Encode are for the tests.
+var (
+	DecodeChange = decodeChange
+	Encode       = encode
+)

@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+
+	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/secret"
+)
+
+// Small secrets are those of the installation itself, such as the seed of the key that signs audit checkpoints. Each is a row of
+// the table meta whose name begins with smallSecretPrefix: encrypted, and so authenticated, with its name bound. One that was
+// lost cannot be made again, so it is never overwritten but by Rekey.
+const smallSecretPrefix = "secret "
+
+type smallSecretRow struct{ name, value string }
+
+func (r *smallSecretRow) primaryKey() string { return r.name }
+
+func scanSmallSecretRow(rows *sql.Rows) (r smallSecretRow, err error) {
+	return r, rows.Scan(&r.name, &r.value)
+}
+
+var smallSecretTable = table[smallSecretRow]{
+	walkSmallSecrets, scanSmallSecretRow, []any{smallSecretPrefix}, func(r smallSecretRow) []any { return []any{r.name} },
+}
+
+// smallSecretAssociatedData is what the encryption of a small secret binds.
+func smallSecretAssociatedData(row string) []byte {
+	return seal.Associate("keywright small secret v1", row)
+}
+
+func (v *verifier) smallSecret(ctx context.Context, q querier, r smallSecretRow) (secret.Bytes, error) {
+	blob, err := base64.StdEncoding.Strict().DecodeString(r.value)
+	if err != nil {
+		return secret.Bytes{}, v.corrupt("meta", r.name)
+	}
+	s, err := v.barrier.Decrypt(seal.Credential, smallSecretAssociatedData(r.name), blob)
+	if v.reloaded(ctx, q, err) {
+		s, err = v.barrier.Decrypt(seal.Credential, smallSecretAssociatedData(r.name), blob)
+	}
+	if err != nil {
+		return secret.Bytes{}, v.corrupt("meta", r.name)
+	}
+	return s, nil
+}
+
+// SmallSecret returns a secret of the installation by its name. If there is none yet, make makes it and it is stored; with make
+// nil the error is ErrNotFound.
+func (s *Store) SmallSecret(ctx context.Context, name string, make func() secret.Bytes) (secret.Bytes, error) {
+	row := smallSecretPrefix + name
+	found, err := verified(ctx, &s.verifier, s.reads, "meta", scanSmallSecretRow, s.verifier.smallSecret, selectSmallSecret, row)
+	if make == nil || !errors.Is(err, ErrNotFound) {
+		return found, doing("reading a secret of the installation", err)
+	}
+	made := make()
+	err = s.Update(ctx, func(tx *Tx) error { return tx.putSmallSecret(row, made) })
+	return made, doing("storing a secret of the installation", err)
+}
+
+func (tx *Tx) putSmallSecret(row string, value secret.Bytes) error {
+	blob, err := tx.g.w.verifier.barrier.Encrypt(seal.Credential, smallSecretAssociatedData(row), value)
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(upsertMeta, row, base64.StdEncoding.EncodeToString(blob))
+	return err
+}
+
+func (tx *Tx) rekeySmallSecret(r smallSecretRow, checkOnly bool) (bool, error) {
+	v := tx.g.w.verifier
+	value, err := v.smallSecret(context.Background(), tx.g, r)
+	if err != nil {
+		return false, err
+	}
+	if blob, err := base64.StdEncoding.DecodeString(r.value); err == nil && !v.barrier.Stale(seal.Credential, blob) {
+		return false, nil
+	}
+	if checkOnly {
+		return true, nil
+	}
+	return true, tx.putSmallSecret(r.name, value)
+}
