@@ -94,6 +94,14 @@ def test_data_keys_and_random(call, key):
     assert record["requestParameters"] is None and record["responseElements"] is None and record.get("resources", []) == [] and record["readOnly"] is True
 
 
+def test_encapsulation(call, new_key, wire):
+    key = new_key(KeySpec="ML_KEM_768", KeyUsage="ENCAPSULATE_DECAPSULATE")
+    for operation, more in (("Encapsulate", {}), ("Decapsulate", {"SharedSecretCiphertextBlob": wire.ok("Encapsulate", KeyId=key["KeyId"], EncapsulationAlgorithm="ML_KEM")["SharedSecretCiphertextBlob"]})):
+        record = call(operation, KeyId=key["KeyId"], EncapsulationAlgorithm="ML_KEM", **more)
+        assert record["requestParameters"] == {"keyId": key["KeyId"], "encapsulationAlgorithm": "ML_KEM"} and record["responseElements"] is None
+        assert record["readOnly"] is True and record["resources"] == resources(key["Arn"])
+
+
 def test_create_key(call):
     record = call("CreateKey", Description="audited", Tags=[{"TagKey": "a", "TagValue": "b"}])
     given = record["requestParameters"]

@@ -3,11 +3,13 @@ import datetime
 import json
 import re
 import subprocess
+import time
 
 import botocore.exceptions
 import pytest
 
 from harness.cli import aws
+from harness.records import faults
 from harness.server import ACCOUNT, BINARY, OTHER_ACCOUNT, OTHER_KEY_ID, REGION, Server, plain_environment
 from harness.wire import UUID4
 
@@ -238,6 +240,25 @@ def test_each_account_and_region_has_its_trail(server, trail, people):
     assert [e["EventName"] for e in away.lookup_events()["Events"]] == ["LookupEvents"], "a look-up is an event, too"
     found = trail.lookup_events(LookupAttributes=[{"AttributeKey": "EventSource", "AttributeValue": "iam.amazonaws.com"}])["Events"]
     assert {"CreateUser", "CreateRole"} <= {e["EventName"] for e in found}, "IAM's Region is us-east-1"
+
+
+def test_what_happens_in_two_regions(server, trail, people):
+    """Both Regions have records, with one request id."""
+    kms, away = people["root"][0], server.boto3(region="eu-west-1")
+    key = kms.create_key(MultiRegion=True)["KeyMetadata"]["KeyId"]
+    for operation, there in (("replicate_key", "CreateKey"), ("update_primary_region", "UpdatePrimaryRegion")):
+        values = {"ReplicaRegion": "eu-west-1"} if there == "CreateKey" else {"PrimaryRegion": "eu-west-1"}
+        request_id = getattr(kms, operation)(KeyId=key, **values)["ResponseMetadata"]["RequestId"]
+        name = kms.meta.method_to_api_mapping[operation]
+        (home,) = events_of(trail, request_id, "EventName", name)
+        (other,) = events_of(server.boto3("cloudtrail", region="eu-west-1"), request_id, "EventName", there)
+        record = json.loads(other["CloudTrailEvent"])
+        assert record["awsRegion"] == "eu-west-1" and record["userIdentity"]["invokedBy"] == "kms.amazonaws.com" and home["EventId"] != other["EventId"]
+        deadline = time.monotonic() + 20
+        while any(c.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] != "Enabled" for c in (kms, away)):
+            assert time.monotonic() < deadline
+    records = [json.loads(line) for path in server.audit_files() for line in path.read_text().splitlines()]
+    assert {(r["eventName"], fault) for r in records for fault in faults(r)} == set()
 
 
 def test_refusals(server, trail, people):

@@ -106,9 +106,9 @@ def test_unknown_operation(wire, shared, target):
 
 def test_other_services(wire, shared, tally):
     """What there is not of other services gets an honest answer and no success."""
-    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.LookupEvents"}
+    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.DescribeTrails"}
     answer = wire.send(wire.alter(service="cloudtrail").signing.sign(shared.address, headers, b"{}"), b"{}")
-    assert answer.status == 400 and "LookupEvents" in answer.message, answer.body
+    assert answer.status == 400 and answer.code == "UnknownOperationException", answer.body
     for service, version, action in [("iam", "2010-05-08", "CreateSAMLProvider"), ("iam", "2010-05-08", "CreateVirtualMFADevice"), ("sts", "2011-06-15", "AssumeRoleWithSAML"), ("sts", "2011-06-15", "Nothing")]:
         headers, body = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}, f"Action={action}&Version={version}".encode()
         answer = wire.send(wire.alter(service=service).signing.sign(shared.address, headers, body), body)

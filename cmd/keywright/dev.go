@@ -31,6 +31,7 @@ const (
 // devOptions are the flags of keywright dev.
 type devOptions struct {
 	listen, data, socket   string
+	admin                  string
 	accounts               []string
 	accessKeyID, secretKey string
 	partition              string
@@ -61,6 +62,7 @@ two tests: docs/testing.md.`,
 	f.StringVar(&o.listen, "listen", server.DefaultListen, "loopback address and port to serve on; port 0 takes any free one")
 	f.StringVar(&o.data, "data", "", "directory to keep keys and audit records in (default: memory)")
 	f.StringVar(&o.socket, "admin-socket", "", "path of the administrators' socket, which keywright why, service and the like ask (default: admin.sock in DIR, and none without --data)")
+	f.StringVar(&o.admin, "admin", "", "loopback address and port of /healthz, /readyz and /metrics (default: none)")
 	f.StringArrayVar(&o.accounts, "account", nil, "account id; or ID=ACCESSKEYID:SECRET for a further account, repeatable (default "+devAccount+")")
 	f.StringVar(&o.accessKeyID, "root-access-key-id", devAccessKeyID, "access key id of the account's root user")
 	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")
@@ -131,13 +133,15 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if !server.Loopback(o.listen) {
-		return withHint(fmt.Errorf("keywright dev does not listen on %s: its credentials are known to everybody", o.listen),
-			"use a loopback address such as 127.0.0.1:4599, or keywright server for other machines")
+	for _, at := range []string{o.listen, o.admin} {
+		if at != "" && !server.Loopback(at) {
+			return withHint(fmt.Errorf("keywright dev does not listen on %s: its credentials are known to everybody", at),
+				"use a loopback address such as 127.0.0.1:4599, or keywright server for other machines")
+		}
 	}
 	config := server.Config{
 		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: o.auditDurability}, Drain: 5 * time.Second, LoopbackProviders: true,
-		Attestation: server.Attestation{Roots: o.attestationRoots}, Quotas: quota.Settings{Enforce: o.quotas},
+		Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas},
 	}
 	control, err := o.openControl()
 	if err != nil {

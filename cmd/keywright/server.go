@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +15,7 @@ func serverCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "server", Short: "Run the server of an installation", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return runServer(c.Context(), path, asker(c), c.OutOrStdout())
+			return runServer(c, path)
 		},
 	}
 	configFlag(c, &path)
@@ -30,12 +30,15 @@ func configFlag(c *cobra.Command, path *string) {
 	}
 }
 
-func runServer(ctx context.Context, path string, ask server.Ask, out io.Writer) error {
+func runServer(c *cobra.Command, path string) error {
+	ctx, out := c.Context(), c.OutOrStdout()
 	config, err := server.LoadConfig(path)
 	if err != nil {
 		return err
 	}
-	in, err := server.OpenInstallation(ctx, config, ask)
+	config.Version = versionText()
+	slog.SetDefault(config.Log.Logger(c.ErrOrStderr()))
+	in, err := server.OpenInstallation(ctx, config, asker(c))
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ class Ledger:
             if isinstance(value, dict):
                 self.crossed(value)
             for one in value if isinstance(value, list) else [value]:
-                if name in SECRET_MEMBERS and isinstance(one, (str, bytes)) and len(one) >= 12:
+                if name in SECRET_MEMBERS and isinstance(one, (str, bytes)) and len(set(one)) >= 9:  # not what is found by chance
                     with self._lock:
                         self.tokens.add(one.encode() if isinstance(one, str) else bytes(one))
                 elif isinstance(one, dict) and isinstance(value, list):

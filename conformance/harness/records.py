@@ -45,7 +45,7 @@ OPERATIONS = {
     "CreateGrant": op(False, "keyId operations", "granteePrincipal granteeServicePrincipal retiringPrincipal retiringServicePrincipal constraints name dryRun", {"grantId", "keyId"}),
     "RevokeGrant": op(False, "keyId grantId", "dryRun", KEY), "RetireGrant": op(False, "", "dryRun", KEY, "grantId"),
     "GetParametersForImport": op(True, "keyId wrappingAlgorithm wrappingKeySpec"),
-    "ImportKeyMaterial": op(False, "keyId expirationModel importType", "validTo keyMaterialDescription keyMaterialId", BOTH),
+    "ImportKeyMaterial": op(False, "keyId expirationModel", "importType validTo keyMaterialDescription keyMaterialId", BOTH),
     "DeleteImportedKeyMaterial": op(False, "keyId", "keyMaterialId", BOTH),
     "Encrypt": use("keyId encryptionAlgorithm", "encryptionContext"), "Decrypt": use("encryptionAlgorithm", "keyId encryptionContext"),
     "ReEncrypt": use("sourceEncryptionAlgorithm destinationKeyId destinationEncryptionAlgorithm", "sourceKeyId sourceEncryptionContext destinationEncryptionContext",
@@ -55,7 +55,8 @@ OPERATIONS = {
     "Sign": use("keyId messageType signingAlgorithm"), "Verify": use("keyId messageType signingAlgorithm"),
     "GenerateMac": use("keyId macAlgorithm"), "VerifyMac": use("keyId macAlgorithm"), "GenerateRandom": op(True, additional="recipient"),
     "DeriveSharedSecret": use("keyId keyAgreementAlgorithm"), "Encapsulate": use("keyId encapsulationAlgorithm"), "Decapsulate": use("keyId encapsulationAlgorithm"),
-    **{name: op(True, "keyId", "limit marker") for name in ("ListKeyRotations", "ListKeyPolicies", "ListResourceTags")},
+    **{name: op(True, "keyId", "limit marker") for name in ("ListKeyPolicies", "ListResourceTags")},
+    "ListKeyRotations": op(True, "keyId", "includeKeyMaterial limit marker"),
     **{name: op(True, "keyId") for name in ("DescribeKey", "GetPublicKey", "GetKeyRotationStatus", "GetKeyLastUsage")},
     "GetKeyPolicy": op(True, "keyId policyName"), "ListAliases": op(True, "", "keyId limit marker"), "ListKeys": op(True, "", "limit marker"),
     "ListGrants": op(True, "keyId", "marker limit grantId granteePrincipal granteeServicePrincipal"),
@@ -74,6 +75,9 @@ def faults(record):
     want([m for m in FRAME if m in record] == list(record), f"members {list(record)}")
     want(ALWAYS <= set(record), f"lacks {ALWAYS - set(record)}")
     who, event = record["userIdentity"], record["eventType"] == "AwsServiceEvent"
+    if record["eventSource"] == "administration.keywright":
+        want(event and set(who) == {"type", "accountId", "invokedBy"}, f"identity {who}")
+        return found
     if event:
         want(set(who) == {"accountId", "invokedBy"} and who["invokedBy"] == "AWS Internal", f"identity {who}")
         want("requestID" not in record and record["eventName"] in SERVICE_EVENTS | {"CreateKey": None}, "a service event of another kind")

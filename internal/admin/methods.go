@@ -15,7 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/trail"
 )
 
-// Config is what an Admin needs. All fields are required.
+// Config is what an Admin needs. All fields are required but Status.
 type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
@@ -23,6 +23,8 @@ type Config struct {
 	Quotas    *servicequotas.Service
 	Index     *trail.Index
 	Now       func() time.Time
+	// Status says how the server is; nil for an installation that no server runs on.
+	Status func(context.Context) (Status, error)
 }
 
 // Admin answers administrators. It is safe for concurrent use.
@@ -33,11 +35,12 @@ type Admin struct {
 	quotas    *servicequotas.Service
 	index     *trail.Index
 	now       func() time.Time
+	status    func(context.Context) (Status, error)
 }
 
 // New returns an Admin.
 func New(c Config) *Admin {
-	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, quotas: c.Quotas, index: c.Index, now: c.Now}
+	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, quotas: c.Quotas, index: c.Index, now: c.Now, status: c.Status}
 }
 
 // The methods of the door.
@@ -72,6 +75,7 @@ func (a *Admin) methods() map[string]method {
 		MethodComparePolicy:   serve(a.comparePolicy),
 		MethodSearchEvents:    serve(a.searchEvents),
 		MethodFollowEvents:    serve(a.followEvents),
+		MethodStatus:          serve(a.statusOf),
 
 		MethodListQuotas:          serve(a.listQuotas),
 		MethodListQuotaRequests:   serve(a.listQuotaRequests),

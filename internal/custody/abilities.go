@@ -12,6 +12,7 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/steps"
 )
 
 // Material is opened key material, safe for concurrent use. What can be done with it is found by asserting Sealer or, of
@@ -119,6 +120,7 @@ func (k *Key) turn(ctx context.Context) (end func(), err error) {
 
 // Sign signs a message with the current private key. The errors besides this package's are those of keyspec.Signer.
 func (k *Key) Sign(ctx context.Context, p guard.Permit, algorithm string, kind keyspec.MessageType, message []byte) ([]byte, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseSign); err != nil {
 		return nil, err
 	}
@@ -136,6 +138,7 @@ func (k *Key) Sign(ctx context.Context, p guard.Permit, algorithm string, kind k
 
 // Verify reports whether a signature of a message is the key's.
 func (k *Key) Verify(ctx context.Context, p guard.Permit, algorithm string, kind keyspec.MessageType, message, signature []byte) (bool, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseVerify); err != nil {
 		return false, err
 	}
@@ -154,6 +157,7 @@ func (k *Key) Verify(ctx context.Context, p guard.Permit, algorithm string, kind
 // MAC returns the message authentication code of a message. The errors besides this package's are those of
 // keyspec.Authenticator.
 func (k *Key) MAC(p guard.Permit, algorithm string, message []byte) ([]byte, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseMAC); err != nil {
 		return nil, err
 	}
@@ -167,6 +171,7 @@ func (k *Key) MAC(p guard.Permit, algorithm string, message []byte) ([]byte, err
 // VerifyMAC reports whether mac is the whole code of a message. How much of it is right shows neither in the answer nor in
 // the time it takes.
 func (k *Key) VerifyMAC(p guard.Permit, algorithm string, message, mac []byte) (bool, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseVerifyMAC); err != nil {
 		return false, err
 	}
@@ -186,6 +191,7 @@ func (k *Key) VerifyMAC(p guard.Permit, algorithm string, message, mac []byte) (
 // Agree returns the secret that the key shares with the holder of a public key. The error for a public key that is none of
 // the same curve is keyspec.ErrPeer.
 func (k *Key) Agree(ctx context.Context, p guard.Permit, peerSPKI []byte) (secret.Bytes, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseAgree); err != nil {
 		return secret.Bytes{}, err
 	}
@@ -203,6 +209,7 @@ func (k *Key) Agree(ctx context.Context, p guard.Permit, peerSPKI []byte) (secre
 
 // Encapsulate makes a secret, and the ciphertext that Decapsulate gets it from.
 func (k *Key) Encapsulate(p guard.Permit) (shared secret.Bytes, blob []byte, err error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseEncapsulate); err != nil {
 		return secret.Bytes{}, nil, err
 	}
@@ -216,6 +223,7 @@ func (k *Key) Encapsulate(p guard.Permit) (shared secret.Bytes, blob []byte, err
 // Decapsulate returns the secret of a ciphertext. One that Encapsulate did not make for this key gives another secret, and
 // only one of a wrong length is ErrInvalidCiphertext (implicit rejection, FIPS 203).
 func (k *Key) Decapsulate(p guard.Permit, blob []byte) (secret.Bytes, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseDecapsulate); err != nil {
 		return secret.Bytes{}, err
 	}
@@ -232,6 +240,7 @@ func (k *Key) Decapsulate(p guard.Permit, blob []byte) (secret.Bytes, error) {
 
 // EncryptAsymmetric encrypts under the public key. The errors besides this package's are those of keyspec.Encrypter.
 func (k *Key) EncryptAsymmetric(ctx context.Context, p guard.Permit, algorithm string, plaintext []byte) ([]byte, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseEncrypt); err != nil {
 		return nil, err
 	}
@@ -250,6 +259,7 @@ func (k *Key) EncryptAsymmetric(ctx context.Context, p guard.Permit, algorithm s
 // DecryptAsymmetric decrypts what was encrypted under the public key, here or elsewhere. Whatever is wrong with a
 // ciphertext, the error is ErrInvalidCiphertext.
 func (k *Key) DecryptAsymmetric(ctx context.Context, p guard.Permit, algorithm string, blob []byte) (secret.Bytes, error) {
+	defer p.Step(steps.Custody).End()
 	if err := k.permits(p, guard.UseDecrypt); err != nil {
 		return secret.Bytes{}, err
 	}
@@ -273,6 +283,7 @@ func (k *Key) DecryptAsymmetric(ctx context.Context, p guard.Permit, algorithm s
 // public key (DER SubjectPublicKeyInfo). It needs a permit with guard.UseRandom for the named key, whose data key it will be. The
 // error is ErrBusy if the key's account has too much made at a time.
 func (c *Custody) Pair(ctx context.Context, p guard.Permit, name key.Name, spec key.Spec) (private secret.Bytes, public []byte, err error) {
+	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseRandom, name) {
 		return secret.Bytes{}, nil, ErrNoPermit
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/steps"
 	"github.com/keywright/keywright/internal/turns"
 )
 
@@ -67,6 +68,7 @@ func New(e Engine) *Custody {
 // Generate makes new material for k, as its first or its next generation. It needs a permit with guard.UseCreate: for a
 // key that is just being made the permit names no key. The error is ErrBusy if the key's account has too much made at a time.
 func (c *Custody) Generate(ctx context.Context, p guard.Permit, k *key.Key, now time.Time) (key.Material, error) {
+	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseCreate, k.Name) && !p.Allows(guard.UseCreate, key.Name{}) {
 		return key.Material{}, ErrNoPermit
 	}
@@ -80,6 +82,7 @@ func (c *Custody) Generate(ctx context.Context, p guard.Permit, k *key.Key, now 
 // Random returns n octets from the system's generator for a caller with a permit for the named key (the zero Name where
 // the operation has none). n is positive.
 func (c *Custody) Random(p guard.Permit, name key.Name, n int) (secret.Bytes, error) {
+	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseRandom, name) {
 		return secret.Bytes{}, ErrNoPermit
 	}
@@ -140,6 +143,7 @@ var works = sync.Pool{New: func() any { return new(work) }}
 
 // Encrypt returns the ciphertext blob of plaintext under the key's current material.
 func (k *Key) Encrypt(p guard.Permit, plaintext []byte, context map[string]string) ([]byte, error) {
+	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseEncrypt, k.key.Name) {
 		return nil, ErrNoPermit
 	}
@@ -163,6 +167,7 @@ func (k *Key) Encrypt(p guard.Permit, plaintext []byte, context map[string]strin
 // Decrypt opens a blob, whose header Parse gave as h. It returns the plaintext and which generation of the material it was
 // encrypted under.
 func (k *Key) Decrypt(p guard.Permit, h *ciphertext.Header, blob []byte, context map[string]string) (secret.Bytes, *key.Material, error) {
+	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseDecrypt, k.key.Name) {
 		return secret.Bytes{}, nil, ErrNoPermit
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/steps"
 )
 
 // The errors of Import. None of them says more of the material than its name.
@@ -81,6 +82,7 @@ func (c *Custody) importer() (Importer, error) {
 // WrappingKey makes a key pair under which material for k may be sent until a time, and the token that finds it again. It needs a
 // permit with guard.UseImport. The error is ErrBusy if the key's account has too much made at a time.
 func (c *Custody) WrappingKey(ctx context.Context, p guard.Permit, k *key.Key, w Wrapping, until time.Time) (public, token []byte, err error) {
+	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseImport, k.Name) {
 		return nil, nil, ErrNoPermit
 	}
@@ -97,6 +99,7 @@ func (c *Custody) WrappingKey(ctx context.Context, p guard.Permit, k *key.Key, w
 // Import opens material that was encrypted under the wrapping key of a token for k. What it is to the key, and when it goes, is
 // for the caller to set. It needs a permit with guard.UseTakeIn, and takes a turn.
 func (c *Custody) Import(ctx context.Context, p guard.Permit, k *key.Key, token, encrypted []byte, now time.Time) (key.Material, error) {
+	defer p.Step(steps.Custody).End()
 	if !p.Allows(guard.UseTakeIn, k.Name) {
 		return key.Material{}, ErrNoPermit
 	}

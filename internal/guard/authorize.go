@@ -8,6 +8,7 @@ import (
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/steps"
 	"github.com/keywright/keywright/internal/wire"
 )
 
@@ -87,14 +88,19 @@ var errNobody = errors.New("nobody was identified")
 // Everything that has a say is heard each time: the control policies of the accounts, the resource's own policy, grants, the
 // caller's identity policies, its boundary and its session policies. docs/authorization.md has the order.
 func (c *Call) Authorize(r Resource) (Permit, error) {
+	noted := c.Steps.Begin(steps.Authorize)
 	out, err := c.decide(&r)
+	noted.EndWith(err)
+	if r.Key != nil && c.origin == "" {
+		c.origin = r.Key.Origin
+	}
 	if err != nil {
 		return Permit{}, fmt.Errorf("authorizing %s on %s: %w", r.Action.name, r.ARN, err)
 	}
 	if !out.allowed {
 		return Permit{}, c.refuse(&r, &out)
 	}
-	p := Permit{uses: r.Action.uses, grant: out.grant}
+	p := Permit{uses: r.Action.uses, grant: out.grant, steps: c.Steps}
 	if r.Key != nil {
 		p.name = r.Key.Name
 	}

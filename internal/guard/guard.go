@@ -21,6 +21,7 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/policy"
+	"github.com/keywright/keywright/internal/steps"
 	"github.com/keywright/keywright/internal/wire"
 )
 
@@ -76,6 +77,8 @@ type Meta struct {
 	SourceIP  string
 	UserAgent string
 	TLS       *audit.TLS
+	Steps     *steps.Log    // where the steps of the call are noted; nil for nowhere
+	TraceID   func() string // id of the caller's trace, for lines of the server's log; nil for none
 }
 
 // Call is one request on its way. It belongs to one goroutine and must not be kept after its answer.
@@ -106,6 +109,8 @@ type Call struct {
 	parameters, response, additional audit.Fields
 	lines                            [3][]byte
 
+	origin key.Origin // of the key that it asked about first
+
 	// What decide works with. A trace collects what was heard, when somebody wants to know.
 	trace         *trace
 	principal     policy.Principal
@@ -122,6 +127,17 @@ func (c *Call) KeyARN() string {
 		}
 	}
 	return ""
+}
+
+// Origin returns where the material of the key comes from that the call asked to use; empty if it asked about none.
+func (c *Call) Origin() key.Origin { return c.origin }
+
+// traceID returns the id of the caller's trace, for lines of the server's log.
+func (c *Call) traceID() string {
+	if c.TraceID == nil {
+		return ""
+	}
+	return c.TraceID()
 }
 
 // EventOf returns the id of the call's record in the trail of an account: of the one that owns a key which the call was allowed to
@@ -263,8 +279,11 @@ func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output,
 	c.Meta, c.guard = m, g
 	out, err := g.run(c, f)
 	failure := c.public(err)
-	if err := g.record(c, out, failure); err != nil {
-		slog.Error("an answer was withheld because its audit record could not be written", "requestId", c.RequestID, "operation", c.Name, "err", err)
+	noted := c.Steps.Begin(steps.AuditAppend)
+	err = g.record(c, out, failure)
+	if noted.EndWith(err); err != nil {
+		slog.Error("an answer was withheld because its audit record could not be written",
+			"requestId", c.RequestID, "traceId", c.traceID(), "operation", c.known(), "err", err)
 		return nil, c.internal()
 	}
 	if failure != nil {
@@ -294,8 +313,16 @@ func (c *Call) public(err error) *wire.Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	slog.Error("internal failure", "requestId", c.RequestID, "operation", c.Name, "err", err)
+	slog.Error("internal failure", "requestId", c.RequestID, "traceId", c.traceID(), "operation", c.known(), "err", err)
 	return c.internal()
+}
+
+// known returns the name of the operation, for lines of the server's log: empty if the client named none that there is.
+func (c *Call) known() string {
+	if c.Operation == nil {
+		return ""
+	}
+	return c.Operation.Name
 }
 
 func (c *Call) internal() *wire.Error {

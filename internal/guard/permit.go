@@ -2,6 +2,7 @@ package guard
 
 import (
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/steps"
 )
 
 // Use is a set of things that may be done with key material.
@@ -67,10 +68,14 @@ type Permit struct {
 	name  key.Name
 	uses  Use
 	grant *key.Grant
+	steps *steps.Log // nil: nobody notes them
 }
 
 // Grant returns the grant that allowed the call; nil if policies did. CreateGrant must not give more than it has.
 func (p Permit) Grant() *key.Grant { return p.grant }
+
+// Step begins a step of the call that the permit is for.
+func (p Permit) Step(name string) steps.Timer { return p.steps.Begin(name) }
 
 // Allows reports whether the permit covers the use on the key. Permits for no particular key (GenerateRandom, CreateKey)
 // have the zero Name.

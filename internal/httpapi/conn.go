@@ -236,6 +236,13 @@ func (s *Server) stop(all bool) {
 	}
 }
 
+// Connections returns how many connections clients have open.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // Shutdown accepts no more, closes the connections that have no request at once, and waits until the others have their
 // answers or ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {

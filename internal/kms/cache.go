@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // cache is a bounded map in two generations: a value that is used stays, one that is not used while limit others are
@@ -18,6 +19,8 @@ type cache[K comparable, V any] struct {
 	young map[K]V
 	old   map[K]V
 	load  int // weight of the young generation
+
+	hits, misses atomic.Uint64 // of get
 }
 
 // newCache returns a cache of limit values.
@@ -32,6 +35,17 @@ func newWeighedCache[K comparable, V any](limit int, weigh func(V) int) *cache[K
 
 // get returns the value and whether there is one.
 func (c *cache[K, V]) get(k K) (V, bool) {
+	v, ok := c.look(k)
+	if ok {
+		c.hits.Add(1)
+	} else {
+		c.misses.Add(1)
+	}
+	return v, ok
+}
+
+// look is get for whoever looks a second time, under the key's lock: it is not counted.
+func (c *cache[K, V]) look(k K) (V, bool) {
 	c.mu.RLock()
 	v, ok := c.young[k]
 	if !ok {
@@ -75,6 +89,25 @@ func (c *cache[K, V]) age(weight int) {
 	if c.load += weight; c.load >= c.limit {
 		c.old, c.young, c.load = c.young, make(map[K]V), 0
 	}
+}
+
+// stats says how the cache does.
+func (c *cache[K, V]) stats(name string) CacheStats {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return CacheStats{name, c.hits.Load(), c.misses.Load(), len(c.young) + len(c.old)}
+}
+
+// CacheStats says how one of the service's caches does.
+type CacheStats struct {
+	Name         string // what is in it
+	Hits, Misses uint64 // since the start
+	Entries      int
+}
+
+// Caches says how the caches do.
+func (s *Service) Caches() []CacheStats {
+	return []CacheStats{s.keys.stats("keys"), s.aliases.stats("aliases"), s.grants.stats("grants"), s.aliasLists.stats("alias_lists"), s.policies.stats("policies")}
 }
 
 // grew tells that a value in the cache has become heavier.

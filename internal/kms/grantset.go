@@ -203,7 +203,7 @@ func (s *Service) grantsOf(ctx context.Context, name key.Name) (*grantSet, error
 
 // grantsLocked is grantsOf for who holds the lock of the key in s.grants.
 func (s *Service) grantsLocked(ctx context.Context, name key.Name) (*grantSet, error) {
-	if set, ok := s.grants.get(name); ok {
+	if set, ok := s.grants.look(name); ok {
 		return set, nil
 	}
 	set := new(grantSet)

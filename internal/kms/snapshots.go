@@ -102,7 +102,7 @@ func (s *Service) loadLocked(ctx context.Context, name key.Name) (*snapshot, err
 
 // loadStored returns a key as it is stored, its material expired or not. The caller holds its lock.
 func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, error) {
-	if snap, ok := s.keys.get(name); ok {
+	if snap, ok := s.keys.look(name); ok {
 		return snap, nil
 	}
 	k, err := s.store.GetKey(ctx, name)
@@ -187,7 +187,7 @@ func (s *Service) target(ctx context.Context, a aliasName) (arn.KeyID, error) {
 		return id, nil
 	}
 	defer s.aliases.lock(a)()
-	if id, ok := s.aliases.get(a); ok {
+	if id, ok := s.aliases.look(a); ok {
 		return id, nil
 	}
 	alias, err := s.store.GetAlias(ctx, a.account, a.region, a.name)

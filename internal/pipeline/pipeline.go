@@ -18,7 +18,11 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/iam"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/metrics"
 	"github.com/keywright/keywright/internal/sigv4"
+	"github.com/keywright/keywright/internal/steps"
+	"github.com/keywright/keywright/internal/tracing"
 	"github.com/keywright/keywright/internal/wire"
 )
 
@@ -81,7 +85,7 @@ type Meddler interface {
 	Do(ctx context.Context, call *guard.Call, do func() (wire.Output, error)) (out wire.Output, cut bool, err error)
 }
 
-// Config is what a Pipeline needs. All fields are required but Wall and Meddler.
+// Config is what a Pipeline needs. All fields are required but Wall, Meddler, Metrics and Tracer.
 type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
@@ -92,6 +96,9 @@ type Config struct {
 	Meddler Meddler
 	// Services are the APIs. The first one is addressed by what addresses none.
 	Services []Service
+
+	Metrics *metrics.Metrics // counts requests; nil for nobody
+	Tracer  *tracing.Tracer  // traces them; nil for nobody
 }
 
 // Pipeline answers requests. It is safe for concurrent use.
@@ -101,6 +108,7 @@ type Pipeline struct {
 	now, wall func() time.Time
 	meddler   Meddler // nil for none
 	services  []*service
+	tracer    *tracing.Tracer
 	exchanges sync.Pool // of *exchange
 }
 
@@ -108,31 +116,39 @@ type Pipeline struct {
 type service struct {
 	*wire.Service
 	operations map[string]*operation
+	unknown    *metrics.Operation // counts what is for none of them
 }
 
 // operation is a row with what the model says of it.
 type operation struct {
 	guard.Operation
-	model *wire.Operation
+	model  *wire.Operation
+	counts *metrics.Operation // nil: nobody counts
 }
 
 // New returns a Pipeline. It panics if a row names an operation that its model does not have, which the first test finds.
 func New(c Config) *Pipeline {
-	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, wall: c.Wall, meddler: c.Meddler}
+	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, wall: c.Wall, meddler: c.Meddler, tracer: c.Tracer}
+	count := func(service, operation string) *metrics.Operation {
+		if c.Metrics == nil {
+			return nil
+		}
+		return c.Metrics.Operation(service, operation)
+	}
 	for _, s := range c.Services {
-		ready := &service{Service: s.Model, operations: make(map[string]*operation, len(s.Operations))}
+		ready := &service{Service: s.Model, operations: make(map[string]*operation, len(s.Operations)), unknown: count(s.Model.SigningName, metrics.Unknown)}
 		for _, row := range s.Operations {
 			model, ok := s.Model.Operation(row.Name)
 			if !ok {
 				panic("pipeline: " + s.Model.SigningName + " has no operation " + row.Name)
 			}
-			ready.operations[row.Name] = &operation{row, model}
+			ready.operations[row.Name] = &operation{row, model, count(s.Model.SigningName, row.Name)}
 		}
 		p.services = append(p.services, ready)
 	}
 	p.exchanges.New = func() any {
 		x := &exchange{pipeline: p}
-		x.answer = x.run // one closure for all requests of this exchange
+		x.answer, x.traceID = x.run, x.callersTrace // one closure for all requests of this exchange
 		return x
 	}
 	return p
@@ -152,6 +168,13 @@ type exchange struct {
 	now     time.Time  // of the pipeline's clock
 	wall    time.Time  // of the clock of signatures
 	cut     bool
+
+	origin  key.Origin      // of the key that it is about; empty for none
+	keyARN  string          // of that key, if the request is traced
+	traced  bool            // the request has a span
+	span    tracing.Request // that, if it is traced
+	steps   steps.Log       // what goes under it
+	traceID func() string
 }
 
 // maxUserAgent is how much of a User-Agent goes into the record ("CloudTrail record contents": truncated to 1 KB).
@@ -170,13 +193,19 @@ func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 	}
 	x.address = address{service: p.services[0]}
 	resp.RequestID = arn.NewUUID()
+	began := time.Now() // not the server's clock, which a test may move
+	noted := x.trace(began)
 	agent, _ := sigv4.First(req.Header, "user-agent")
 	out, failure := p.guard.Answer(guard.Meta{
 		RequestID: resp.RequestID, Time: x.now, SourceIP: req.RemoteIP, UserAgent: agent[:min(len(agent), maxUserAgent)], TLS: req.TLS,
+		Steps: noted, TraceID: x.traceID,
 	}, x.answer)
 	x.render(resp, out, failure)
 	resp.Cut = x.cut
-	*x = exchange{pipeline: p, answer: x.answer}
+	x.observe(resp, failure, time.Since(began))
+	kept := x.steps
+	kept.Reset()
+	*x = exchange{pipeline: p, answer: x.answer, traceID: x.traceID, steps: kept}
 	p.exchanges.Put(x)
 }
 
@@ -201,14 +230,20 @@ func (x *exchange) run(call *guard.Call) (wire.Output, error) {
 		return nil, err
 	}
 	call.Input = in
-	if m := x.pipeline.meddler; m != nil {
-		return x.meddle(m, call, in)
+	out, err := x.do(call, in)
+	x.origin = call.Origin()
+	if x.traced {
+		x.keyARN = call.KeyARN()
 	}
-	return x.op.Do(x.ctx, call, in)
+	return out, err
 }
 
-// meddle has the operation done by way of the Meddler.
-func (x *exchange) meddle(m Meddler, call *guard.Call, in wire.Input) (out wire.Output, err error) {
+// do has the operation done, by way of the Meddler if there is one.
+func (x *exchange) do(call *guard.Call, in wire.Input) (out wire.Output, err error) {
+	m := x.pipeline.meddler
+	if m == nil {
+		return x.op.Do(x.ctx, call, in)
+	}
 	out, x.cut, err = m.Do(x.ctx, call, func() (wire.Output, error) { return x.op.Do(x.ctx, call, in) })
 	return out, err
 }

@@ -42,6 +42,7 @@ type world struct {
 	clock    atomic.Int64 // Unix milliseconds
 
 	directory *iam.Directory
+	config    pipeline.Config // of pipeline
 }
 
 // recorder is a log whose disk can be full.
@@ -84,12 +85,13 @@ func newWorld(t testing.TB) *world {
 	w.must(directory.EnsureAccount(ctx, alice, aliceRoot.AccessKeyID, aliceRoot.Secret))
 	w.directory = directory
 	service := kms.New(kms.Config{Store: s, Custody: custody.New(soft.New(barrier)), Barrier: barrier, Guard: g, Now: w.now, Principals: directory})
-	w.pipeline = pipeline.New(pipeline.Config{Guard: g, Directory: directory, Now: w.now, Services: []pipeline.Service{
+	w.config = pipeline.Config{Guard: g, Directory: directory, Now: w.now, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: service.Operations()},
 		{Model: &stsapi.Service, Operations: directory.STS()},
 		{Model: &iamapi.Service, Operations: directory.IAM()},
 		{Model: &trailapi.Service},
-	}})
+	}}
+	w.pipeline = pipeline.New(w.config)
 	return w
 }
 

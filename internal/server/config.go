@@ -31,7 +31,7 @@ type Config struct {
 	// TLS is the certificate to serve HTTPS with. Without it the API is plain HTTP, which is refused unless Listen is a
 	// loopback address.
 	TLS *TLS `yaml:"tls"`
-	// Admin is the address of /healthz and /readyz, plain HTTP, without authentication. Empty means there is none.
+	// Admin is the address of /healthz, /readyz and /metrics, plain HTTP, without authentication. Empty means there is none.
 	Admin string `yaml:"admin"`
 	// AdminSocket is the path of the Unix socket for administrators, which only the owner of the process can open; "none" for
 	// no socket. Empty means admin.sock in the data directory, and none without a data directory.
@@ -46,6 +46,10 @@ type Config struct {
 	Drain time.Duration `yaml:"drain"`
 	// Schedule is how often the server looks for rotations and deletions that are due. Zero means 1 s.
 	Schedule time.Duration `yaml:"schedule"`
+	// Log says how the server's own log is written.
+	Log Log `yaml:"log"`
+	// Traces says where OpenTelemetry traces go. Without it there are none.
+	Traces Traces `yaml:"traces"`
 	// Limits bound what a connection may take.
 	Limits Limits `yaml:"limits"`
 	// Quotas say what an account may have, and how often it may call. The zero value is those of AWS KMS.
@@ -57,6 +61,8 @@ type Config struct {
 	// refused.
 	Attestation Attestation `yaml:"attestation"`
 
+	// Version is what the server calls itself in metrics, traces and keywright status.
+	Version string `yaml:"-"`
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time `yaml:"-"`
 	// Wall is the clock by which is judged what others have stamped with theirs: signatures, the tokens of identity providers
@@ -162,7 +168,7 @@ func ParseConfig(text []byte) (Config, error) {
 
 // paths are the members that name files.
 func (c *Config) paths() []*string {
-	all := []*string{&c.Data, &c.Audit.Dir, &c.Attestation.Roots}
+	all := []*string{&c.Data, &c.Audit.Dir, &c.Attestation.Roots, &c.Traces.HeadersFile}
 	if c.AdminSocket != noSocket {
 		all = append(all, &c.AdminSocket)
 	}
@@ -210,6 +216,9 @@ func (c *Config) check() error {
 	}
 	if c.Limits.CachedKeys < 0 || c.Audit.SegmentSize < 0 {
 		return errors.New("limits: a negative number")
+	}
+	if err := errors.Join(c.Log.check(), c.Traces.check()); err != nil {
+		return err
 	}
 	if t := c.TLS; t != nil && (t.Certificate == "" || t.Key == "" || t.Reload < 0) {
 		return errors.New("tls: both certificate and key must be named")

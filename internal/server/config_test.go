@@ -38,6 +38,11 @@ audit:
   retention: 8760h
 attestation:
   roots: roots.pem
+log: {format: json, level: debug}
+traces:
+  endpoint: http://127.0.0.1:4318
+  ratio: 0.25
+  headersFile: headers
 drain: 10s
 schedule: 500ms
 limits:
@@ -75,6 +80,8 @@ func TestLoadConfig(t *testing.T) {
 			SegmentSize: 1 << 20, SegmentAge: 24 * time.Hour, Compress: true, Retention: 365 * 24 * time.Hour,
 		},
 		Attestation: server.Attestation{Roots: filepath.Join(dir, "roots.pem")},
+		Log:         server.Log{Format: "json", Level: "debug"},
+		Traces:      server.Traces{Endpoint: "http://127.0.0.1:4318", Ratio: 0.25, HeadersFile: filepath.Join(dir, "headers")},
 		Drain:       10 * time.Second, Schedule: 500 * time.Millisecond,
 		Limits: server.Limits{HeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, IdleTimeout: 4 * time.Second, CachedKeys: 5},
 		Quotas: quota.Settings{Enforce: quota.EnforceUnlimited, Values: []quota.Value{
@@ -105,6 +112,11 @@ func TestParseConfigRefuses(t *testing.T) {
 		least + "limits: {cachedKeys: -1}": "negative number",
 		least + "quotas: {enforce: some}":  "quotas: enforce is aws or unlimited",
 		least + "quotas: {values: [{name: nothing, value: 1}]}": `quotas: values: number 1: there is no quota "nothing"`,
+		least + "log: {format: xml}":                            `log: format: "xml" is neither text nor json`,
+		least + "log: {level: loud}":                            `log: level: "loud" is none of`,
+		least + "traces: {ratio: 1}":                            "traces: there is no endpoint",
+		least + "traces: {endpoint: 'a:b'}":                     "traces: the endpoint must be",
+		least + "traces: {endpoint: 'http://a', ratio: 2}":      "traces: the ratio must be",
 		"data: d\nseals: [{kind: magic}]":                       `unknown kind "magic"`,
 		"data: d\nseals: [{kind: key-file}]":                    "has a file and nothing else",
 		"data: d\nseals: [{kind: passphrase, file: a, env: b}]": "not from both",

@@ -15,9 +15,11 @@ func (c Config) Filled() Config {
 	c.Listen = cmp.Or(c.Listen, DefaultListen)
 	set(&c.Drain, 25*time.Second)
 	set(&c.Schedule, time.Second)
-	c.Audit.Durability = cmp.Or(c.Audit.Durability, "synced")
+	c.Audit.Durability = cmp.Or(c.Audit.Durability, defaultDurability)
 	set(&c.Audit.FlushEvery, time.Second)
 	set(&c.Audit.CheckpointEvery, time.Second)
+	c.Log.Format = cmp.Or(c.Log.Format, "text")
+	c.Log.Level = cmp.Or(c.Log.Level, "info")
 	c.Quotas.Enforce = cmp.Or(c.Quotas.Enforce, quota.EnforceAWS)
 	c.Audit.SegmentSize = cmp.Or(c.Audit.SegmentSize, 64<<20)
 	l := &c.Limits

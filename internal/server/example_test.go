@@ -72,7 +72,10 @@ func settings(prefix string, of reflect.Type) (all []string) {
 // derived are the settings whose default follows from the data directory; noDefault those that have none, or nothing.
 var (
 	derived   = []string{"adminSocket", "audit.dir", "data", "seals"}
-	noDefault = []string{"admin", "attestation.roots", "loopbackProviders", "audit.segmentAge", "audit.compress", "audit.retention", "audit.sinks", "quotas.values"}
+	noDefault = []string{
+		"admin", "attestation.roots", "loopbackProviders", "audit.segmentAge", "audit.compress", "audit.retention", "audit.sinks", "quotas.values",
+		"traces.endpoint", "traces.ratio", "traces.headersFile",
+	}
 )
 
 // TestExampleConfiguration holds packaging/keywright.yaml to the code: no setting is missing, none is shown that is not, and

@@ -12,8 +12,8 @@ import (
 
 // openIndex opens what events are looked up in: in the data directory, because it is no part of the log.
 func (s *Server) openIndex() (err error) {
-	if s.index, err = trail.OpenIndex(s.records, s.below("lookup")); err == nil {
-		s.hold("lookup", s.index.Needs)
+	if s.index, err = trail.OpenIndex(s.records, s.below(lookup)); err == nil {
+		s.hold(lookup, s.index.Needs)
 	}
 	return err
 }
@@ -54,14 +54,14 @@ func (s *Server) follow(ctx context.Context, running *sync.WaitGroup) {
 	}
 }
 
-// Sinks returns how the audit sinks are doing, in the order of the configuration.
-func (s *Server) Sinks() []sink.Status {
-	all := make([]sink.Status, len(s.sinks))
-	for i, each := range s.sinks {
-		all[i] = each.Status()
+// lookup is what the index of LookupEvents is called among what follows the log.
+const lookup = "lookup"
+
+// followers returns how those who follow the log are doing: the index first, then the sinks in the order of the configuration.
+func (s *Server) followers() []sink.Status {
+	all := []sink.Status{{Name: lookup, Kind: lookup, Lag: s.index.Lag()}}
+	for _, each := range s.sinks {
+		all = append(all, each.Status())
 	}
 	return all
 }
-
-// LookupLag returns how many audit records LookupEvents does not know of yet.
-func (s *Server) LookupLag() uint64 { return s.index.Lag() }

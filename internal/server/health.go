@@ -27,10 +27,12 @@ type health struct {
 // probeEvery bounds how often probes from outside can make the server write to its disk.
 const probeEvery = time.Second
 
-func (h *health) handler() http.Handler {
+// handler serves the probes, and the metrics beside them.
+func (h *health) handler(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { say(w, h.ready(r.Context())) })
+	mux.Handle("GET /metrics", metrics)
 	return mux
 }
 

@@ -31,12 +31,14 @@ import (
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/kms"
+	"github.com/keywright/keywright/internal/metrics"
 	"github.com/keywright/keywright/internal/oidc"
 	"github.com/keywright/keywright/internal/pipeline"
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/servicequotas"
 	"github.com/keywright/keywright/internal/sink"
 	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/tracing"
 	"github.com/keywright/keywright/internal/trail"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
@@ -71,6 +73,10 @@ type Server struct {
 	admin       *http.Server
 	adminAt     net.Listener
 	health      health
+	started     time.Time
+	metrics     *metrics.Metrics
+	tracer      *tracing.Tracer // nil if nothing is traced
+	census      *census
 
 	administration *admin.Admin
 	operators      *http.Server
@@ -81,10 +87,11 @@ type Server struct {
 
 // New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
 func New(c Config, in *Installation) (*Server, error) {
-	s := &Server{config: c.Filled(), in: in}
+	s := &Server{config: c.Filled(), in: in, metrics: metrics.New(c.Version)}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}
+	s.started = s.config.Now()
 	err := c.check()
 	if err == nil {
 		err = s.readRoots()
@@ -96,10 +103,14 @@ func New(c Config, in *Installation) (*Server, error) {
 		err = s.openSinks()
 	}
 	if err == nil {
+		err = s.openTraces()
+	}
+	if err == nil {
 		err = s.build()
 	}
 	if err == nil {
 		s.doors()
+		s.observe()
 		err = s.listen()
 	}
 	if err != nil {
@@ -123,6 +134,9 @@ func (s *Server) readRoots() error {
 	}
 	return nil
 }
+
+// defaultDurability is that of the audit log.
+const defaultDurability = "synced"
 
 // openAudit opens the audit log, or keeps records in memory if there is no data directory.
 func (s *Server) openAudit() error {
@@ -162,7 +176,7 @@ func (s *Server) build() error {
 	s.directory = iam.New(iam.Config{
 		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.wall(), Loopback: c.LoopbackProviders}),
 	})
-	s.guard = guard.New(guard.Config{Recorder: s.recorder, Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
+	s.guard = guard.New(guard.Config{Recorder: s.watched(s.recorder), Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
 	s.quotas = quota.New(c.Quotas, c.Now)
 	s.kms = kms.New(kms.Config{
@@ -174,7 +188,11 @@ func (s *Server) build() error {
 	s.trail = trail.New(trail.Config{Index: s.index, Barrier: in.Barrier, Now: c.Now, Allow: func(a arn.Account, r arn.Region, at time.Time) bool {
 		return s.quotas.Allow(quota.Request{Place: quota.Place{Account: a, Region: r}, Bucket: quota.Own("cloudtrail", "LookupEvents")}, at)
 	}})
-	s.administration = admin.New(admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Index: s.index, Now: c.Now})
+	ask := admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Index: s.index, Now: c.Now}
+	if s.metrics != nil { // a server, and not only an open installation
+		ask.Status = s.status
+	}
+	s.administration = admin.New(ask)
 	return s.quotaAPI.Load(context.Background())
 }
 
@@ -187,13 +205,13 @@ func (s *Server) doors() {
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
 		{Model: &trailapi.Service, Operations: s.trail.Operations()},
 		{Model: &quotaapi.Service, Operations: s.quotaAPI.Operations()},
-	}})
+	}, Metrics: s.metrics, Tracer: s.tracer})
 	s.api = httpapi.NewServer(httpapi.Config{
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
 		IdleTimeout: c.Limits.IdleTimeout,
 	})
 	s.health.store = s.in.Store
-	s.admin = smallServer(s.health.handler())
+	s.admin = smallServer(s.health.handler(s.metrics.Handler()))
 	s.operators = smallServer(s.administration.Handler())
 }
 
@@ -260,6 +278,7 @@ func (s *Server) Run(ctx context.Context) error {
 	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })
 	background.Go(func() { s.directory.RunUses(work) })
 	s.follow(work, &background)
+	background.Go(func() { s.census.run(work) })
 	if s.certs != nil {
 		background.Go(func() { s.certs.watch(work) })
 	}
@@ -316,6 +335,7 @@ func (s *Server) Close() error {
 		if s.pool != nil {
 			s.pool.Close()
 		}
+		s.closeTraces()
 		if s.closeLog != nil {
 			errs = append(errs, s.closeLog())
 		}

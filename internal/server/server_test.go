@@ -272,6 +272,9 @@ func TestRefusesToStart(t *testing.T) {
 		"no durability": func(c *server.Config) { c.Audit.Durability = "none" },
 		"no audit log":  func(c *server.Config) { c.Audit.Dir = "/dev/null/audit" },
 		"no such port":  func(c *server.Config) { c.Listen = "127.0.0.1:99999" },
+		"no headers": func(c *server.Config) {
+			c.Traces = server.Traces{Endpoint: "http://127.0.0.1:1", HeadersFile: "/nonexistent"}
+		},
 		"no admin port": func(c *server.Config) { c.Admin = "127.0.0.1:99999" },
 	} {
 		c, _ := newConfig(t)

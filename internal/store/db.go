@@ -257,9 +257,11 @@ func (db *DB) Unseal(ctx context.Context, b *seal.Barrier) (*Store, error) {
 		return nil, errors.New("the store is unsealed already")
 	}
 	s := &Store{db: db, verifier: verifier{b, db.log}}
-	if s.reads, err = prepare(ctx, db.read, firstWrite); err != nil {
+	reads, err := prepare(ctx, db.read, firstWrite)
+	if err != nil {
 		return nil, fmt.Errorf("unsealing the store: %w", err)
 	}
+	s.reads = &reader{reads, &s.timing}
 	if db.write != nil {
 		if s.writer, err = newWriter(ctx, db.write, s.verifier); err != nil {
 			s.reads.close()

@@ -18,8 +18,9 @@ import (
 type Store struct {
 	db       *DB
 	verifier verifier
-	reads    *prepared
+	reads    *reader
 	writer   *writer // nil if read-only
+	timing   timing
 }
 
 // DB returns the DB that was unsealed.

@@ -246,6 +246,9 @@ func (p *prepared) query(ctx context.Context, s statement, args ...any) (*sql.Ro
 
 // collect runs a query and gathers what scan makes of each row.
 func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), s statement, args ...any) ([]T, error) {
+	if r, ok := q.(*reader); ok {
+		defer r.timing.read(r.timing.begin())
+	}
 	rows, err := q.query(ctx, s, args...)
 	if err != nil {
 		return nil, err

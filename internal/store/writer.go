@@ -8,8 +8,10 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/steps"
 )
 
 // maxGroup bounds how many updates share a transaction, and with it how long the first of them waits for the others.
@@ -29,10 +31,20 @@ func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 	if s.writer == nil {
 		return errReadOnly
 	}
+	began, noted := time.Now(), steps.From(ctx).Begin(steps.StoreWrite)
 	u := &update{ctx: ctx, f: f, done: make(chan struct{})}
 	if err := s.writer.enqueue(u); err != nil {
+		noted.EndWith(err)
 		return err
 	}
+	err := s.await(ctx, u)
+	noted.EndWith(err)
+	s.timing.wrote(time.Since(began), u)
+	return err
+}
+
+// await returns what became of an update.
+func (s *Store) await(ctx context.Context, u *update) error {
 	select {
 	case <-u.done:
 	case <-ctx.Done():
@@ -57,6 +69,7 @@ type update struct {
 	erases   bool          // and that is on disk: the log is to be folded before the caller is told
 	err      error         // valid once done is closed
 	panicked string        // likewise
+	failed   bool          // likewise: the engine could not commit it
 	done     chan struct{} // closed by the writer
 }
 
@@ -213,7 +226,7 @@ func (w *writer) runGroup(updates []*update) {
 	for _, u := range ran {
 		switch {
 		case err != nil && u.err == nil && u.panicked == "":
-			u.err = fmt.Errorf("committing: %w", err)
+			u.err, u.failed = fmt.Errorf("committing: %w", err), true
 		case u.err == nil && u.panicked == "":
 			u.erases = u.deleted
 			for _, f := range u.onCommit {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -323,4 +324,35 @@ func TestFileThatIsLostWhileItIsOpen(t *testing.T) {
 	if info, err := os.Stat(files[0]); err != nil || info.Size() == 0 {
 		t.Errorf("the block was not made again: %v, %v", info, err)
 	}
+}
+
+// While the log grows and the index follows, everybody finds at least what was there before they asked.
+func TestFindWhileTheLogGrows(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(21, 22))
+	records := various(rnd, trail.BlockSize+3000)
+	src := audit.NewMemory(len(records))
+	ix := openIndex(t, src, t.TempDir())
+	ctx, stop := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() { ix.Run(ctx) })
+	for range 3 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				there := src.Next()
+				p, err := ix.Find(context.Background(), &trail.Query{}, trail.Newest, 5)
+				if err != nil || there > 0 && (len(p.Events) == 0 || p.Events[0].Number+1 < there) {
+					t.Errorf("of %d records: %d events, %v", there, len(p.Events), err)
+					return
+				}
+			}
+		})
+	}
+	for at := 0; at < len(records); at += 100 {
+		if err := src.Append(records[at:min(len(records), at+100)]...); err != nil {
+			t.Error(err)
+		}
+	}
+	stop()
+	all.Wait()
+	check(t, ix, records, 0, rnd, 2)
 }
