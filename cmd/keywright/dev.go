@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/dev"
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
@@ -37,6 +38,7 @@ type devOptions struct {
 	attestationRoots       string
 	auditDurability        string
 	tls                    bool
+	control, seed          string
 	quotas                 string
 }
 
@@ -49,7 +51,10 @@ func devCommand() *cobra.Command {
 
 It listens on loopback addresses only. Without --data everything stays in memory and ends with the process. With it, keys
 live in DIR and audit records in DIR/audit; the key file that unseals DIR lies in DIR too, so whoever can read DIR can read
-the keys: do not use it for keys that matter. For those there are keywright init and keywright server.`,
+the keys: do not use it for keys that matter. For those there are keywright init and keywright server.
+
+A control endpoint beside it moves the clock, makes keys with known material, has calls fail, and takes everything away between
+two tests: docs/testing.md.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runDev(c.Context(), &o, c.OutOrStdout()) },
 	}
@@ -63,6 +68,9 @@ the keys: do not use it for keys that matter. For those there are keywright init
 	f.StringVar(&o.secretKey, "root-secret-access-key", devSecret, "its secret access key")
 	f.StringVar(&o.partition, "partition", string(arn.Commercial), "partition of the accounts: aws, aws-cn or aws-us-gov")
 	f.StringVar(&o.attestationRoots, "attestation-roots", "", "PEM file with the roots of the attestation documents of enclaves (default: answers for enclaves are refused)")
+	f.StringVar(&o.control, "control", "", "loopback address and port of the control endpoint, which keywright dev clock, seed, fault, throttle and reset ask; or none (default "+defaultControl+", and any free port with another --listen than its default)")
+	f.StringVar(&o.seed, "seed", "", "YAML file with keys to begin with")
+	c.AddCommand(devClockCommand(), devSeedCommand(), devFaultCommand(), devThrottleCommand(), devResetCommand())
 	f.StringVar(&o.quotas, "quotas", quota.EnforceUnlimited, "aws: enforce the quotas of AWS KMS; unlimited: no request rates, and any number of keys")
 	f.StringVar(&o.auditDurability, "audit-durability", "written", "with --data, what an answer waits for: its record is written, or synced to the disk")
 	f.BoolVar(&o.tls, "tls", false, "serve HTTPS with a certificate of a CA that is made here")
@@ -135,6 +143,12 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: o.auditDurability}, Drain: 5 * time.Second, LoopbackProviders: true,
 		Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas},
 	}
+	control, err := o.openControl()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, control.close()) }()
+	control.steer(&config)
 	scheme, bundle := "http", ""
 	if o.tls {
 		ca, err := makeDevCA(o.data)
@@ -152,12 +166,28 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, a := range accounts {
-		if err := s.Directory().EnsureAccountIn(ctx, partition, a.account, a.accessKeyID, a.secret); err != nil {
-			return errors.Join(fmt.Errorf("account %s: %w", a.account, err), s.Close())
+	ensure := func(ctx context.Context) error {
+		for _, a := range accounts {
+			if err := s.Directory().EnsureAccountIn(ctx, partition, a.account, a.accessKeyID, a.secret); err != nil {
+				return fmt.Errorf("account %s: %w", a.account, err)
+			}
 		}
+		return nil
 	}
-	if err := announce(out, scheme+"://"+s.Addr().String(), bundle, partition.GlobalRegion(), accounts[0]); err != nil {
+	err = ensure(ctx)
+	if err == nil {
+		err = control.attach(ctx, dev.Rooms{
+			Store: s.Store(), KMS: s.KMS(), Directory: s.Directory(), Accounts: ensure, Home: dev.Home{Account: accounts[0].account, Region: partition.GlobalRegion()},
+			Forget: []func(context.Context) error{func(context.Context) error {
+				s.Quotas().Reset()
+				return nil
+			}},
+		})
+	}
+	if err == nil {
+		err = announce(out, scheme+"://"+s.Addr().String(), bundle, control.url(), partition.GlobalRegion(), accounts[0])
+	}
+	if err != nil {
 		return errors.Join(err, s.Close())
 	}
 	defer heapFloor()()
@@ -165,7 +195,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 }
 
 // announce prints the lines to paste into a shell and then the one that says that requests will be answered.
-func announce(out io.Writer, url, bundle string, region arn.Region, a devAccountKey) error {
+func announce(out io.Writer, url, bundle, control string, region arn.Region, a devAccountKey) error {
 	lines := []string{
 		"export AWS_ENDPOINT_URL=" + url,
 		"export AWS_ACCESS_KEY_ID=" + shellWord(a.accessKeyID),
@@ -175,6 +205,9 @@ func announce(out io.Writer, url, bundle string, region arn.Region, a devAccount
 	}
 	if bundle != "" {
 		lines = append(lines, "export AWS_CA_BUNDLE="+shellWord(bundle))
+	}
+	if control != "" {
+		lines = append(lines, "export "+controlVariable+"="+control)
 	}
 	return printAll(out, append(lines, "Keywright is ready on "+url)...)
 }

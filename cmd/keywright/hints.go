@@ -20,6 +20,7 @@ var knownHints = []struct {
 }{
 	{store.ErrNotInitialized, "make the installation with: keywright init --config FILE"},
 	{store.ErrInitialized, "it is ready: start it with keywright server --config FILE, or name another data directory"},
+	{store.ErrNewer, "install the newer version again, or go back with a backup from before the upgrade: docs/upgrade.md"},
 	{store.ErrLocked, "stop the server that runs on this data directory first; one process at a time writes to it"},
 	{seal.ErrLastSeal, "add another seal first with: keywright seal add"},
 	{seal.ErrNoSuchSeal, "list the seals with: keywright seal status"},

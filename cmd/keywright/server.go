@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 
@@ -57,5 +58,7 @@ func runServer(c *cobra.Command, path string) error {
 		return errors.Join(err, s.Close())
 	}
 	defer heapFloor()()
+	notify("READY=1") // connections are accepted from now on, and requests answered with the next breath
+	defer context.AfterFunc(ctx, func() { notify("STOPPING=1") })()
 	return s.Run(ctx)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/steps"
 )
 
@@ -43,6 +44,29 @@ type Importer interface {
 	// OpenImport unwraps material for the key, with the wrapping key of a token, and returns it as Generate does, with the
 	// public key where there is one. The errors for bad input are this package's.
 	OpenImport(k *key.Key, token, encrypted []byte, now time.Time) (id string, wrapped, public []byte, err error)
+}
+
+// Taker is what an engine has that takes material as it is, for servers that others test with.
+type Taker interface {
+	// Take returns known material as Generate returns fresh one, and wipes nothing of octets. What is no material of the key's
+	// spec is ErrImportMaterial.
+	Take(k *key.Key, octets secret.Bytes) (id string, wrapped, public []byte, err error)
+}
+
+// Take gives k known material, in one of the encodings that an import can bring. It needs a permit with guard.UseTakeIn.
+func (c *Custody) Take(p guard.Permit, k *key.Key, octets secret.Bytes, now time.Time) (key.Material, error) {
+	if !p.Allows(guard.UseTakeIn, k.Name) {
+		return key.Material{}, ErrNoPermit
+	}
+	e, ok := c.engine.(Taker)
+	if !ok {
+		return key.Material{}, ErrNoImport
+	}
+	id, wrapped, public, err := e.Take(k, octets)
+	if err != nil {
+		return key.Material{}, fmt.Errorf("taking key material: %w", err)
+	}
+	return key.Material{ID: id, CreatedAt: now, State: key.Current, Wrapped: wrapped, Public: public}, nil
 }
 
 // MaxToken is the length of the longest import token in octets (ImportToken, API_ImportKeyMaterial).

@@ -348,6 +348,8 @@ var (
 	SynchronizeKey = Event{"SynchronizeMultiRegionKey", 0}
 	// The deletion of imported material whose time is over.
 	DeleteExpiredMaterial = Event{"DeleteExpiredKeyMaterial", 0}
+	// The making of a key with known material, in a server that others test with.
+	SeedKey = Event{"SeedKey", UseCreate | UseTakeIn}
 )
 
 // Act does an event to a key. prepare makes the change ready under a permit for it and returns serviceEventDetails (nil

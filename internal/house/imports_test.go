@@ -22,7 +22,7 @@ var stair = []string{
 	"internal/httpapi",
 	"internal/pipeline",
 	"internal/metrics internal/tracing",
-	"internal/admin",
+	"internal/admin internal/dev",
 	"internal/kms",
 	"internal/sink",
 	"internal/trail",

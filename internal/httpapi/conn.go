@@ -171,6 +171,19 @@ func (c *conn) abort() {
 	_ = c.Conn.Close()
 }
 
+// reset closes the connection so that the client sees it broken, and no orderly end.
+func (c *conn) reset() {
+	under := c.Conn
+	if t, ok := under.(*tls.Conn); ok {
+		under = t.NetConn()
+	}
+	if t, ok := under.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // what is left unsent is thrown away, and the peer told so
+		_ = t.Close()      // before TLS could say farewell
+	}
+	c.abort()
+}
+
 // Read implements io.Reader. An end in the middle of a request is no orderly one; the engine would tell nobody of it.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)

@@ -229,6 +229,10 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, head rawHead, oversized bool) 
 		r.Body = ctx.Request.Body()
 	}
 	s.pipeline.Serve(s.ctx, r, &v.response)
+	if v.response.Cut {
+		c.reset()
+		return
+	}
 	resp := &ctx.Response
 	resp.SetStatusCode(v.response.Status)
 	resp.Header.SetContentType(v.response.ContentType)

@@ -99,6 +99,13 @@ func (p *passwords) forget(user string) {
 	delete(p.counts, user)
 }
 
+// clear forgets all counts.
+func (p *passwords) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.counts)
+}
+
 // makeRoom forgets a count if there are too many: one whose pause is over, if there is one.
 func (p *passwords) makeRoom(now time.Time) {
 	if len(p.counts) < mostCounted {

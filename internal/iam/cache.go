@@ -46,6 +46,14 @@ func (c *credentials) put(epoch uint64, id string, found *credential) {
 	c.ids[id] = found
 }
 
+// clear forgets all credentials.
+func (c *credentials) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.ids)
+	c.epoch++
+}
+
 // drop forgets a credential that has been changed in the store.
 func (c *credentials) drop(id string) {
 	c.mu.Lock()

@@ -53,6 +53,26 @@ func (r *realm) drop(a arn.Account) {
 	delete(r.views, a)
 }
 
+func (r *realm) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.views)
+}
+
+// Forget has wipe empty the store and drops everything that is remembered of it, for servers that others test with. No request may
+// be under way.
+func (d *Directory) Forget(wipe func() error) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	err := wipe()
+	d.realm.clear()
+	d.ready.clear()
+	d.tokens.clear()
+	d.passwords.clear()
+	d.uses.take()
+	return err
+}
+
 // view returns the account as it is now; store.ErrNotFound if there is no such account.
 func (d *Directory) view(ctx context.Context, a arn.Account) (*view, error) {
 	if v := d.realm.get(a); v != nil {

@@ -47,6 +47,12 @@ func (o *openedTokens) get(name [sha256.Size]byte) (*opened, bool) {
 	return t, ok
 }
 
+func (o *openedTokens) clear() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	clear(o.list)
+}
+
 func (o *openedTokens) put(name [sha256.Size]byte, t *opened) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

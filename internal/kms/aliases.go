@@ -16,15 +16,21 @@ import (
 // and Region.
 func (r *request) ownAlias(name string) (aliasName, error) {
 	a := aliasName{account: r.call.Caller.Account, region: r.call.Region, name: arn.AliasName(name)}
+	return a, checkAliasName(a.name)
+}
+
+// checkAliasName refuses names that no alias of a customer can have.
+func checkAliasName(alias arn.AliasName) error {
+	name := string(alias)
 	switch {
 	case !strings.HasPrefix(name, arn.AliasPrefix):
-		return a, wire.Errorf(wire.CodeValidation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
+		return wire.Errorf(wire.CodeValidation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case name == arn.AliasPrefix || strings.Contains(name, ":"):
-		return a, wire.Errorf(wire.CodeValidation, "%s contains invalid characters for an alias", name)
-	case a.name.Reserved():
-		return a, wire.Bare(codeNotAuthorized)
+		return wire.Errorf(wire.CodeValidation, "%s contains invalid characters for an alias", name)
+	case alias.Reserved():
+		return wire.Bare(codeNotAuthorized)
 	}
-	return a, nil
+	return nil
 }
 
 // codeNotAuthorized is the answer to the making of an alias with a reserved name. It is not in the service's model.

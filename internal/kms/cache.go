@@ -134,6 +134,13 @@ func (c *cache[K, V]) drop(k K) {
 	delete(c.old, k)
 }
 
+// clear forgets everything.
+func (c *cache[K, V]) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.young, c.old, c.load = map[K]V{}, nil, 0
+}
+
 // lock locks the key against others who load or change it, and returns how to unlock it. Whoever holds a lock must not
 // take another one of the same cache but by lockTwo and lockAll. Of several caches those of aliases come first, then keys, grants, and lists of aliases.
 func (c *cache[K, V]) lock(k K) (unlock func()) {

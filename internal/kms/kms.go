@@ -23,7 +23,7 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 )
 
-// Config is what a Service needs. All fields are required but CachedKeys, Quotas and Attestation.
+// Config is what a Service needs. All fields are required but CachedKeys, Quotas, Attestation and Wall.
 type Config struct {
 	Store   *store.Store
 	Custody *custody.Custody
@@ -36,6 +36,8 @@ type Config struct {
 	// Attestation verifies the attestation documents of enclaves. Nil means that no roots are trusted: answers for enclaves are
 	// refused.
 	Attestation *attest.Verifier
+	// Wall is the clock that the times of attestation documents are compared with. Nil means Now.
+	Wall func() time.Time
 
 	// CachedKeys is how many symmetric keys and how many aliases stay ready in memory; zero means 10,000. Of keys whose policy,
 	// tags or opened material take more memory it is fewer, of grants eight times as many.
@@ -51,6 +53,7 @@ type Service struct {
 	barrier *seal.Barrier
 	guard   *guard.Guard
 	now     func() time.Time
+	wall    func() time.Time
 	keys    *cache[key.Name, *snapshot]
 	aliases *cache[aliasName, arn.KeyID]
 	grants  *cache[key.Name, *grantSet]
@@ -64,6 +67,7 @@ type Service struct {
 	book *quota.Book
 	uses *uses // last uses of keys that are not yet in the store
 
+	due    sync.Mutex             // held by RunDue
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when
 }
 
@@ -82,11 +86,14 @@ func New(c Config) *Service {
 	if c.CachedKeys == 0 {
 		c.CachedKeys = defaultCachedKeys
 	}
+	if c.Wall == nil {
+		c.Wall = c.Now
+	}
 	if c.Quotas == nil {
 		c.Quotas = quota.New(quota.Settings{Enforce: quota.EnforceUnlimited}, c.Now)
 	}
 	return &Service{
-		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now,
+		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now, wall: c.Wall,
 		keys:        newWeighedCache[key.Name](c.CachedKeys*typicalMemory(), (*snapshot).memory),
 		aliases:     newCache[aliasName, arn.KeyID](c.CachedKeys),
 		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"errors"
 
 	"github.com/keywright/keywright/internal/guard"
@@ -68,10 +69,16 @@ func putKeyPolicy(r *request, in *kmsapi.PutKeyPolicyRequest) error {
 // readPolicy checks a policy that a key is to have, and returns it compiled and whom it names. The text is to be kept as it was
 // given, because the printed form of GetKeyPolicy can be longer than what is allowed.
 func (r *request) readPolicy(text string) (*policy.Document, []key.Binding, error) {
-	if most := r.most(key.Name{Account: r.call.Caller.Account, Region: r.call.Region}, quota.PolicySize); int64(len(text)) > most {
+	name := key.Name{Account: r.call.Caller.Account, Region: r.call.Region}
+	return r.readPolicyOf(r.ctx, name, text)
+}
+
+// readPolicyOf is readPolicy for a key of an account and Region, whose id does not matter.
+func (s *Service) readPolicyOf(ctx context.Context, name key.Name, text string) (*policy.Document, []key.Binding, error) {
+	if most := s.most(name, quota.PolicySize); int64(len(text)) > most {
 		return nil, nil, wire.Errorf(kmsapi.CodeLimitExceededException, "the document is larger than %d", most)
 	}
-	doc, err := r.compile(text, nil)
+	doc, err := s.compile(text, nil)
 	var fault *policy.Error
 	switch {
 	case errors.As(err, &fault):
@@ -79,11 +86,11 @@ func (r *request) readPolicy(text string) (*policy.Document, []key.Binding, erro
 	case err != nil:
 		return nil, nil, err
 	}
-	bindings, err := r.bindPrincipals(r.ctx, doc, r.call.Region.Partition())
+	bindings, err := s.bindPrincipals(ctx, doc, name.Region.Partition())
 	if err != nil {
 		return nil, nil, err
 	}
-	doc, err = r.compile(text, bindings)
+	doc, err = s.compile(text, bindings)
 	return doc, bindings, err
 }
 

@@ -60,7 +60,7 @@ func (r *request) attested(info *kmsapi.RecipientInfo) (*attest.Document, error)
 		return nil, err
 	}
 	defer end()
-	d, err := r.attestation.Verify(info.AttestationDocument, r.now())
+	d, err := r.attestation.Verify(info.AttestationDocument, r.wall())
 	if errors.Is(err, attest.ErrDocument) {
 		return nil, wire.Errorf(wire.CodeValidation, "Invalid %v.", err)
 	}

@@ -52,8 +52,10 @@ func (s *Service) flush(ctx context.Context) {
 const retryAfter = time.Minute
 
 // RunDue does everything that is due now, once. A key whose work fails is logged and left alone for a minute. The error
-// says that the store could not tell what is due. It is not meant for several goroutines at a time.
+// says that the store could not tell what is due. Of several callers one waits for the other.
 func (s *Service) RunDue(ctx context.Context) error {
+	s.due.Lock()
+	defer s.due.Unlock()
 	now := s.now()
 	maps.DeleteFunc(s.failed, func(_ key.Name, at time.Time) bool { return !at.Add(retryAfter).After(now) })
 	seen := map[key.Name]bool{} // each key once: what the index calls due, the key itself may not

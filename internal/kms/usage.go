@@ -73,6 +73,16 @@ func (u *uses) forget(n key.Name) {
 	delete(s.last, n)
 }
 
+// clear drops everything.
+func (u *uses) clear() {
+	for i := range u.shards {
+		s := &u.shards[i]
+		s.mu.Lock()
+		clear(s.last)
+		s.mu.Unlock()
+	}
+}
+
 // list returns all that is there.
 func (u *uses) list() (all []store.KeyUse) {
 	for i := range u.shards {

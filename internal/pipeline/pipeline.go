@@ -51,6 +51,8 @@ type Response struct {
 	// Authorization is for the header x-keywright-authorization-message; empty for none.
 	Authorization string
 	Body          []byte
+	// Cut says that the connection is to be closed in place of an answer: a Meddler wanted it.
+	Cut bool
 }
 
 // keepAtMost bounds the memory that one large answer can leave behind in a Response.
@@ -73,11 +75,25 @@ type Service struct {
 	Operations []guard.Operation
 }
 
-// Config is what a Pipeline needs. All fields are required but Metrics and Tracer.
+// Meddler stands between requests and what they ask for, in a server that others test their programs with. It has no part in
+// who may do what: the requests that it sees are those that any server would have done.
+type Meddler interface {
+	// Begin is called before anything is looked up for a request, and what it returns once the answer is made.
+	Begin() (end func())
+	// Do is called in place of the operation, which is do; the caller is authenticated and the input valid. cut has the
+	// connection closed in place of an answer. The record of the call is of what Do returned.
+	Do(ctx context.Context, call *guard.Call, do func() (wire.Output, error)) (out wire.Output, cut bool, err error)
+}
+
+// Config is what a Pipeline needs. All fields are required but Wall, Meddler, Metrics and Tracer.
 type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
 	Now       func() time.Time
+	// Wall is the clock that the times of signatures are compared with. Nil means Now.
+	Wall func() time.Time
+	// Meddler is nil in every server that is not for tests.
+	Meddler Meddler
 	// Services are the APIs. The first one is addressed by what addresses none.
 	Services []Service
 
@@ -89,7 +105,8 @@ type Config struct {
 type Pipeline struct {
 	guard     *guard.Guard
 	directory *iam.Directory
-	now       func() time.Time
+	now, wall func() time.Time
+	meddler   Meddler // nil for none
 	services  []*service
 	tracer    *tracing.Tracer
 	exchanges sync.Pool // of *exchange
@@ -111,7 +128,7 @@ type operation struct {
 
 // New returns a Pipeline. It panics if a row names an operation that its model does not have, which the first test finds.
 func New(c Config) *Pipeline {
-	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, tracer: c.Tracer}
+	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, wall: c.Wall, meddler: c.Meddler, tracer: c.Tracer}
 	count := func(service, operation string) *metrics.Operation {
 		if c.Metrics == nil {
 			return nil
@@ -148,7 +165,9 @@ type exchange struct {
 	auth    sigv4.Auth
 	address address
 	op      *operation // nil until it is found
-	now     time.Time
+	now     time.Time  // of the pipeline's clock
+	wall    time.Time  // of the clock of signatures
+	cut     bool
 
 	origin  key.Origin      // of the key that it is about; empty for none
 	keyARN  string          // of that key, if the request is traced
@@ -165,7 +184,13 @@ const maxUserAgent = 1 << 10
 func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 	resp.Reset()
 	x := p.exchanges.Get().(*exchange)
+	if p.meddler != nil {
+		defer p.meddler.Begin()()
+	}
 	x.ctx, x.req, x.now = ctx, req, p.now()
+	if x.wall = x.now; p.wall != nil {
+		x.wall = p.wall()
+	}
 	x.address = address{service: p.services[0]}
 	resp.RequestID = arn.NewUUID()
 	began := time.Now() // not the server's clock, which a test may move
@@ -176,6 +201,7 @@ func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 		Steps: noted, TraceID: x.traceID,
 	}, x.answer)
 	x.render(resp, out, failure)
+	resp.Cut = x.cut
 	x.observe(resp, failure, time.Since(began))
 	kept := x.steps
 	kept.Reset()
@@ -204,11 +230,21 @@ func (x *exchange) run(call *guard.Call) (wire.Output, error) {
 		return nil, err
 	}
 	call.Input = in
-	out, err := x.op.Do(x.ctx, call, in)
+	out, err := x.do(call, in)
 	x.origin = call.Origin()
 	if x.traced {
 		x.keyARN = call.KeyARN()
 	}
+	return out, err
+}
+
+// do has the operation done, by way of the Meddler if there is one.
+func (x *exchange) do(call *guard.Call, in wire.Input) (out wire.Output, err error) {
+	m := x.pipeline.meddler
+	if m == nil {
+		return x.op.Do(x.ctx, call, in)
+	}
+	out, x.cut, err = m.Do(x.ctx, call, func() (wire.Output, error) { return x.op.Do(x.ctx, call, in) })
 	return out, err
 }
 
@@ -227,7 +263,7 @@ func (x *exchange) authenticate(call *guard.Call) error {
 	if len(auth.AccessKeyID) <= iam.MaxAccessKeyID {
 		call.Claim(auth.AccessKeyID)
 	}
-	if refusal = auth.Check(x.address.service.SigningName, x.now); refusal != nil {
+	if refusal = auth.Check(x.address.service.SigningName, x.wall); refusal != nil {
 		return refused(refusal)
 	}
 	caller, err := x.pipeline.directory.Authenticate(x.ctx, auth, &x.signed)

@@ -184,6 +184,19 @@ func (b *Book) Apply(values ...Applied) {
 	}
 }
 
+// Reset forgets what was applied and counted, for servers that others test with.
+func (b *Book) Reset() {
+	b.applying.Lock()
+	defer b.applying.Unlock()
+	b.applied.Store(&map[applied]float64{})
+	for i := range b.shards {
+		s := &b.shards[i]
+		s.changes.Lock()
+		s.meters.Store(&map[Place]*meter{})
+		s.changes.Unlock()
+	}
+}
+
 // refresh gives the meter of a place its limits anew, if there is one.
 func (b *Book) refresh(p Place) {
 	s := b.shard(p)

@@ -120,7 +120,7 @@ type Administration struct {
 
 // NewAdministration opens that door, with the audit log that the server would use. It closes the installation with itself.
 func NewAdministration(c Config, in *Installation) (*Administration, error) {
-	s := &Server{config: c, in: in}
+	s := &Server{config: c.Filled(), in: in}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}

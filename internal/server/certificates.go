@@ -24,9 +24,6 @@ type stamp struct {
 }
 
 func loadCertificates(files TLS) (*certificates, error) {
-	if files.Reload == 0 {
-		files.Reload = 10 * time.Second
-	}
 	c := &certificates{files: files}
 	return c, c.load()
 }

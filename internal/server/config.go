@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/pipeline"
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/sink"
 )
@@ -64,6 +65,11 @@ type Config struct {
 	Version string `yaml:"-"`
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time `yaml:"-"`
+	// Wall is the clock by which is judged what others have stamped with theirs: signatures, the tokens of identity providers
+	// and attestation documents. Nil means Now.
+	Wall func() time.Time `yaml:"-"`
+	// Meddler stands between requests and operations, for tests of other programs. Nil means that nobody does.
+	Meddler pipeline.Meddler `yaml:"-"`
 	// Certificate serves HTTPS with certificates from memory, in place of TLS. Nil means that TLS decides.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) `yaml:"-"`
 }
@@ -225,6 +231,14 @@ func (c *Config) check() error {
 
 // ErrPlainHTTP says that the API would be served without TLS to others than this machine.
 var ErrPlainHTTP = errors.New("plain HTTP is served on loopback addresses only")
+
+// wall returns Wall, or what it means.
+func (c *Config) wall() func() time.Time {
+	if c.Wall != nil {
+		return c.Wall
+	}
+	return c.Now
+}
 
 func (c *Config) listen() string {
 	if c.Listen == "" {

@@ -6,7 +6,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -38,6 +37,7 @@ import (
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/servicequotas"
 	"github.com/keywright/keywright/internal/sink"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/tracing"
 	"github.com/keywright/keywright/internal/trail"
 	"github.com/keywright/keywright/internal/wire/iamapi"
@@ -87,7 +87,7 @@ type Server struct {
 
 // New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
 func New(c Config, in *Installation) (*Server, error) {
-	s := &Server{config: c, in: in, metrics: metrics.New(c.Version)}
+	s := &Server{config: c.Filled(), in: in, metrics: metrics.New(c.Version)}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}
@@ -147,7 +147,7 @@ func (s *Server) openAudit() error {
 		s.recorder, s.records = memory, memory
 		return s.openIndex()
 	}
-	durability, err := audit.ParseDurability(cmp.Or(c.Audit.Durability, defaultDurability))
+	durability, err := audit.ParseDurability(c.Audit.Durability)
 	if err != nil {
 		return err
 	}
@@ -174,14 +174,14 @@ var readyKeys = map[key.Spec]int{keyspec.RSA2048: 32, keyspec.RSA3072: 4, keyspe
 func (s *Server) build() error {
 	c, in := &s.config, s.in
 	s.directory = iam.New(iam.Config{
-		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.Now, Loopback: c.LoopbackProviders}),
+		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.wall(), Loopback: c.LoopbackProviders}),
 	})
 	s.guard = guard.New(guard.Config{Recorder: s.watched(s.recorder), Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
 	s.quotas = quota.New(c.Quotas, c.Now)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
-		Principals: s.directory, Attestation: s.attestation,
+		Principals: s.directory, Attestation: s.attestation, Wall: c.Wall,
 		Quotas: s.quotas,
 	})
 	s.quotaAPI = servicequotas.New(servicequotas.Config{Store: in.Store, Barrier: in.Barrier, Book: s.quotas, Now: c.Now})
@@ -199,7 +199,7 @@ func (s *Server) build() error {
 // doors makes what the listeners lead to.
 func (s *Server) doors() {
 	c := &s.config
-	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Services: []pipeline.Service{
+	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Wall: c.Wall, Meddler: c.Meddler, Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
@@ -251,6 +251,15 @@ func (s *Server) listen() error {
 // Directory returns the accounts, for commands that make some before the server runs.
 func (s *Server) Directory() *iam.Directory { return s.directory }
 
+// KMS returns the service of keys, for the control endpoint of keywright dev, as are Quotas and Store.
+func (s *Server) KMS() *kms.Service { return s.kms }
+
+// Quotas returns the book of quotas.
+func (s *Server) Quotas() *quota.Book { return s.quotas }
+
+// Store returns the store.
+func (s *Server) Store() *store.Store { return s.in.Store }
+
 // Addr is where the API is served.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
@@ -266,7 +275,7 @@ func (s *Server) AdminAddr() net.Addr {
 func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { s.kms.RunSchedule(work, cmp.Or(s.config.Schedule, time.Second)) })
+	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })
 	background.Go(func() { s.directory.RunUses(work) })
 	s.follow(work, &background)
 	background.Go(func() { s.census.run(work) })
@@ -296,7 +305,7 @@ func (s *Server) Run(ctx context.Context) error {
 // drain stops accepting and waits for running requests, but not forever. The admin listener stays to say so.
 func (s *Server) drain() {
 	s.health.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(s.config.Drain, 25*time.Second))
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain)
 	defer cancel()
 	if err := s.api.Shutdown(ctx); err != nil {
 		slog.Warn("some requests did not end in time and were cut off", "err", err)

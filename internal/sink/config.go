@@ -72,6 +72,11 @@ type Config struct {
 	Key         string `yaml:"key"`
 }
 
+// Defaults returns what the fields mean that are zero, for those kinds that have them.
+func Defaults() Config {
+	return Config{Batch: defaultBatch, Timeout: defaultTimeout, MaxBackoff: maxBackoff, Settle: defaultSettle, Facility: logAudit}
+}
+
 // SASL is who a Kafka client says it is.
 type SASL struct {
 	// Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. Required. PLAIN needs TLS.

@@ -3,7 +3,37 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 )
+
+// MakeOld makes an empty database as a program knew it whose newest migration had the version.
+func MakeOld(ctx context.Context, path string, version int64) (err error) {
+	write, read, err := openPools(path, false, 1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closePools(write, read)) }()
+	m, err := migrator(write)
+	if err == nil {
+		_, err = m.UpTo(ctx, version)
+	}
+	return err
+}
+
+// NewestSchema returns the version of the last migration.
+func NewestSchema() (int64, error) {
+	db, _, err := openPools("", false, 1)
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	m, err := migrator(db)
+	if err != nil {
+		return 0, err
+	}
+	all := m.ListSources()
+	return all[len(all)-1].Version, nil
+}
 
 // SQL returns the pool that writes, for tests that do what an attacker could do.
 func SQL(s *Store) *sql.DB { return s.db.write }

@@ -87,6 +87,18 @@ func (s *Store) DueKeys(ctx context.Context, until time.Time, limit int) ([]key.
 	return v, doing("looking for due keys", err)
 }
 
+// NextDue returns the first time after the given one at which a key becomes due; the zero time if none does.
+func (s *Store) NextDue(ctx context.Context, after time.Time) (time.Time, error) {
+	at, err := one(ctx, s.reads, scanNumber, selectNextDue, after.UnixMilli())
+	if errors.Is(err, ErrNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("looking for what is due next: %w", err)
+	}
+	return time.UnixMilli(at).UTC(), nil
+}
+
 // GetAlias returns an alias, or ErrNotFound.
 func (s *Store) GetAlias(ctx context.Context, a arn.Account, r arn.Region, name arn.AliasName) (*key.Alias, error) {
 	v, err := verified(ctx, &s.verifier, s.reads, "aliases", scanAliasRow, s.verifier.alias, selectAlias,

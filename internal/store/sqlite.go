@@ -160,7 +160,7 @@ func migrate(ctx context.Context, db *sql.DB, policy schemaPolicy) error {
 	newest := sources[len(sources)-1].Version
 	switch {
 	case current > newest:
-		return fmt.Errorf("the schema has version %d and this program knows %d at most: use a newer Keywright", current, newest)
+		return fmt.Errorf("the schema has version %d and this program knows %d at most: %w", current, newest, ErrNewer)
 	case current == newest:
 		return nil
 	case current == 0 && policy != schemaIsUpdated:

@@ -17,6 +17,7 @@ const (
 	selectKeyIDs
 	selectKeyCount
 	selectDue
+	selectNextDue
 	selectAlias
 	selectAliases
 	selectAliasesOfKey
@@ -74,6 +75,16 @@ const (
 	upsertKeyUse
 	upsertMeta
 	deleteKeyUse
+	wipeKeyUses
+	wipeGrants
+	wipeAliases
+	wipeKeys
+	wipeIdentities
+	wipeAccessKeys
+	wipeAccounts
+	wipeChanges
+	wipeCounters
+	wipeQuotas
 	upsertQuota
 	statementCount
 )
@@ -88,6 +99,7 @@ var statements = [statementCount]string{
 	selectKeyCount: `SELECT key_count FROM counters WHERE account = $1 AND region = $2`,
 	selectDue: `SELECT account, region, key_id FROM keys WHERE due_ms <= $1
 		ORDER BY due_ms, account, region, key_id LIMIT $2`,
+	selectNextDue: `SELECT due_ms FROM keys WHERE due_ms > $1 ORDER BY due_ms LIMIT 1`,
 	selectAlias: `SELECT account, region, name, target, body, tag FROM aliases
 		WHERE account = $1 AND region = $2 AND name = $3`,
 	selectAliases: `SELECT account, region, name, target, body, tag FROM aliases
@@ -184,6 +196,17 @@ var statements = [statementCount]string{
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 	upsertMeta:   `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
+
+	wipeKeyUses:    `DELETE FROM key_uses`,
+	wipeGrants:     `DELETE FROM grants`,
+	wipeAliases:    `DELETE FROM aliases`,
+	wipeKeys:       `DELETE FROM keys`,
+	wipeIdentities: `DELETE FROM identities`,
+	wipeAccessKeys: `DELETE FROM access_keys`,
+	wipeAccounts:   `DELETE FROM accounts`,
+	wipeChanges:    `DELETE FROM changes`,
+	wipeCounters:   `DELETE FROM counters`,
+	wipeQuotas:     `DELETE FROM quotas`,
 	upsertQuota: `INSERT INTO quotas (account, region, kind, name, body, tag) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (account, region, kind, name) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 }

@@ -50,6 +50,8 @@ var (
 	ErrNotInitialized = errors.New("the installation is not initialized")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("the store is closed")
+	// ErrNewer says that a newer program has brought the schema up to date: this one does not touch it.
+	ErrNewer = errors.New("use a newer Keywright")
 	// ErrStale says that rows still need an old domain key.
 	ErrStale = errors.New("rows still use an old domain key")
 )

@@ -16,6 +16,7 @@ type Tx struct {
 	saved    bool  // the savepoint is set
 	over     bool  // the function has returned
 	broken   error // a statement failed: nothing runs any more
+	wiped    bool  // counters of updates before this one are no more
 	counters map[scope]counter
 	deleted  bool // something that must not stay in the files
 	onCommit []func()

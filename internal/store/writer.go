@@ -288,6 +288,9 @@ func (g *group) run(u *update) error {
 	}
 	if !failed {
 		u.onCommit, u.deleted = tx.onCommit, tx.deleted
+		if tx.wiped {
+			clear(g.counters)
+		}
 		for s, c := range tx.counters {
 			g.counters[s] = c
 		}

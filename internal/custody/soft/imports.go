@@ -129,6 +129,14 @@ func (e *Engine) OpenImport(k *key.Key, token, encrypted []byte, now time.Time) 
 		return "", nil, nil, custody.ErrImportUnwrap
 	}
 	defer octets.Wipe()
+	return e.Take(k, octets)
+}
+
+// Take implements custody.Taker.
+func (e *Engine) Take(k *key.Key, octets secret.Bytes) (id string, wrapped, public []byte, err error) {
+	if !keyspec.Allowed(k.Spec) {
+		return "", nil, nil, fmt.Errorf("key spec %q is not available here", k.Spec)
+	}
 	material, err := keyspec.Parse(k.Spec, octets.Expose())
 	if err != nil {
 		return "", nil, nil, custody.ErrImportMaterial

@@ -1,0 +1,95 @@
+package dev_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/keywright/keywright/internal/dev"
+)
+
+// A page in a browser on this machine must not get through, whatever it was made to do.
+func TestNoWebPages(t *testing.T) {
+	w := newWorld(t, "")
+	id := w.newKey()
+	for name, edit := range map[string]func(*http.Request){
+		"no header":              func(r *http.Request) { r.Header.Del(dev.Header) },
+		"a page's origin":        func(r *http.Request) { r.Header.Set("Origin", "https://example.test") },
+		"no page's origin":       func(r *http.Request) { r.Header.Set("Origin", "null") },
+		"another site":           func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"a name that leads here": func(r *http.Request) { r.Host = "example.test" },
+		"the same with a port":   func(r *http.Request) { r.Host = "example.test:4598" },
+		"an address elsewhere":   func(r *http.Request) { r.Host = "192.0.2.1" },
+		"a preflight": func(r *http.Request) {
+			r.Method = http.MethodOptions
+			r.Header.Set("Origin", "https://example.test")
+			r.Header.Set("Access-Control-Request-Headers", dev.Header)
+			r.Header.Del(dev.Header)
+		},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.door.URL+"/v1/reset", nil)
+		w.must(err)
+		r.Header.Set(dev.Header, "1")
+		edit(r)
+		resp, err := http.DefaultClient.Do(r)
+		w.must(err)
+		body, err := io.ReadAll(resp.Body)
+		w.must(err)
+		w.must(resp.Body.Close())
+		if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(body), "control endpoint") {
+			t.Errorf("%s: %d %s", name, resp.StatusCode, body)
+		}
+		for h := range resp.Header {
+			if strings.HasPrefix(h, "Access-Control-") {
+				t.Errorf("%s: %s", name, h)
+			}
+		}
+	}
+	if s := w.state(id); s != "Enabled" {
+		t.Errorf("something was reset: %s", s)
+	}
+}
+
+func TestReset(t *testing.T) {
+	w := newWorld(t, "")
+	id := w.newKey()
+	w.ok("CreateAlias", map[string]any{"AliasName": "alias/a", "TargetKeyId": id})
+	w.ok("CreateGrant", map[string]any{"KeyId": id, "GranteePrincipal": "arn:aws:iam::111122223333:root", "Operations": []string{"Decrypt"}})
+	w.fault(dev.Fault{Operation: "Sign", Error: "X"})
+	w.advance("10d")
+	for range 3 {
+		w.ask("POST", "/v1/reset", nil, nil)
+	}
+	if s := w.state(id); s != "NotFoundException" {
+		t.Error(s)
+	}
+	if s := w.state("alias/a"); s != "NotFoundException" {
+		t.Error(s)
+	}
+	if n := len(w.ok("ListKeys", nil)["Keys"].([]any)); n != 0 {
+		t.Errorf("%d keys", n)
+	}
+	var list struct{ Faults []dev.Fault }
+	if w.ask("GET", "/v1/faults", nil, &list); len(list.Faults) != 0 {
+		t.Errorf("%v", list)
+	}
+	w.newKey()
+}
+
+func TestDial(t *testing.T) {
+	for _, bad := range []string{"", "127.0.0.1:4598", "https://127.0.0.1:4598", "http://", "http://127.0.0.1:1/path"} {
+		if _, err := dev.Dial(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+	w := newWorld(t, "")
+	// The API is no control endpoint, whatever is asked.
+	c, err := dev.Dial("http://" + w.server.Addr().String())
+	w.must(err)
+	for _, path := range []string{"/v1/clock", "/v1/reset", "/v1/faults", "/v1/seed"} {
+		if err := c.Ask(t.Context(), "POST", path, nil, nil); err == nil || !strings.Contains(err.Error(), "is no control endpoint") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
