@@ -7,7 +7,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 # How long each fuzz target runs: inputs ("30000x") or time ("10m").
 FUZZTIME ?= 30000x
 
-.PHONY: build demo run test test-go test-race test-conformance generate-check lint fuzz bench soak clean
+.PHONY: build demo run setup test test-go test-race test-conformance generate-check lint fuzz bench soak clean
 
 build: ## bin/keywright, static
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/keywright ./cmd/keywright
@@ -18,7 +18,10 @@ demo: ## starts Keywright and shows a real encrypt and decrypt; stays until Ctrl
 run: build ## a server for development on its embedded default
 	./bin/keywright dev
 
-test: lint generate-check test-go test-race test-conformance fuzz ## all that CI asks
+test: setup lint generate-check test-go test-race test-conformance fuzz ## all that CI asks
+
+setup: ## installs what the tests need, where it is missing
+	scripts/setup
 
 test-go: build
 	$(GO) test ./...
