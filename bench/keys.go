@@ -251,3 +251,16 @@ func used() (time.Duration, error) {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
+
+// primitiveOf returns the primitive of a case, or nil for the case "".
+func primitiveOf(name string) (bare, error) {
+	for _, k := range kinds {
+		if k.name == name && k.bare != nil {
+			return k.bare()
+		}
+	}
+	if name != "" {
+		return nil, fmt.Errorf("no case %q has a primitive", name)
+	}
+	return nil, nil
+}

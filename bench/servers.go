@@ -24,8 +24,9 @@ type target struct {
 	keys map[use]*made // those of asymmetric and HMAC cases, made once
 }
 
-// serveNull is the empty server: what net/http costs for reading a body and answering one of the same size.
-func serveNull() {
+// serveNull is the empty server: what net/http costs for reading a body and answering one of the same size. It calls the primitive of
+// a case for each request, if it is given one.
+func serveNull(primitive bare) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -38,6 +39,12 @@ func serveNull() {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		if primitive != nil {
+			if err := primitive(); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+		}
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(filler[:len(body)])
@@ -45,12 +52,13 @@ func serveNull() {
 	log.Fatal(server.Serve(l))
 }
 
-func startNull() (*target, error) {
+// startNull starts the empty server, which calls the primitive of the named case for each request; "" for none.
+func startNull(primitive string) (*target, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return start(exec.Command(self, "-null-server"))
+	return start(exec.Command(self, "-null-server", "-primitive", primitive))
 }
 
 const (
