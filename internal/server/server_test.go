@@ -202,21 +202,25 @@ func TestDrain(t *testing.T) {
 // A client that never finishes cannot hold the server up for longer than the bound.
 func TestDrainIsBounded(t *testing.T) {
 	c, dir := newConfig(t)
-	c.Drain = 300 * time.Millisecond
+	c.Drain, c.Limits.ReadTimeout = 300*time.Millisecond, time.Hour // the request would not end by itself
 	r := run(t, c, dir)
 	_, _ = io.WriteString(r.dial(), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
 	time.Sleep(100 * time.Millisecond)
-	start := time.Now()
 	r.stop()
-	if err := <-r.done; err != nil || time.Since(start) > 3*time.Second {
-		t.Errorf("%v after %v", err, time.Since(start))
+	select {
+	case err := <-r.done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Minute):
+		t.Fatal("the server still waits")
 	}
 	r.done <- nil
 }
 
 func waitFor(t *testing.T, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if cond() {
 			return
 		}
