@@ -40,9 +40,6 @@ type keeper struct {
 func (k *keeper) start(l *Log) {
 	k.calls, k.quit = make(chan struct{}, 1), make(chan struct{})
 	k.wg.Go(k.run)
-	if l.opts.Compress || l.opts.Retention > 0 {
-		k.wg.Go(func() { l.tidyAlways(k.quit) })
-	}
 }
 
 // call asks for a pass, soon.
@@ -94,10 +91,7 @@ func (l *Log) age() {
 		}
 		return
 	}
-	select { // only the flusher may
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.callFlusher() // nobody else may
 }
 
 // close makes the last pass.
@@ -108,7 +102,8 @@ func (k *keeper) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil && k.signer != nil {
-		err = k.checkpoint(true)
+		// With a flush that failed there are records behind it.
+		err = k.checkpoint(k.tree.size == k.log.Next())
 	}
 	return errors.Join(err, k.closeFiles())
 }

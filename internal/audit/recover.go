@@ -307,7 +307,11 @@ func (l *Log) openLast() error {
 	}
 	s := l.segments[len(l.segments)-1]
 	l.keeper.number = s.number
-	return l.openSegment(s.number, s.lastEnd)
+	file, err := l.openSegment(s.number, s.lastEnd)
+	if err == nil {
+		l.use(file, s.lastEnd, 0)
+	}
+	return err
 }
 
 // openCheckpoints opens the file of checkpoints and reads the last one. A log that has an index had checkpoints, too.

@@ -15,6 +15,14 @@ import (
 // tidyEvery is how often segments are looked at that could be compressed or removed.
 const tidyEvery = time.Second
 
+// Tidy begins to compress closed segments and to remove old ones, as the Options say, until the log is closed. It is called once,
+// after Hold was called for whoever reads the log: a log that nobody calls it for keeps everything.
+func (l *Log) Tidy() {
+	if k := &l.keeper; l.opts.Compress || l.opts.Retention > 0 {
+		k.wg.Go(func() { l.tidyAlways(k.quit) })
+	}
+}
+
 // tidyAlways compresses and removes segments until quit is closed.
 func (l *Log) tidyAlways(quit <-chan struct{}) {
 	tick := time.NewTicker(tidyEvery)

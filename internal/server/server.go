@@ -273,6 +273,7 @@ func (s *Server) AdminAddr() net.Addr {
 
 // Run serves until ctx ends, then drains and closes the server. It returns nil after an orderly end.
 func (s *Server) Run(ctx context.Context) error {
+	s.tidy()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })
