@@ -34,6 +34,25 @@ type keeper struct {
 	failing bool       // the last pass failed, and that was said
 
 	newest atomic.Pointer[Checkpoint] // nil: none yet
+
+	remembered *Checkpoint // the last one that Options.Remember took
+	rememberAt time.Time   // when it gets the next one
+}
+
+// rememberEvery is how often a checkpoint is remembered elsewhere while a segment grows: what the log got since may be cut off unseen.
+const rememberEvery = time.Minute
+
+// remember has the newest checkpoint remembered elsewhere, if that was not done. The caller holds mu.
+func (k *keeper) remember() error {
+	c, to := k.newest.Load(), k.log.opts.Remember
+	if to == nil || c == nil || c == k.remembered {
+		return nil
+	}
+	if err := to([]byte(c.body())); err != nil {
+		return fmt.Errorf("remembering the newest audit checkpoint: %w", err)
+	}
+	k.remembered, k.rememberAt = c, time.Now().Add(rememberEvery)
+	return nil
 }
 
 // start begins the work on a log that was recovered.
@@ -103,7 +122,7 @@ func (k *keeper) close() error {
 	defer k.mu.Unlock()
 	if err == nil && k.signer != nil {
 		// With a flush that failed there are records behind it.
-		err = k.checkpoint(k.tree.size == k.log.Next())
+		err = errors.Join(k.checkpoint(k.tree.size == k.log.Next()), k.remember())
 	}
 	return errors.Join(err, k.closeFiles())
 }
@@ -132,9 +151,14 @@ func (k *keeper) pass(due bool) error {
 		}
 	}
 	if newest := k.newest.Load(); due && k.signer != nil && newest.Size < k.tree.size {
-		return k.checkpoint(false)
+		if err := k.checkpoint(false); err != nil {
+			return err
+		}
 	}
-	return nil
+	if time.Now().Before(k.rememberAt) {
+		return nil
+	}
+	return k.remember()
 }
 
 // extend writes what the index of a segment lacks. It reports whether there is another segment to do.
@@ -211,6 +235,7 @@ func (k *keeper) finish(s *segment) error {
 	}
 	k.index = nil
 	k.number++
+	k.rememberAt = time.Time{}
 	k.log.mu.Lock()
 	s.complete, s.tail = true, nil
 	k.log.mu.Unlock()

@@ -57,6 +57,12 @@ type Options struct {
 	// Seed is the seed of the Ed25519 key that signs checkpoints (RFC 8032, 32 octets). Without it there are none, and
 	// nothing can be proved.
 	Seed secret.Bytes
+
+	// Remember keeps, where whoever can write to Dir cannot, what the newest checkpoint says; nil for nowhere. It is called with a
+	// checkpoint that is on disk: when the log is opened and closed, at the end of each segment, and else once a minute.
+	Remember func(checkpoint []byte) error
+	// Known is what Remember was given last, nil for nothing yet. A log that is gone, another one, or has less is refused.
+	Known []byte
 }
 
 // withDefaults checks the options and fills in what is zero.
@@ -109,6 +115,9 @@ type Log struct {
 	fsync   func(*os.File) error
 	suspect atomic.Bool
 
+	doubted atomic.Bool // a record was not what the index says, and that was said
+
+	known  *Checkpoint // of Options.Known
 	keeper keeper
 }
 
@@ -143,6 +152,12 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	var known *Checkpoint
+	if o.Known != nil {
+		if known, err = parseBody(string(o.Known)); err != nil {
+			return nil, fmt.Errorf("opening audit log: what is known of it: %w", err)
+		}
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
@@ -152,7 +167,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: o, lock: lock, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{}), holds: map[string]func() uint64{},
-		fsync: (*os.File).Sync,
+		fsync: (*os.File).Sync, known: known,
 	}
 	if err := l.recover(); err != nil {
 		if l.file != nil {
@@ -633,6 +648,12 @@ func (l *Log) Read(from uint64, most int) ([][]byte, error) {
 		records, err := p.read()
 		if errors.Is(err, os.ErrNotExist) && try < 2 {
 			continue // compressed or removed since
+		}
+		if errors.Is(err, errIndexEntry) || errors.Is(err, errNotAsWritten) { // the records rule
+			if !l.doubted.Swap(true) {
+				slog.Error("an audit segment and its index do not fit each other: find out more with keywright audit verify", "segment", p.path, "record", from)
+			}
+			records, err = p.readLines()
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading audit records: %w", err)

@@ -149,7 +149,7 @@ func (s *segment) compare(path string) error {
 	defer func() { _ = index.Close() }() // it was only read
 	entries := bufio.NewReaderSize(io.NewSectionReader(index, s.headSize, math.MaxInt64-s.headSize), 1<<16)
 	var want, got [indexEntry]byte
-	err = eachLine(path, true, func(e entry) error {
+	err = eachLine(path, true, func(e entry, _ []byte) error {
 		if _, err := io.ReadFull(entries, want[:]); err != nil || !bytes.Equal(appendEntry(got[:0], e), want[:]) {
 			return errDiffers
 		}
@@ -250,7 +250,7 @@ func (k *keeper) announce(first uint64) error {
 		return errors.Join(err, part.Close(), removeIfThere(path+partSuffix))
 	}
 	_ = k.file.Close() // it has no name any more
-	k.file, k.end, k.oldest = part, kept+int64(len(text)), oldest
+	k.file, k.end, k.oldest, k.rememberAt = part, kept+int64(len(text)), oldest, time.Time{}
 	k.newest.Store(c)
 	return syncDir(k.log.opts.Dir)
 }

@@ -155,9 +155,14 @@ func (s *Server) openAudit() error {
 	if err != nil {
 		return err
 	}
+	known, err := s.in.knownCheckpoint(context.Background())
+	if err != nil {
+		return err
+	}
 	log, err := audit.Open(audit.Options{
 		Dir: dir, Durability: durability, FlushEvery: c.Audit.FlushEvery, CheckpointEvery: c.Audit.CheckpointEvery, SegmentSize: c.Audit.SegmentSize,
 		SegmentAge: c.Audit.SegmentAge, Compress: c.Audit.Compress, Retention: c.Audit.Retention, Seed: seed,
+		Known: known, Remember: s.in.rememberCheckpoint,
 	})
 	if err != nil {
 		return err
