@@ -80,7 +80,7 @@ func describeReport(r *audit.Report) []string {
 		return lines
 	}
 	switch {
-	case r.Kept != nil:
+	case r.KeptFits:
 		lines = append(lines, fmt.Sprintf("Nothing was changed, removed, reordered or cut off since the checkpoint that you kept, of %s over %d records.",
 			r.Kept.Time.Format(time.RFC3339), r.Kept.Size))
 	default:

@@ -294,6 +294,7 @@ type Stats struct {
 	Checkpointed uint64 // all records below are covered by a checkpoint
 	Checkpoint   time.Time
 	Segments     int
+	Postponed    int   // segments that could not be compressed, and wait for the next try
 	Octets       int64 // of the segment that is written
 }
 
@@ -302,6 +303,11 @@ func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Stats{First: l.segments[0].first, Next: l.next, Durable: l.durable, Segments: len(l.segments), Octets: l.size}
+	for _, seg := range l.segments {
+		if !seg.packed && !seg.packAt.IsZero() {
+			s.Postponed++
+		}
+	}
 	if c := l.keeper.newest.Load(); c != nil {
 		s.Checkpointed, s.Checkpoint = c.Size, c.Time
 	}

@@ -40,6 +40,9 @@ type segment struct {
 	lastEnd  int64   // offset behind the last record that is in the index
 	tail     []entry // of the records that are not in the index yet
 	complete bool    // nothing is added any more, and all of it is in the index, on disk
+
+	packAt    time.Time // it could not be compressed, and is not tried again before
+	packAfter time.Duration
 }
 
 func (s *segment) path() string {

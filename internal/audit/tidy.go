@@ -27,13 +27,14 @@ func (l *Log) Tidy() {
 func (l *Log) tidyAlways(quit <-chan struct{}) {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
-	failing := false
+	said := ""
 	for {
-		err := l.tidy(quit)
-		if err != nil && !failing {
+		if err := l.tidy(quit); err == nil {
+			said = ""
+		} else if said != err.Error() {
+			said = err.Error()
 			slog.Error("old audit segments cannot be compressed or removed; trying again", "err", err)
 		}
-		failing = err != nil
 		select {
 		case <-quit:
 			return
@@ -48,13 +49,13 @@ func (l *Log) tidy(quit <-chan struct{}) error {
 		errs = append(errs, l.retire(time.Now().Add(-l.opts.Retention)))
 	}
 	for l.opts.Compress {
-		s := l.toPack()
+		s := l.toPack(time.Now())
 		if s == nil {
 			break
 		}
 		if err := l.packSegment(s); err != nil {
 			errs = append(errs, fmt.Errorf("compressing %s: %w", s.path(), err))
-			break
+			l.postpone(s)
 		}
 		select {
 		case <-quit:
@@ -66,15 +67,26 @@ func (l *Log) tidy(quit <-chan struct{}) error {
 }
 
 // toPack returns the oldest segment that can be compressed and is not.
-func (l *Log) toPack() *segment {
+func (l *Log) toPack(now time.Time) *segment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.segments {
-		if s.complete && !s.packed {
+		if s.complete && !s.packed && !now.Before(s.packAt) {
 			return s
 		}
 	}
 	return nil
+}
+
+// maxPackAfter is how long a segment that cannot be compressed is left alone at most: each try reads and writes all of it.
+const maxPackAfter = time.Hour
+
+// postpone has the other segments compressed before one that could not be.
+func (l *Log) postpone(s *segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.packAfter = min(max(2*s.packAfter, time.Minute), maxPackAfter)
+	s.packAt = time.Now().Add(s.packAfter)
 }
 
 // packSegment puts a compressed file in place of a segment's. It reads back what it wrote before the other one goes, and keeps
