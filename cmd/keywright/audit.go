@@ -14,7 +14,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	group := &cobra.Command{Use: "audit", Short: "Verify, search and follow the audit log", Args: cobra.NoArgs, RunE: needsSubcommand}
-	group.AddCommand(auditVerifyCommand(), auditCheckpointCommand(), auditKeyCommand(), auditSearchCommand(), auditTailCommand())
+	group.AddCommand(auditVerifyCommand(), auditCheckpointCommand(), auditKeyCommand(), auditBeginCommand(), auditSearchCommand(), auditTailCommand())
 	return group
 }
 
@@ -80,7 +80,7 @@ func describeReport(r *audit.Report) []string {
 		return lines
 	}
 	switch {
-	case r.Kept != nil:
+	case r.KeptFits:
 		lines = append(lines, fmt.Sprintf("Nothing was changed, removed, reordered or cut off since the checkpoint that you kept, of %s over %d records.",
 			r.Kept.Time.Format(time.RFC3339), r.Kept.Size))
 	default:
@@ -148,5 +148,39 @@ of the log, where somebody could have changed it. A server may run meanwhile.`,
 		},
 	}
 	configFlag(c, &path)
+	return c
+}
+
+func auditBeginCommand() *cobra.Command {
+	var path, data string
+	c := &cobra.Command{
+		Use: "begin", Short: "Have the next start begin a new audit log, after the old one was moved away", Args: cobra.NoArgs,
+		Long: `Have the installation forget which audit log it had. A server refuses to start on a log that is gone, or has fewer records than it
+had: find out what happened with keywright audit verify, move the directory away as evidence, and run this while no server runs. The
+next start begins a new log; if there is still one in the directory it is taken as it is, if its checkpoints fit.`,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			var in *server.Installation
+			if data != "" {
+				in, err = openDev(c.Context(), data)
+			} else {
+				var config server.Config
+				if config, err = server.LoadConfig(path); err == nil {
+					in, err = server.OpenInstallation(c.Context(), config, asker(c))
+				}
+			}
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, in.Close()) }()
+			if err := in.BeginAudit(c.Context()); err != nil {
+				return err
+			}
+			return printAll(c.OutOrStdout(), "The next start takes the audit log that it finds, or begins a new one.")
+		},
+	}
+	c.Flags().StringVar(&path, "config", "", "configuration file of the installation")
+	c.Flags().StringVar(&data, "data", "", "data directory of keywright dev, in place of --config")
+	c.MarkFlagsMutuallyExclusive("config", "data")
+	c.MarkFlagsOneRequired("config", "data")
 	return c
 }

@@ -111,7 +111,7 @@ func hintFor(err error) string {
 	}
 	var damaged *audit.DamagedError
 	if errors.As(err, &damaged) {
-		return "find out where with keywright audit verify " + damaged.Dir + "; then move the directory away as evidence, and the server begins a new log"
+		return "find out where with keywright audit verify " + damaged.Dir + "; then move the directory away as evidence and run keywright audit begin: the next start begins a new log"
 	}
 	for _, k := range knownHints {
 		if errors.Is(err, k.err) {

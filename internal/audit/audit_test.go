@@ -44,6 +44,7 @@ func open(t *testing.T, o audit.Options) *audit.Log {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
+	l.Tidy()
 	return l
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/keywright/keywright/internal/audit"
@@ -232,5 +233,241 @@ func TestOldLogGetsAnIndex(t *testing.T) {
 	}
 	if c, _ := newest(t, dir); c.Size != 9 || c.First != 0 {
 		t.Errorf("checkpoint %+v", c)
+	}
+}
+
+// What was remembered elsewhere shows what whoever writes to the directory can hide from it: that the log was longer, or another one.
+func TestOpenLooksAtWhatIsRemembered(t *testing.T) {
+	for what, c := range map[string]struct {
+		do      func(t *testing.T, dir string)
+		damaged bool
+	}{
+		"nothing": {func(*testing.T, string) {}, false},
+		"history rewritten from checkpoint 0 on": {func(t *testing.T, dir string) {
+			t.Helper()
+			all := readFile(t, dir, "checkpoints")
+			end := bytes.Index(all, []byte("\n\nkeywright-audit/"))
+			if err := os.WriteFile(filepath.Join(dir, "checkpoints"), all[:end+2], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, pattern := range []string{"*.index", "audit-0000000[2-9].*"} {
+				paths, _ := filepath.Glob(filepath.Join(dir, pattern))
+				for _, p := range paths {
+					if err := os.Remove(p); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, "audit-00000001.jsonl"), []byte("{\"n\":0,\"forged\":true}\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+		"emptied": {func(t *testing.T, dir string) {
+			t.Helper()
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+		"another log of the same key": {func(t *testing.T, dir string) {
+			t.Helper()
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			l := open(t, evident(dir))
+			appendRecords(t, l, 100)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			o := evident(filepath.Join(t.TempDir(), "audit"))
+			o.Remember = func(text []byte) error { o.Known = bytes.Clone(text); return nil }
+			l := open(t, o)
+			for len(mustSegments(t, o.Dir)) < 3 {
+				appendRecords(t, l, 3)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			c.do(t, o.Dir)
+			before := content(t, o.Dir)
+			l, err := audit.Open(o)
+			var damaged *audit.DamagedError
+			if errors.As(err, &damaged) != c.damaged || !c.damaged && err != nil {
+				t.Fatalf("opened: %v", err)
+			}
+			if !c.damaged {
+				_ = l.Close()
+				return
+			}
+			if after := content(t, o.Dir); after != before {
+				t.Error("a log that is refused must stay as it is")
+			}
+			o.Known = nil
+			if l, err = audit.Open(o); err != nil {
+				t.Fatalf("when it is forgotten: %v", err)
+			}
+			_ = l.Close()
+		})
+	}
+}
+
+// What is remembered is on disk before, so that a process that ends at any moment, also between the two, is not taken for a thief.
+func TestWhatIsRememberedIsOnDisk(t *testing.T) {
+	o := evident(t.TempDir())
+	var copies []string
+	var known [][]byte
+	o.Remember = func(text []byte) error {
+		dir := t.TempDir() // what a kill at this moment would leave
+		if err := os.CopyFS(dir, os.DirFS(o.Dir)); err != nil {
+			t.Error(err)
+		}
+		copies, known = append(copies, dir), append(known, bytes.Clone(text))
+		return nil
+	}
+	l := open(t, o)
+	for len(mustSegments(t, o.Dir)) < 5 {
+		appendRecords(t, l, 3)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(copies) < 4 {
+		t.Fatalf("remembered %d times", len(copies))
+	}
+	for i, dir := range copies {
+		for _, text := range known[max(0, i-1) : i+1] { // the store has this one, or only the one before
+			o := evident(dir)
+			o.Known = text
+			l, err := audit.Open(o)
+			if err != nil {
+				t.Fatalf("%d: %v", i, err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What is refused stays as it is, also what a crash left or somebody put beside it.
+func TestRefusedLogStaysAsItIs(t *testing.T) {
+	o := evident(t.TempDir())
+	o.Compress = true
+	l := open(t, o)
+	for len(mustSegments(t, o.Dir)) < 4 {
+		appendRecords(t, l, 3)
+	}
+	waitFor(t, func() bool { return len(plainSegments(t, o.Dir)) == 1 })
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	packed := readFile(t, o.Dir, "audit-00000002.jsonl.zst")
+	dec, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	twin, err := dec.DecodeAll(packed, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twin[10] ^= 1
+	torn := append(readFile(t, o.Dir, "checkpoints"), "keywright-audit/torn"...)
+	for name, b := range map[string][]byte{"audit-00000002.jsonl": twin, "checkpoints": torn, "audit-00000003.index.part": twin} {
+		if err := os.WriteFile(filepath.Join(o.Dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(o.Dir, "verifier.pub")); err != nil {
+		t.Fatal(err)
+	}
+	before := content(t, o.Dir)
+	var damaged *audit.DamagedError
+	if _, err := audit.Open(o); !errors.As(err, &damaged) || content(t, o.Dir) != before {
+		t.Fatalf("%v; the directory is the same: %v", err, content(t, o.Dir) == before)
+	}
+	twin[10] ^= 1 // what a crash leaves
+	if err := os.WriteFile(filepath.Join(o.Dir, "audit-00000002.jsonl"), twin, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, o)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustVerify(t, audit.VerifyOptions{Dir: o.Dir})
+}
+
+// The blocks of a flush reach the disk in any order: what a power cut left behind the last whole record is no record.
+func TestHoleInTheTail(t *testing.T) {
+	o := evident(t.TempDir())
+	o.SegmentSize = 1 << 20
+	l := open(t, o)
+	appendRecords(t, l, 10)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(o.Dir, "audit-00000001.jsonl")
+	whole := readFile(t, path)
+	tail := append(whole, "{\"n\":10,\"tail\":true}\n"+string(make([]byte, 500))+"of a record\"}\n{\"n\":12}\n"...)
+	if err := os.WriteFile(path, tail, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, o)
+	if l.Next() != 11 {
+		t.Errorf("the log has %d records, want 11", l.Next())
+	}
+	appendRecords(t, l, 5)
+	wantRecords(t, l, 0, 16)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustVerify(t, audit.VerifyOptions{Dir: o.Dir})
+}
+
+// A damaged index neither ends the process nor hides records: they are read without it.
+func TestReadWithADamagedIndex(t *testing.T) {
+	for _, compress := range []bool{false, true} {
+		o := evident(t.TempDir())
+		o.Compress = compress
+		l := open(t, o)
+		for len(mustSegments(t, o.Dir)) < 3 {
+			appendRecords(t, l, 5)
+		}
+		all := l.Next()
+		waitFor(t, func() bool { return !compress || len(plainSegments(t, o.Dir)) == 1 })
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(o.Dir, "audit-00000001.index")
+		index := readFile(t, path)
+		head := audit.IndexHeadSize(index)
+		for _, flip := range []struct {
+			at  int
+			bit byte
+		}{{head + 5*40 + 32, 0x40}, {head + 5*40 + 39, 1}, {head + 5*40 + 32, 0x80}, {head + 5*40, 1}, {len(index) - 8, 0x40}} {
+			bad := bytes.Clone(index)
+			bad[flip.at] ^= flip.bit
+			if err := os.WriteFile(path, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l, err := audit.Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := range all {
+				if r, err := l.Read(n, 1); err != nil || !bytes.HasPrefix(r[0], fmt.Appendf(nil, `{"n":%d,`, n)) {
+					t.Fatalf("record %d with octet %d flipped: %q, %v", n, flip.at, r, err)
+				}
+			}
+			wantRecords(t, l, 0, all)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"os"
 	"time"
 )
 
@@ -22,4 +23,11 @@ func IndexHeadSize(b []byte) int {
 		}
 	}
 	panic("no index")
+}
+
+// SyncWith has a log flush its segments with f.
+func SyncWith(l *Log, f func(*os.File) error) {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	l.fsync = f
 }

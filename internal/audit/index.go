@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"math/bits"
 	"os"
@@ -111,8 +110,12 @@ func parseEntry(b []byte) entry {
 	return entry{tlog.Hash(b[:sha256.Size]), int64(binary.BigEndian.Uint64(b[sha256.Size:indexEntry]))}
 }
 
-// readEnds returns where n records of a segment end, from its at-th on, and where the one before them does.
-func readEnds(path string, headSize int64, at, n uint64) (before int64, ends []int64, err error) {
+// errIndexEntry says that an index does not have what it should.
+var errIndexEntry = errors.New("the index is damaged")
+
+// readEntries returns the entries of n records of a segment, from its at-th on, and where the one before them ends. What the entries
+// say may be anything but ends that do not grow.
+func readEntries(path string, headSize int64, at, n uint64) (before int64, entries []entry, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return 0, nil, err
@@ -124,18 +127,31 @@ func readEnds(path string, headSize int64, at, n uint64) (before int64, ends []i
 	}
 	b := make([]byte, (at+n-from)*indexEntry)
 	if _, err := f.ReadAt(b, headSize+int64(from*indexEntry)); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errIndexEntry
+		}
 		return 0, nil, err
 	}
-	if at > 0 {
-		before, b = parseEntry(b).end, b[indexEntry:]
+	before, entries, ok := parseEntries(b, at > 0)
+	if !ok {
+		return 0, nil, errIndexEntry
 	}
-	last := before
-	for ; len(b) > 0; b = b[indexEntry:] {
+	return before, entries, nil
+}
+
+// parseEntries reads entries, the first of which may be that of the record before.
+func parseEntries(b []byte, withBefore bool) (before int64, entries []entry, ok bool) {
+	if withBefore {
+		if before, b = parseEntry(b).end, b[indexEntry:]; before <= 0 {
+			return 0, nil, false
+		}
+	}
+	for last := before; len(b) > 0; b = b[indexEntry:] {
 		e := parseEntry(b)
 		if e.end <= last {
-			return 0, nil, fmt.Errorf("%s: record ends do not grow", path)
+			return 0, nil, false
 		}
-		ends, last = append(ends, e.end), e.end
+		entries, last = append(entries, e), e.end
 	}
-	return before, ends, nil
+	return before, entries, true
 }

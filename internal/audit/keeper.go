@@ -34,15 +34,31 @@ type keeper struct {
 	failing bool       // the last pass failed, and that was said
 
 	newest atomic.Pointer[Checkpoint] // nil: none yet
+
+	remembered *Checkpoint // the last one that Options.Remember took
+	rememberAt time.Time   // when it gets the next one
+}
+
+// rememberEvery is how often a checkpoint is remembered elsewhere while a segment grows: what the log got since may be cut off unseen.
+const rememberEvery = time.Minute
+
+// remember has the newest checkpoint remembered elsewhere, if that was not done. The caller holds mu.
+func (k *keeper) remember() error {
+	c, to := k.newest.Load(), k.log.opts.Remember
+	if to == nil || c == nil || c == k.remembered {
+		return nil
+	}
+	if err := to([]byte(c.body())); err != nil {
+		return fmt.Errorf("remembering the newest audit checkpoint: %w", err)
+	}
+	k.remembered, k.rememberAt = c, time.Now().Add(rememberEvery)
+	return nil
 }
 
 // start begins the work on a log that was recovered.
 func (k *keeper) start(l *Log) {
 	k.calls, k.quit = make(chan struct{}, 1), make(chan struct{})
 	k.wg.Go(k.run)
-	if l.opts.Compress || l.opts.Retention > 0 {
-		k.wg.Go(func() { l.tidyAlways(k.quit) })
-	}
 }
 
 // call asks for a pass, soon.
@@ -94,10 +110,7 @@ func (l *Log) age() {
 		}
 		return
 	}
-	select { // only the flusher may
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.callFlusher() // nobody else may
 }
 
 // close makes the last pass.
@@ -108,7 +121,8 @@ func (k *keeper) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil && k.signer != nil {
-		err = k.checkpoint(true)
+		// With a flush that failed there are records behind it.
+		err = errors.Join(k.checkpoint(k.tree.size == k.log.Next()), k.remember())
 	}
 	return errors.Join(err, k.closeFiles())
 }
@@ -137,9 +151,14 @@ func (k *keeper) pass(due bool) error {
 		}
 	}
 	if newest := k.newest.Load(); due && k.signer != nil && newest.Size < k.tree.size {
-		return k.checkpoint(false)
+		if err := k.checkpoint(false); err != nil {
+			return err
+		}
 	}
-	return nil
+	if time.Now().Before(k.rememberAt) {
+		return nil
+	}
+	return k.remember()
 }
 
 // extend writes what the index of a segment lacks. It reports whether there is another segment to do.
@@ -216,6 +235,7 @@ func (k *keeper) finish(s *segment) error {
 	}
 	k.index = nil
 	k.number++
+	k.rememberAt = time.Time{}
 	k.log.mu.Lock()
 	s.complete, s.tail = true, nil
 	k.log.mu.Unlock()
@@ -274,6 +294,7 @@ type Stats struct {
 	Checkpointed uint64 // all records below are covered by a checkpoint
 	Checkpoint   time.Time
 	Segments     int
+	Postponed    int   // segments that could not be compressed, and wait for the next try
 	Octets       int64 // of the segment that is written
 }
 
@@ -282,6 +303,11 @@ func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Stats{First: l.segments[0].first, Next: l.next, Durable: l.durable, Segments: len(l.segments), Octets: l.size}
+	for _, seg := range l.segments {
+		if !seg.packed && !seg.packAt.IsZero() {
+			s.Postponed++
+		}
+	}
 	if c := l.keeper.newest.Load(); c != nil {
 		s.Checkpointed, s.Checkpoint = c.Size, c.Time
 	}

@@ -18,9 +18,10 @@ type lineReader struct {
 	// The octet before each line is the reader's own, for the prefix of a leaf: in place of the line end before it, or
 	// buf[0]. So a record is hashed where it lies.
 	buf      []byte
-	from, to int   // what was read and not returned
-	end      int64 // offset in the segment behind the last line
-	err      error // of reading; what is in buf comes first
+	from, to int    // what was read and not returned
+	end      int64  // offset in the segment behind the last line
+	line     []byte // the last line, until the next one; nil if it is longer than buf
+	err      error  // of reading; what is in buf comes first
 }
 
 // lineBuffer holds hundreds of records, so that moving the rest of it to its beginning costs nothing.
@@ -70,6 +71,7 @@ func (l *lineReader) fill() {
 func (l *lineReader) take(to int) entry {
 	l.buf[l.from-1] = 0
 	leaf := tlog.Hash(sha256.Sum256(l.buf[l.from-1 : to]))
+	l.line = l.buf[l.from:to]
 	l.end += int64(to - l.from)
 	l.from = to
 	return entry{leaf, l.end}
@@ -86,6 +88,7 @@ func (l *lineReader) rest() (entry, error) {
 // long hashes a line that is longer than the buffer: no record is, but a hostile file may have one.
 func (l *lineReader) long() (entry, error) {
 	h := sha256.New()
+	l.line = nil
 	l.buf[0] = 0
 	h.Write(l.buf[:1])
 	for {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -55,6 +57,12 @@ type Options struct {
 	// Seed is the seed of the Ed25519 key that signs checkpoints (RFC 8032, 32 octets). Without it there are none, and
 	// nothing can be proved.
 	Seed secret.Bytes
+
+	// Remember keeps, where whoever can write to Dir cannot, what the newest checkpoint says; nil for nowhere. It is called with a
+	// checkpoint that is on disk: when the log is opened and closed, at the end of each segment, and else once a minute.
+	Remember func(checkpoint []byte) error
+	// Known is what Remember was given last, nil for nothing yet. A log that is gone, another one, or has less is refused.
+	Known []byte
 }
 
 // withDefaults checks the options and fills in what is zero.
@@ -88,11 +96,11 @@ type Log struct {
 	next     uint64 // number of the next record
 	durable  uint64 // all records below are on disk
 	bell     bell
-	broken   bool  // the segment may have octets of a failed write behind size
-	dirty    bool  // Written: something waits for the disk
-	suspect  bool  // Written: a flush failed, so that the segment may miss records; it is left behind
-	aged     bool  // the segment is old enough to be closed
-	room     int64 // the disk has blocks for the segment up to this size
+	broken   bool      // the segment may have octets of a failed write behind size
+	dirty    bool      // Written: something waits for the disk
+	aged     bool      // the segment is old enough to be closed
+	turnAt   time.Time // the next segment could not be begun, and is not tried again before
+	room     int64     // the disk has blocks for the segment up to this size
 	closed   bool
 	lock     *os.File // held on the directory
 	line     []byte   // Written: the record with its line end, reused
@@ -101,6 +109,15 @@ type Log struct {
 	done     chan struct{}
 	holds    map[string]func() uint64
 
+	// A failed flush is told to one caller only, and the next one succeeds although records were lost. So only one runs at a time,
+	// and its failure is remembered until what it lost is on disk after all.
+	syncing sync.Mutex
+	fsync   func(*os.File) error
+	suspect atomic.Bool
+
+	doubted atomic.Bool // a record was not what the index says, and that was said
+
+	known  *Checkpoint // of Options.Known
 	keeper keeper
 }
 
@@ -108,6 +125,7 @@ type Log struct {
 type batch struct {
 	buf     []byte
 	entries []entry       // their ends count from the beginning of buf
+	probe   bool          // somebody wants to know whether the disk works
 	done    chan struct{} // closed when err is final
 	err     error
 }
@@ -134,6 +152,12 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	var known *Checkpoint
+	if o.Known != nil {
+		if known, err = parseBody(string(o.Known)); err != nil {
+			return nil, fmt.Errorf("opening audit log: what is known of it: %w", err)
+		}
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
@@ -143,6 +167,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: o, lock: lock, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{}), holds: map[string]func() uint64{},
+		fsync: (*os.File).Sync, known: known,
 	}
 	if err := l.recover(); err != nil {
 		if l.file != nil {
@@ -171,10 +196,10 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 // openSegment opens the file of a segment for appending at size, and has it cut off there.
-func (l *Log) openSegment(number int, size int64) error {
+func (l *Log) openSegment(number int, size int64) (*os.File, error) {
 	file, err := os.OpenFile(segmentPath(l.opts.Dir, number, plainSuffix), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("opening audit segment: %w", err)
+		return nil, fmt.Errorf("opening audit segment: %w", err)
 	}
 	err = file.Truncate(size)
 	if err == nil {
@@ -184,11 +209,14 @@ func (l *Log) openSegment(number int, size int64) error {
 		err = syncDir(l.opts.Dir)
 	}
 	if err != nil {
-		_ = file.Close()
-		return fmt.Errorf("opening audit segment: %w", err)
+		return nil, errors.Join(fmt.Errorf("opening audit segment: %w", err), file.Close())
 	}
-	l.file, l.size, l.room, l.broken, l.suspect, l.aged = file, size, 0, false, false, false
-	return nil
+	return file, nil
+}
+
+// use takes the file of a segment for appending. The caller holds mu, or nobody else has the log yet.
+func (l *Log) use(file *os.File, size, room int64) {
+	l.file, l.size, l.room, l.broken, l.aged, l.turnAt = file, size, room, false, false, time.Time{}
 }
 
 // Append adds records, JSON objects without line breaks, all of them or none, and returns when they are as durable as the
@@ -213,10 +241,7 @@ func (l *Log) Append(records ...[]byte) error {
 	for i, r := range records {
 		b.add(r, leaves[i])
 	}
-	select { // under mu, so that Close cannot close the channel in between
-	case l.wake <- struct{}{}:
-	default: // the flusher has been called already
-	}
+	l.callFlusher()
 	l.mu.Unlock()
 	<-b.done
 	return b.err
@@ -252,37 +277,71 @@ func (l *Log) published(s *segment, n int) {
 	}
 }
 
-// How much room Reserve sees to: more than the records of all calls that can be under way at once, and how much it takes
-// from the disk at a time.
+// How much room Reserve sees to, for the records of calls that are under way at once, and how much it takes from the disk at a
+// time. The records of calls that change nothing are written into it too.
 const (
 	reserve      = 1 << 20
 	reserveChunk = 4 << 20
 )
 
-// Reserve sees to it that the disk has room for the records of calls that are under way. Whoever is about to change
-// something calls it before, because the record comes after: so a full disk refuses a change and cannot hide it.
+// Reserve sees to it that the disk takes the records of calls that are under way: that it has room, and that the last flush did
+// not fail. Whoever is about to change something calls it before, because the record comes after: so a full or failing disk
+// refuses a change and cannot hide it.
 func (l *Log) Reserve() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return ErrClosed
 	}
-	if err := l.mend(); err != nil {
+	if err := l.probe(); err != nil {
 		return err
 	}
 	if l.size+reserve <= l.room {
 		return nil
 	}
-	const keepSize = 1 // FALLOC_FL_KEEP_SIZE of fallocate(2)
-	switch err := syscall.Fallocate(int(l.file.Fd()), keepSize, l.size, reserveChunk); {
-	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
-		l.room = math.MaxInt64 // a file system without reservations: Append alone can tell
-	case err != nil:
+	room, err := makeRoom(l.file, l.size)
+	if err != nil {
 		return fmt.Errorf("reserving room for audit records: %w", err)
-	default:
-		l.room = l.size + reserveChunk
 	}
+	l.room = room
 	return nil
+}
+
+// makeRoom has the disk keep blocks for a file, and returns up to which size.
+func makeRoom(file *os.File, size int64) (int64, error) {
+	const keepSize = 1 // FALLOC_FL_KEEP_SIZE of fallocate(2)
+	switch err := syscall.Fallocate(int(file.Fd()), keepSize, size, reserveChunk); {
+	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
+		return math.MaxInt64, nil // a file system without reservations: Append alone can tell
+	case err != nil:
+		return 0, err
+	}
+	return size + reserveChunk, nil
+}
+
+// probe tries, if the last write or flush failed, whether the disk works again. The caller holds mu, which probe may release.
+func (l *Log) probe() error {
+	if l.opts.Durability == Written || !l.suspect.Load() {
+		return l.mendAll()
+	}
+	b := l.pending
+	b.probe = true
+	l.callFlusher()
+	l.mu.Unlock()
+	<-b.done
+	l.mu.Lock()
+	if b.err == nil && l.closed {
+		return ErrClosed
+	}
+	return b.err
+}
+
+// callFlusher has the flusher take what waits. The caller holds mu, so that Close cannot close the channel in between.
+func (l *Log) callFlusher() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it has been called already
+	}
 }
 
 // mend makes the segment writable again after a failure: it takes back what a failed write left. The caller holds mu.
@@ -300,14 +359,78 @@ func (l *Log) mend() error {
 	return nil
 }
 
-// turn begins the next segment if it is time, or if the records of this one may not have reached the disk. The caller holds mu,
-// and nothing that was written waits for a flush of its own.
-func (l *Log) turn() error {
+// mendAll makes the segment writable again after a failure, also of a flush. The caller holds mu.
+func (l *Log) mendAll() error {
 	if err := l.mend(); err != nil {
 		return err
 	}
-	if l.suspect || l.size >= l.opts.SegmentSize || l.aged && l.size > 0 {
-		return l.nextSegment()
+	if l.opts.Durability == Written && l.suspect.Load() {
+		return l.repair()
+	}
+	return nil
+}
+
+// repair writes the records again that a failed flush may have lost. The kernel still has them, but does not take them for
+// anything that is to be written. The caller holds mu.
+func (l *Log) repair() error {
+	s := l.segments[len(l.segments)-1]
+	at := s.lastEnd
+	for i, e := range s.tail {
+		if s.first+s.indexed+uint64(i) >= l.durable {
+			b := make([]byte, e.end-at)
+			if _, err := l.file.ReadAt(b, at); err != nil {
+				return fmt.Errorf("repairing audit segment: %w", err)
+			}
+			if b[len(b)-1] != '\n' || leafHash(b[:len(b)-1]) != e.leaf {
+				return fmt.Errorf("repairing audit segment: record %d is lost", s.first+s.indexed+uint64(i))
+			}
+			if _, err := l.file.WriteAt(b, at); err != nil {
+				return fmt.Errorf("repairing audit segment: %w", err)
+			}
+		}
+		at = e.end
+	}
+	if err := l.sync(l.file); err != nil {
+		return fmt.Errorf("repairing audit segment: %w", err)
+	}
+	l.suspect.Store(false)
+	l.durable, l.dirty = l.next, false
+	return nil
+}
+
+// sync flushes a segment to disk.
+func (l *Log) sync(file *os.File) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	err := l.fsync(file)
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		l.suspect.Store(true)
+	}
+	return err
+}
+
+// turnAgain is how long a log goes on with a segment when the next one could not be begun.
+const turnAgain = time.Second
+
+// turn begins the next segment if it is time. If that fails, this one goes on: it has the room that calls reserved. The caller
+// holds mu, and nothing that was written waits for a flush of its own.
+func (l *Log) turn() error {
+	if err := l.mendAll(); err != nil {
+		return err
+	}
+	if l.size < l.opts.SegmentSize && (!l.aged || l.size == 0) || time.Now().Before(l.turnAt) {
+		return nil
+	}
+	if err := l.sync(l.file); err != nil {
+		return fmt.Errorf("closing audit segment: %w", err)
+	}
+	if err := l.mendAll(); err != nil { // a flush beside this one failed
+		return err
+	}
+	l.durable, l.dirty = l.next, false
+	if err := l.nextSegment(); err != nil {
+		slog.Error("the next audit segment could not be begun; going on with this one and trying again", "err", err)
+		l.turnAt = time.Now().Add(turnAgain)
 	}
 	return nil
 }
@@ -320,30 +443,35 @@ func (l *Log) write(p []byte) (before int64, err error) {
 	before = l.size
 	if _, err := l.file.Write(p); err != nil {
 		l.broken = true
+		if l.opts.Durability == Synced {
+			l.suspect.Store(true) // Reserve is to try before it says yes
+		}
 		return before, fmt.Errorf("writing audit record: %w", err)
 	}
 	l.size += int64(len(p))
 	return before, nil
 }
 
-// nextSegment opens the next segment before it closes the current one, so that a failure leaves the log usable.
+// nextSegment opens the next segment, with room if this one had some, before it closes the current one, which is on disk. So a
+// failure leaves the log usable.
 func (l *Log) nextSegment() error {
-	if err := l.file.Sync(); err != nil {
-		return fmt.Errorf("closing audit segment: %w", err)
+	number := l.segments[len(l.segments)-1].number + 1
+	file, err := l.openSegment(number, 0)
+	room := int64(0)
+	if err == nil && l.room > l.size {
+		if room, err = makeRoom(file, 0); err != nil {
+			err = errors.Join(fmt.Errorf("reserving room for audit records: %w", err), file.Close())
+		}
 	}
-	if err := l.file.Truncate(l.size); err != nil { // what was reserved and not used
-		return fmt.Errorf("closing audit segment: %w", err)
+	if err != nil {
+		return errors.Join(err, removeIfThere(segmentPath(l.opts.Dir, number, plainSuffix)))
 	}
 	full := l.file
-	number := l.segments[len(l.segments)-1].number + 1
-	if err := l.openSegment(number, 0); err != nil {
-		return err
-	}
-	l.durable, l.dirty = l.next, false
-	l.segments = append(l.segments, &segment{dir: l.opts.Dir, number: number, first: l.next, begun: time.Now()})
-	if err := full.Close(); err != nil {
+	if err := errors.Join(full.Truncate(l.size), full.Close()); err != nil { // what was reserved and not used
 		slog.Warn("closing a full audit segment", "err", err) // it is synced: nothing is lost
 	}
+	l.use(file, 0, room)
+	l.segments = append(l.segments, &segment{dir: l.opts.Dir, number: number, first: l.next, begun: time.Now()})
 	l.keeper.call()
 	return nil
 }
@@ -379,25 +507,31 @@ func (l *Log) flushWritten() error {
 		return nil
 	}
 	// Without the lock, so that records are written meanwhile. A segment that was closed in between was synced then.
-	err := file.Sync()
+	err := l.sync(file)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil && !errors.Is(err, os.ErrClosed) {
-		// The kernel may have dropped what it could not write, and the next flush would not say so.
+	if l.suspect.Load() { // by this flush or by another one: what is durable is known after the repair only
 		l.dirty = true
-		l.suspect = l.suspect || l.file == file
-		return fmt.Errorf("flushing %s: %w", file.Name(), err)
+		if err == nil || errors.Is(err, os.ErrClosed) {
+			err = l.mendAll()
+		}
+		if err != nil {
+			return fmt.Errorf("flushing %s: %w", file.Name(), err)
+		}
 	}
 	l.durable = max(l.durable, next)
 	return nil
 }
+
+// probeText is written to find out whether the disk works, and taken back. After a crash it is a record without its end.
+var probeText = bytes.Repeat([]byte{' '}, 4096)
 
 // flushBatch writes and syncs what waits. It is called by one goroutine at a time, and with Synced nothing else writes or
 // begins a segment.
 func (l *Log) flushBatch() {
 	l.mu.Lock()
 	b := l.pending
-	if len(b.buf) == 0 {
+	if len(b.buf) == 0 && !b.probe {
 		defer l.mu.Unlock()
 		if l.aged && l.opts.Durability == Synced {
 			if err := l.turn(); err != nil {
@@ -407,15 +541,22 @@ func (l *Log) flushBatch() {
 		return
 	}
 	l.pending = newBatch()
-	before, err := l.write(b.buf)
+	text, probing := b.buf, len(b.buf) == 0
+	if probing {
+		text = probeText
+	}
+	before, err := l.write(text)
 	file, wrote := l.file, err == nil
 	l.mu.Unlock()
 	if wrote {
-		err = file.Sync()
+		err = l.sync(file)
 	}
 	l.mu.Lock()
+	if err == nil {
+		l.suspect.Store(false)
+	}
 	switch {
-	case err == nil:
+	case err == nil && !probing:
 		s := l.segments[len(l.segments)-1]
 		for _, e := range b.entries {
 			e.end += before
@@ -424,7 +565,9 @@ func (l *Log) flushBatch() {
 		l.published(s, len(b.entries))
 		l.durable = l.next
 	case wrote:
-		err = fmt.Errorf("syncing audit segment: %w", err)
+		if err != nil {
+			err = fmt.Errorf("syncing audit segment: %w", err)
+		}
 		// What is not durable is not acknowledged: take it back. Only this goroutine writes, so nothing stands behind it.
 		l.size, l.broken = before, true
 		if err := l.mend(); err != nil {
@@ -455,9 +598,10 @@ func (l *Log) Close() error {
 	err := l.flushWritten()
 	l.mu.Lock()
 	l.bell.ring()
-	l.mu.Unlock()
 	// What was reserved and not used goes back to the disk.
-	return errors.Join(err, l.mend(), l.file.Truncate(l.size), l.file.Sync(), l.keeper.close(), l.file.Close(), l.lock.Close())
+	err = errors.Join(err, l.mendAll(), l.file.Truncate(l.size), l.sync(l.file))
+	l.mu.Unlock()
+	return errors.Join(err, l.keeper.close(), l.file.Close(), l.lock.Close())
 }
 
 // First returns the number of the oldest record that is still there.
@@ -504,6 +648,12 @@ func (l *Log) Read(from uint64, most int) ([][]byte, error) {
 		records, err := p.read()
 		if errors.Is(err, os.ErrNotExist) && try < 2 {
 			continue // compressed or removed since
+		}
+		if errors.Is(err, errIndexEntry) || errors.Is(err, errNotAsWritten) { // the records rule
+			if !l.doubted.Swap(true) {
+				slog.Error("an audit segment and its index do not fit each other: find out more with keywright audit verify", "segment", p.path, "record", from)
+			}
+			records, err = p.readLines()
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading audit records: %w", err)

@@ -157,39 +157,37 @@ func (u *unpacker) frame(r io.ReaderAt, f packedFrame) ([]byte, error) {
 	return out, nil
 }
 
-// readPacked fills buf with the records' octets from an offset on.
-func readPacked(file *os.File, buf []byte, at int64) error {
-	info, err := file.Stat()
+// readPacked returns the records' octets from an offset to another one. The error is errIndexEntry if there are not so many.
+func readPacked(file *os.File, size, at, to int64) ([]byte, error) {
+	frames, _, err := parsePackedEnd(file, size)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	frames, _, err := parsePackedEnd(file, info.Size())
-	if err != nil {
-		return err
+	if n := len(frames); n == 0 || to > frames[n-1].plainAt+frames[n-1].plain {
+		return nil, errIndexEntry
 	}
 	u, err := newUnpacker()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer u.close()
+	all := make([]byte, to-at)
+	buf := all
 	for _, f := range frames {
 		if len(buf) == 0 {
-			return nil
+			break
 		}
 		if at >= f.plainAt+f.plain {
 			continue
 		}
 		content, err := u.frame(file, f)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		n := copy(buf, content[at-f.plainAt:])
 		buf, at = buf[n:], at+int64(n)
 	}
-	if len(buf) > 0 {
-		return io.ErrUnexpectedEOF
-	}
-	return nil
+	return all, nil
 }
 
 // packedReader reads the records of a compressed segment from the beginning.

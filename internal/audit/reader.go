@@ -25,6 +25,7 @@ type readSegment struct {
 	files
 	first uint64
 	ends  []int64 // offset behind each record
+	whole bool    // there are no more
 }
 
 // OpenReader opens the log in a directory. All of it is read once, to find where its records are.
@@ -63,8 +64,14 @@ func (r *Reader) refresh() error {
 		if s.number != f.number {
 			continue
 		}
-		if s.files = f; f.plain || len(s.ends) == 0 {
-			if err := s.grow(r.dir); err != nil && !errors.Is(err, os.ErrNotExist) { // compressed in between: next time
+		if s.files = f; f.plain || !s.whole {
+			err := s.grow(r.dir)
+			if errors.Is(err, os.ErrNotExist) { // compressed in between: the next segment's numbers depend on it
+				if s.files, err = listFile(r.dir, s.number); err == nil && (s.plain || s.packed) {
+					err = s.grow(r.dir)
+				}
+			}
+			if err != nil {
 				return fmt.Errorf("reading the audit log: %w", err)
 			}
 		}
@@ -92,7 +99,15 @@ func firstOf(dir string, f files) (uint64, error) {
 // grow finds the records behind those that are known.
 func (s *readSegment) grow(dir string) error {
 	if !s.plain {
-		return eachLine(s.path(dir), true, func(e entry) error { s.ends = append(s.ends, e.end); return nil })
+		skip := len(s.ends) // of what was read before it was compressed
+		err := eachLine(s.path(dir), true, func(e entry, _ []byte) error {
+			if skip--; skip < 0 {
+				s.ends = append(s.ends, e.end)
+			}
+			return nil
+		})
+		s.whole = err == nil
+		return err
 	}
 	file, err := os.Open(s.path(dir))
 	if err != nil {
@@ -153,7 +168,10 @@ func (r *Reader) Read(from uint64, most int) ([][]byte, error) {
 			continue
 		}
 		at := from - s.first
-		p := place{path: s.path(r.dir), packed: !s.plain, ends: s.ends[at:min(uint64(len(s.ends)), at+uint64(most))]}
+		p := place{path: s.path(r.dir), packed: !s.plain}
+		for _, end := range s.ends[at:min(uint64(len(s.ends)), at+uint64(min(most, maxRead)))] {
+			p.entries = append(p.entries, entry{end: end})
+		}
 		if at > 0 {
 			p.before = s.ends[at-1]
 		}

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,5 +63,29 @@ func TestReader(t *testing.T) {
 	check(r, 250)
 	if _, err := audit.OpenReader(dir + "/none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
+	}
+}
+
+// A segment that was read in part is compressed before the rest of it is read: no record is missed.
+func TestReaderWhileASegmentIsCompressed(t *testing.T) {
+	o := evident(t.TempDir())
+	o.Compress = true
+	l := open(t, o)
+	appendRecords(t, l, 3)
+	r, err := audit.OpenReader(o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(mustSegments(t, o.Dir)) < 3 {
+		appendRecords(t, l, 3)
+	}
+	waitFor(t, func() bool { return len(plainSegments(t, o.Dir)) == 1 })
+	if err := r.Wait(t.Context(), l.Next()-1); err != nil {
+		t.Fatal(err)
+	}
+	for n := range l.Next() {
+		if got, err := r.Read(n, 1); err != nil || len(got) != 1 || !bytes.HasPrefix(got[0], fmt.Appendf(nil, `{"n":%d,`, n)) {
+			t.Fatalf("record %d is %q, %v", n, got, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,43 +34,43 @@ func (l *Log) damaged(format string, args ...any) error {
 }
 
 // recover reads what is there, takes back what a crash cut off, makes the end of the index again from the records and compares
-// it with the last checkpoint. Segments before that one are only looked at from outside: Verify reads them.
-func (l *Log) recover() error {
-	found, indexes, err := l.survey()
-	if err != nil {
+// it with the last checkpoint, and that with what was remembered elsewhere. Segments before that one are only looked at from
+// outside: Verify reads them. A log that is refused stays as it is, to the octet.
+func (l *Log) recover() (err error) {
+	r := &recovery{Log: l}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.takeBack())
+		}
+	}()
+	if err := r.survey(); err != nil {
 		return err
 	}
 	k := &l.keeper
 	k.log = l
 	if l.opts.Seed.Len() > 0 {
-		if err := k.openCheckpoints(indexes); err != nil {
+		if err := r.openCheckpoints(); err != nil {
 			return err
 		}
 	}
-	newest := k.newest.Load()
-	if found, err = l.dropRetired(found, newest); err != nil {
-		return err
-	}
-	for i, f := range found {
-		if i > 0 && f.number != found[i-1].number+1 {
-			return l.damaged("the segments between %s and %s are missing", filepath.Base(found[i-1].path("")), filepath.Base(f.path("")))
+	r.sortOut()
+	for i, f := range r.found {
+		if i > 0 && f.number != r.found[i-1].number+1 {
+			return l.damaged("the segments between %s and %s are missing", filepath.Base(r.found[i-1].path("")), filepath.Base(f.path("")))
 		}
 	}
-	mend, err := l.load(found, newest)
-	if err != nil {
+	if err := r.load(); err != nil {
 		return err
 	}
-	switch {
+	switch newest := r.newest; {
 	case newest == nil:
 	case l.next < newest.Size:
 		return l.damaged("its last checkpoint covers %d records, and there are %d", newest.Size, l.next)
 	case len(l.segments) > 0 && l.segments[0].first > newest.First:
 		return l.damaged("its oldest record is number %d, and its last checkpoint says %d", l.segments[0].first, newest.First)
 	}
-	for path, index := range mend { // only now: a log that is refused stays as it is
-		if err := writeFile(path, index); err != nil {
-			return err
-		}
+	if err := r.settle(); err != nil {
+		return err
 	}
 	if err := l.openLast(); err != nil {
 		return err
@@ -79,59 +80,129 @@ func (l *Log) recover() error {
 		return nil
 	}
 	if err := k.checkpoint(false); err != nil { // of what came between the last one and a crash
-		if newest == nil {
+		if r.newest == nil {
 			return err
 		}
 		slog.Error("the audit log has no new checkpoint yet", "err", err)
 	}
+	return k.remember()
+}
+
+// recovery is what is known while a log is opened. Nothing in the directory is changed before settle.
+type recovery struct {
+	*Log
+	found   []files // the segments that have records
+	indexes bool    // whether there are any
+	parts   []string
+	twins   []files // segments that were compressed, and whose other file was not removed yet
+	retired []files // segments that the last checkpoint says are removed
+	newest  *Checkpoint
+	made    []string // indexes that were made again, under the names with madeSuffix
+}
+
+// madeSuffix is that of an index that was made again, until the log is found to be whole.
+const madeSuffix = ".made" + partSuffix
+
+// survey lists the segments, also those of which only the index is left, and what was not finished when the process ended.
+func (r *recovery) survey() (err error) {
+	if r.parts, err = filepath.Glob(filepath.Join(r.opts.Dir, "*"+partSuffix)); err != nil {
+		return err
+	}
+	if r.found, err = listFiles(r.opts.Dir); err != nil {
+		return err
+	}
+	for i := range r.found {
+		f := &r.found[i]
+		r.indexes = r.indexes || f.index
+		if !f.plain || !f.packed {
+			continue
+		}
+		// The plain one would have gone next. It has the same records, or somebody else put one of the two there.
+		if same, err := r.sameRecords(f.number); err != nil || !same {
+			return errors.Join(err, r.damaged("there are two files of the segment %d, with different records", f.number))
+		}
+		r.twins = append(r.twins, files{number: f.number, plain: true})
+		f.plain = false
+	}
 	return nil
 }
 
-// survey lists the segments, also those of which only the index is left, without what was not finished when the process ended. It says whether there are indexes.
-func (l *Log) survey() (segments []files, indexes bool, err error) {
-	parts, err := filepath.Glob(filepath.Join(l.opts.Dir, "*"+partSuffix))
-	if err != nil {
-		return nil, false, err
-	}
-	for _, p := range parts {
-		if err := os.Remove(p); err != nil {
-			return nil, false, err
+// sameRecords compares the two files of a segment.
+func (r *recovery) sameRecords(number int) (bool, error) {
+	var entries [2]frontier
+	var ends [2]int64
+	for i, suffix := range []string{plainSuffix, packedSuffix} {
+		err := eachLine(segmentPath(r.opts.Dir, number, suffix), suffix == packedSuffix, func(e entry, _ []byte) error {
+			entries[i].add(e.leaf)
+			ends[i] = e.end
+			return nil
+		})
+		if errors.Is(err, errNoLineEnd) || errors.Is(err, errPacked) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
 		}
 	}
-	found, err := listFiles(l.opts.Dir)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, f := range found {
-		indexes = indexes || f.index
-		if f.plain && f.packed { // the plain one would have gone next: it is compressed again
-			if err := os.Remove(segmentPath(l.opts.Dir, f.number, packedSuffix)); err != nil {
-				return nil, false, err
-			}
-			f.packed = false
-		}
-		segments = append(segments, f)
-	}
-	return segments, indexes, nil
+	return ends[0] == ends[1] && entries[0].equal(&entries[1]), nil
 }
 
-// dropRetired finishes a removal that the last checkpoint announced, and returns the segments that have records.
-func (l *Log) dropRetired(found []files, newest *Checkpoint) (segments []files, err error) {
-	retired := newest != nil
-	for i, f := range found {
-		if retired && i < len(found)-1 {
-			h, size, err := readHeadOf(l.opts.Dir, f.number)
-			retired = err == nil && h.tree.size+uint64(size-h.size())/indexEntry <= newest.First
-		} else {
-			retired = false
+// sortOut finds what a removal that the last checkpoint announced has left, and indexes without records.
+func (r *recovery) sortOut() {
+	var segments []files
+	retired := r.newest != nil
+	for i, f := range r.found {
+		if retired = retired && i < len(r.found)-1; retired {
+			h, size, err := readHeadOf(r.opts.Dir, f.number)
+			retired = err == nil && h.tree.size+uint64(size-h.size())/indexEntry <= r.newest.First
 		}
 		if retired {
-			err = errors.Join(err, removeSegment(l.opts.Dir, f))
+			r.retired = append(r.retired, f)
 		} else if f.plain || f.packed {
 			segments = append(segments, f)
 		}
 	}
-	return segments, err
+	r.found = segments
+}
+
+// takeBack removes what was made.
+func (r *recovery) takeBack() error {
+	var errs []error
+	for _, path := range r.made {
+		errs = append(errs, removeIfThere(path+madeSuffix))
+	}
+	return errors.Join(errs...)
+}
+
+// settle finishes what the end of the process left unfinished. The log was found to be whole.
+func (r *recovery) settle() error {
+	for _, path := range r.parts {
+		if err := removeIfThere(path); err != nil {
+			return err
+		}
+	}
+	for _, f := range r.retired {
+		if err := removeSegment(r.opts.Dir, f); err != nil {
+			return err
+		}
+	}
+	for _, f := range r.twins {
+		if err := removeIfThere(f.path(r.opts.Dir)); err != nil {
+			return err
+		}
+	}
+	if r.keeper.signer != nil { // before there is an index
+		if err := r.keeper.beginCheckpoints(); err != nil {
+			return err
+		}
+	}
+	for _, path := range r.made {
+		if err := os.Rename(path+madeSuffix, path); err != nil {
+			return err
+		}
+	}
+	r.made = nil
+	return syncDir(r.opts.Dir)
 }
 
 // readHeadOf reads the head of a segment's index, and how many octets the index has.
@@ -150,13 +221,16 @@ func readHeadOf(dir string, number int) (*indexHead, int64, error) {
 }
 
 // load finds the records of all segments: of older ones by their indexes, from the last that the checkpoint needs on by reading
-// them. It returns the indexes that are to be written, by their paths.
-func (l *Log) load(found []files, newest *Checkpoint) (map[string][]byte, error) {
-	k := &l.keeper
+// them.
+func (r *recovery) load() error {
+	l, k, found := r.Log, &r.keeper, r.found
 	start := 0
 	for i, f := range found {
 		head, size, err := readHeadOf(l.opts.Dir, f.number)
-		if err != nil || i > 0 && head.tree.size != l.next || newest != nil && head.tree.size > newest.Size {
+		if err != nil || i > 0 && head.tree.size != l.next || r.newest != nil && head.tree.size > r.newest.Size {
+			break
+		}
+		if i > 0 && l.known != nil && head.tree.size > l.known.Size {
 			break
 		}
 		start, k.tree = i, head.tree
@@ -168,30 +242,18 @@ func (l *Log) load(found []files, newest *Checkpoint) (map[string][]byte, error)
 		l.next += s.count
 	}
 	if len(found) > 0 && k.tree.size == 0 && start == 0 && found[0].number != 1 {
-		return nil, l.damaged("the index of its first segment is missing or damaged")
+		return l.damaged("the index of its first segment is missing or damaged")
 	}
 	if start < len(l.segments) {
 		l.segments = l.segments[:start]
 	}
 	l.next = k.tree.size
-	mend := map[string][]byte{}
 	for _, f := range found[min(start, len(found)):] {
-		s, index, err := l.reload(f, f == found[len(found)-1], newest)
-		if err != nil {
-			return nil, err
+		if err := r.reload(f, f == found[len(found)-1]); err != nil {
+			return err
 		}
-		if index == nil {
-			continue
-		}
-		if newest == nil || newest.Size == 0 { // a log from before there were checkpoints: all of its indexes would be too much
-			if err := writeFile(s.indexPath(), index); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		mend[s.indexPath()] = index
 	}
-	return mend, nil
+	return nil
 }
 
 // measure counts the records of a segment by its index, and reports whether the index can be that of the file.
@@ -202,18 +264,21 @@ func (s *segment) measure(indexSize int64) bool {
 	}
 	s.count = uint64(entries / indexEntry)
 	s.indexed = s.count
-	_, ends, err := readEnds(s.indexPath(), s.headSize, s.count-1, 1)
+	_, last, err := readEntries(s.indexPath(), s.headSize, s.count-1, 1)
 	if err != nil {
 		return false
 	}
-	s.lastEnd = ends[0]
+	s.lastEnd = last[0].end
 	info, err := os.Stat(s.path())
 	return err == nil && (s.packed || info.Size() == s.lastEnd)
 }
 
-// reload reads a segment, and returns the index that it should have if it has another one.
-func (l *Log) reload(f files, last bool, newest *Checkpoint) (*segment, []byte, error) {
-	k := &l.keeper
+// errNoRecord says that a line is no record.
+var errNoRecord = errors.New("a line is no record")
+
+// reload reads a segment, and makes the index that it should have if it has another one.
+func (r *recovery) reload(f files, last bool) error {
+	l, k, newest := r.Log, &r.keeper, r.newest
 	s := &segment{dir: l.opts.Dir, number: f.number, first: k.tree.size, begun: time.Now(), packed: !f.plain, complete: !last || !f.plain}
 	if head, _, err := readHeadOf(l.opts.Dir, f.number); err == nil {
 		s.begun = head.begun
@@ -223,50 +288,65 @@ func (l *Log) reload(f files, last bool, newest *Checkpoint) (*segment, []byte, 
 	head := indexHead{number: f.number, begun: s.begun, tree: k.tree.clone()}
 	s.headSize = head.size()
 	index := head.marshal()
-	if err := l.checkRoot(newest); err != nil {
-		return nil, nil, err
+	if err := r.checkRoots(); err != nil {
+		return err
 	}
-	err := eachLine(s.path(), s.packed, func(e entry) error {
+	err := eachLine(s.path(), s.packed, func(e entry, line []byte) error {
+		if (newest == nil || k.tree.size >= newest.Size) && (len(line) == 0 || line[0] != '{' || !json.Valid(line)) {
+			return errNoRecord
+		}
 		index = appendEntry(index, e)
 		s.count++
 		s.lastEnd = e.end
 		k.tree.add(e.leaf)
-		return l.checkRoot(newest)
+		return r.checkRoots()
 	})
-	if errors.Is(err, errNoLineEnd) && last && f.plain {
+	switch torn := last && f.plain; {
+	case torn && errors.Is(err, errNoLineEnd):
 		slog.Warn("the audit log ended within a record; the call had no answer and the rest is removed", "segment", s.path())
 		err = nil
-	}
-	if err != nil {
+	case torn && errors.Is(err, errNoRecord): // the octets of a flush reach the disk in any order
+		info, err := os.Stat(s.path())
+		if err != nil {
+			return err
+		}
+		slog.Error("the audit log was not on disk as a whole when the machine stopped; what is behind the last whole record is removed",
+			"segment", s.path(), "record", k.tree.size, "octets", info.Size()-s.lastEnd)
+	case err != nil:
 		var damaged *DamagedError
 		if newest == nil || errors.As(err, &damaged) {
-			return nil, nil, err
+			return err
 		}
-		return nil, nil, l.damaged("%s: %v", filepath.Base(s.path()), err)
+		return l.damaged("%s: %v", filepath.Base(s.path()), err)
 	}
 	s.indexed = s.count
 	l.segments = append(l.segments, s)
 	l.next = k.tree.size
 	old, err := os.ReadFile(s.indexPath())
 	if err == nil && bytes.Equal(old, index) {
-		return s, nil, nil
+		return nil
 	}
 	if err == nil && !bytes.HasPrefix(index, old) {
 		slog.Warn("the index of an audit segment is not that of its records and is made again", "segment", s.path())
 	}
-	return s, index, nil
+	r.made = append(r.made, s.indexPath())
+	return writeSynced(s.indexPath()+madeSuffix, index)
 }
 
-// checkRoot compares the tree with the checkpoint when it has come so far.
-func (l *Log) checkRoot(c *Checkpoint) error {
-	if c == nil || l.keeper.tree.size != c.Size || l.keeper.tree.root() == c.Root {
-		return nil
+// checkRoots compares the tree with the last checkpoint and with the one that was remembered, when it has come so far.
+func (r *recovery) checkRoots() error {
+	tree := &r.keeper.tree
+	for _, c := range []*Checkpoint{r.newest, r.known} {
+		if c != nil && tree.size == c.Size && tree.root() != c.Root {
+			return r.damaged("its first %d records are not those of checkpoint %d", c.Size, c.Number)
+		}
 	}
-	return l.damaged("its first %d records are not those of its last checkpoint", c.Size)
+	return nil
 }
 
-// eachLine calls f for every whole record of a segment.
-func eachLine(path string, packed bool, f func(entry) error) error {
+// eachLine calls f for every whole record of a segment. The octets are there until f returns, and nil for lines that are longer than
+// any record.
+func eachLine(path string, packed bool, f func(entry, []byte) error) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
@@ -287,7 +367,7 @@ func eachLine(path string, packed bool, f func(entry) error) error {
 			return nil
 		}
 		if err == nil {
-			err = f(e)
+			err = f(e, lines.line)
 		}
 		if err != nil {
 			return err
@@ -307,58 +387,82 @@ func (l *Log) openLast() error {
 	}
 	s := l.segments[len(l.segments)-1]
 	l.keeper.number = s.number
-	return l.openSegment(s.number, s.lastEnd)
+	file, err := l.openSegment(s.number, s.lastEnd)
+	if err == nil {
+		l.use(file, s.lastEnd, 0)
+	}
+	return err
 }
 
 // openCheckpoints opens the file of checkpoints and reads the last one. A log that has an index had checkpoints, too.
-func (k *keeper) openCheckpoints(indexes bool) error {
-	l := k.log
-	flags := os.O_RDWR
-	if !indexes {
-		flags |= os.O_CREATE
-	}
-	file, err := os.OpenFile(checkpointsPath(l.opts.Dir), flags, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		return l.damaged("its checkpoints are missing")
-	}
-	if err != nil {
+func (r *recovery) openCheckpoints() error {
+	l, k := r.Log, &r.keeper
+	file, err := os.OpenFile(checkpointsPath(l.opts.Dir), os.O_RDWR, 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("opening the checkpoints: %w", err)
 	}
-	k.file = file
-	text, end, err := lastNote(file)
-	if err != nil {
-		return fmt.Errorf("reading the checkpoints: %w", err)
+	var text []byte
+	if err == nil {
+		k.file = file
+		if text, k.end, err = lastNote(file); err != nil {
+			return fmt.Errorf("reading the checkpoints: %w", err)
+		}
 	}
-	if err := file.Truncate(end); err != nil {
-		return fmt.Errorf("reading the checkpoints: %w", err)
-	}
-	k.end = end
 	origin, _, _ := strings.Cut(string(text), "\n")
-	switch {
-	case len(text) == 0 && indexes:
-		return l.damaged("its checkpoints are missing")
-	case len(text) == 0:
+	if len(text) == 0 {
+		if r.indexes {
+			return l.damaged("its checkpoints are missing")
+		}
+		if c := l.known; c != nil {
+			return l.damaged("it is gone; checkpoint %d of %s covered %d records", c.Number, c.Time.Format(time.RFC3339), c.Size)
+		}
 		origin = originPrefix + arn.NewUUID()
+		slog.Info("a new audit log begins", "dir", l.opts.Dir, "origin", origin)
 	}
 	key := ed25519.NewKeyFromSeed(l.opts.Seed.Expose())
 	if k.signer, err = newSigner(origin, key); err != nil {
 		return l.damaged("its last checkpoint is damaged")
 	}
 	if len(text) == 0 {
-		if err := k.checkpoint(false); err != nil { // before there is an index
+		return nil
+	}
+	v, err := note.NewVerifier(k.signer.public)
+	if err != nil {
+		return err
+	}
+	c, err := openCheckpoint(text, v, true)
+	if err != nil {
+		return l.damaged("its last checkpoint is damaged, or signed by the key of another installation")
+	}
+	switch known := l.known; {
+	case known == nil:
+	case known.Origin != c.Origin:
+		return l.damaged("it is another log than that of this installation, %s", known.Origin)
+	case known.Number > c.Number || known.Size > c.Size || known.Number == c.Number && known.body() != c.body():
+		return l.damaged("its last checkpoint is number %d over %d records, and there was number %d over %d", c.Number, c.Size, known.Number, known.Size)
+	}
+	r.newest, k.oldest = c, c.Oldest
+	k.newest.Store(c)
+	return nil
+}
+
+// beginCheckpoints begins the file of checkpoints with one over no records, or removes what a crash left behind the last one.
+func (k *keeper) beginCheckpoints() (err error) {
+	if k.file == nil {
+		if k.file, err = os.OpenFile(checkpointsPath(k.log.opts.Dir), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+			return fmt.Errorf("opening the checkpoints: %w", err)
+		}
+	}
+	if err := k.file.Truncate(k.end); err != nil {
+		return fmt.Errorf("reading the checkpoints: %w", err)
+	}
+	if k.newest.Load() == nil {
+		all := k.tree
+		k.tree = frontier{}
+		err := k.checkpoint(false)
+		if k.tree = all; err != nil {
 			return err
 		}
-	} else {
-		v, err := note.NewVerifier(k.signer.public)
-		if err != nil {
-			return err
-		}
-		c, err := openCheckpoint(text, v, true)
-		if err != nil {
-			return l.damaged("its last checkpoint is damaged, or signed by the key of another installation")
-		}
-		k.newest.Store(c)
-		k.oldest = c.Oldest
 	}
 	return k.publishKey()
 }

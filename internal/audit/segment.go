@@ -1,14 +1,18 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // The names of a segment's files.
@@ -36,6 +40,9 @@ type segment struct {
 	lastEnd  int64   // offset behind the last record that is in the index
 	tail     []entry // of the records that are not in the index yet
 	complete bool    // nothing is added any more, and all of it is in the index, on disk
+
+	packAt    time.Time // it could not be compressed, and is not tried again before
+	packAfter time.Duration
 }
 
 func (s *segment) path() string {
@@ -51,11 +58,11 @@ func (s *segment) indexPath() string { return segmentPath(s.dir, s.number, index
 type place struct {
 	path     string
 	packed   bool
-	index    string // "": ends says it
+	index    string // "": entries says it
 	headSize int64
 	at, n    uint64 // records of the segment
 	before   int64
-	ends     []int64
+	entries  []entry
 }
 
 // locate finds up to most records from one on. Reading the index is left to who has no lock.
@@ -71,48 +78,85 @@ func (s *segment) locate(from uint64, most int) place {
 	if at > 0 {
 		p.before = s.tail[at-1].end
 	}
-	for _, e := range s.tail[at : at+p.n] {
-		p.ends = append(p.ends, e.end)
-	}
+	p.entries = append(p.entries, s.tail[at:at+p.n]...)
 	return p
 }
 
-// read returns the records of a place, fewer if they are many octets.
+// errNotAsWritten says that records do not hash to what their index says.
+var errNotAsWritten = errors.New("records are not what the index says")
+
+// read returns the records of a place, fewer if they are many octets. The error is errIndexEntry or errNotAsWritten if the records
+// may be elsewhere than the index says.
 func (p *place) read() (records [][]byte, err error) {
 	if p.index != "" {
-		if p.before, p.ends, err = readEnds(p.index, p.headSize, p.at, p.n); err != nil {
+		if p.before, p.entries, err = readEntries(p.index, p.headSize, p.at, p.n); err != nil {
 			return nil, err
 		}
 	}
 	n := 1
-	for n < len(p.ends) && p.ends[n]-p.before <= readOctets {
+	for n < len(p.entries) && p.entries[n].end-p.before <= readOctets {
 		n++
 	}
-	p.ends = p.ends[:n]
-	buf := make([]byte, p.ends[n-1]-p.before)
-	if err := readAt(p.path, p.packed, buf, p.before); err != nil {
+	p.entries = p.entries[:n]
+	buf, err := readAt(p.path, p.packed, p.before, p.entries[n-1].end)
+	if err != nil {
 		return nil, err
 	}
 	start := int64(0)
-	for _, end := range p.ends {
-		end -= p.before
-		records = append(records, buf[start:end-1:end-1])
+	for _, e := range p.entries {
+		end := e.end - p.before
+		record := buf[start : end-1 : end-1]
+		if e.leaf != (tlog.Hash{}) && leafHash(record) != e.leaf {
+			return nil, errNotAsWritten
+		}
+		records = append(records, record)
 		start = end
 	}
 	return records, nil
 }
 
-func readAt(path string, packed bool, buf []byte, at int64) error {
+// readLines returns the records of a place without its index: by reading the segment.
+func (p *place) readLines() (records [][]byte, err error) {
+	at, octets := uint64(0), 0
+	err = eachLine(p.path, p.packed, func(_ entry, line []byte) error {
+		if at >= p.at {
+			records = append(records, bytes.Clone(line))
+			octets += len(line)
+		}
+		if at++; uint64(len(records)) == p.n || octets > readOctets {
+			return io.EOF
+		}
+		return nil
+	})
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, err
+	case len(records) == 0:
+		return nil, fmt.Errorf("%s: %w", p.path, io.ErrUnexpectedEOF)
+	}
+	return records, nil
+}
+
+// readAt returns the octets of a segment from an offset to another one, which may be anything.
+func readAt(path string, packed bool, at, to int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	if packed {
-		return readPacked(f, buf, at)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
 	}
+	if packed {
+		return readPacked(f, info.Size(), at, to)
+	}
+	if to > info.Size() {
+		return nil, errIndexEntry
+	}
+	buf := make([]byte, to-at)
 	_, err = f.ReadAt(buf, at)
-	return err
+	return buf, err
 }
 
 // files says which files of a segment are there.
@@ -194,9 +238,9 @@ func Segments(dir string) ([]string, error) {
 	return paths, err
 }
 
-// writeFile writes a file that is on disk, whole, when it has its name.
-func writeFile(path string, content []byte) error {
-	f, err := os.OpenFile(path+partSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// writeSynced writes a file that is on disk then.
+func writeSynced(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -204,13 +248,19 @@ func writeFile(path string, content []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
+	return errors.Join(err, f.Close())
+}
+
+// writeFile writes a file that is on disk, whole, when it has its name.
+func writeFile(path string, content []byte) error {
+	err := writeSynced(path+partSuffix, content)
+	if err == nil {
 		err = os.Rename(path+partSuffix, path)
 	}
 	if err == nil {
 		return syncDir(filepath.Dir(path))
 	}
-	return errors.Join(err, os.Remove(path+partSuffix))
+	return errors.Join(err, removeIfThere(path+partSuffix))
 }
 
 func syncDir(dir string) error {

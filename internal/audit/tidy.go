@@ -15,17 +15,26 @@ import (
 // tidyEvery is how often segments are looked at that could be compressed or removed.
 const tidyEvery = time.Second
 
+// Tidy begins to compress closed segments and to remove old ones, as the Options say, until the log is closed. It is called once,
+// after Hold was called for whoever reads the log: a log that nobody calls it for keeps everything.
+func (l *Log) Tidy() {
+	if k := &l.keeper; l.opts.Compress || l.opts.Retention > 0 {
+		k.wg.Go(func() { l.tidyAlways(k.quit) })
+	}
+}
+
 // tidyAlways compresses and removes segments until quit is closed.
 func (l *Log) tidyAlways(quit <-chan struct{}) {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
-	failing := false
+	said := ""
 	for {
-		err := l.tidy(quit)
-		if err != nil && !failing {
+		if err := l.tidy(quit); err == nil {
+			said = ""
+		} else if said != err.Error() {
+			said = err.Error()
 			slog.Error("old audit segments cannot be compressed or removed; trying again", "err", err)
 		}
-		failing = err != nil
 		select {
 		case <-quit:
 			return
@@ -40,13 +49,13 @@ func (l *Log) tidy(quit <-chan struct{}) error {
 		errs = append(errs, l.retire(time.Now().Add(-l.opts.Retention)))
 	}
 	for l.opts.Compress {
-		s := l.toPack()
+		s := l.toPack(time.Now())
 		if s == nil {
 			break
 		}
 		if err := l.packSegment(s); err != nil {
 			errs = append(errs, fmt.Errorf("compressing %s: %w", s.path(), err))
-			break
+			l.postpone(s)
 		}
 		select {
 		case <-quit:
@@ -58,15 +67,26 @@ func (l *Log) tidy(quit <-chan struct{}) error {
 }
 
 // toPack returns the oldest segment that can be compressed and is not.
-func (l *Log) toPack() *segment {
+func (l *Log) toPack(now time.Time) *segment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.segments {
-		if s.complete && !s.packed {
+		if s.complete && !s.packed && !now.Before(s.packAt) {
 			return s
 		}
 	}
 	return nil
+}
+
+// maxPackAfter is how long a segment that cannot be compressed is left alone at most: each try reads and writes all of it.
+const maxPackAfter = time.Hour
+
+// postpone has the other segments compressed before one that could not be.
+func (l *Log) postpone(s *segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.packAfter = min(max(2*s.packAfter, time.Minute), maxPackAfter)
+	s.packAt = time.Now().Add(s.packAfter)
 }
 
 // packSegment puts a compressed file in place of a segment's. It reads back what it wrote before the other one goes, and keeps
@@ -141,7 +161,7 @@ func (s *segment) compare(path string) error {
 	defer func() { _ = index.Close() }() // it was only read
 	entries := bufio.NewReaderSize(io.NewSectionReader(index, s.headSize, math.MaxInt64-s.headSize), 1<<16)
 	var want, got [indexEntry]byte
-	err = eachLine(path, true, func(e entry) error {
+	err = eachLine(path, true, func(e entry, _ []byte) error {
 		if _, err := io.ReadFull(entries, want[:]); err != nil || !bytes.Equal(appendEntry(got[:0], e), want[:]) {
 			return errDiffers
 		}
@@ -242,7 +262,7 @@ func (k *keeper) announce(first uint64) error {
 		return errors.Join(err, part.Close(), removeIfThere(path+partSuffix))
 	}
 	_ = k.file.Close() // it has no name any more
-	k.file, k.end, k.oldest = part, kept+int64(len(text)), oldest
+	k.file, k.end, k.oldest, k.rememberAt = part, kept+int64(len(text)), oldest, time.Time{}
 	k.newest.Store(c)
 	return syncDir(k.log.opts.Dir)
 }

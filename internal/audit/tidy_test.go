@@ -246,3 +246,30 @@ func TestVerifyBesideTheWriter(t *testing.T) {
 		t.Errorf("records %d to %d are too few to show anything", l.First(), l.Next())
 	}
 }
+
+// A segment that cannot be compressed, because it is not what its index says, keeps no other one from it.
+func TestSegmentThatCannotBeCompressed(t *testing.T) {
+	o := evident(t.TempDir())
+	l := open(t, o)
+	for len(mustSegments(t, o.Dir)) < 5 {
+		appendRecords(t, l, 5)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(o.Dir, "audit-00000001.jsonl")
+	b := readFile(t, path)
+	b[10] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.Compress = true
+	l = open(t, o)
+	waitFor(t, func() bool { return len(plainSegments(t, o.Dir)) == 2 })
+	if s := l.Stats(); s.Postponed != 1 {
+		t.Errorf("%d segments are postponed", s.Postponed)
+	}
+	if got := readFile(t, path); !bytes.Equal(got, b) {
+		t.Error("the segment was touched")
+	}
+}

@@ -62,6 +62,7 @@ type Report struct {
 	Checkpoints int       // in the directory, verified
 	Newest      *Checkpoint
 	Kept        *Checkpoint // the one from elsewhere; nil if there was none
+	KeptFits    bool        // the records up to Kept were read, and are those of it
 	KeyKept     bool        // the key is from elsewhere
 	Beyond      uint64      // records behind the newest checkpoint: nothing is said about them
 }
@@ -216,10 +217,15 @@ func (v *verifier) mark(i int) uint64 {
 func (v *verifier) begin(tree frontier) {
 	v.tree = tree.clone()
 	v.report.First = tree.size
-	for v.mark(0) < tree.size {
+	v.skip(tree.size)
+}
+
+// skip drops the checkpoints over records that cannot be read, and goes on with the one behind.
+func (v *verifier) skip(size uint64) {
+	for v.mark(0) < size {
 		if m := v.marks[0]; m.kept {
 			v.find(Finding{File: checkpointsName, Record: m.Size, Kind: Missing, Detail: fmt.Sprintf(
-				"the checkpoint that was kept covers %d records, and the oldest that is left is number %d: keep newer checkpoints", m.Size, tree.size)})
+				"the checkpoint that was kept covers %d records, and the oldest that is left is number %d: keep newer checkpoints", m.Size, size)})
 		}
 		v.marks = v.marks[1:]
 	}
@@ -301,6 +307,7 @@ func (v *verifier) settle() {
 			v.proved, v.lost, v.join = m.Size, false, index
 		case m.tree == fits:
 			v.proved, v.lost = m.Size, false
+			v.report.KeptFits = v.report.KeptFits || m.kept
 			if v.forked {
 				v.blameIndex()
 				v.join = records
@@ -361,11 +368,7 @@ func (v *verifier) aligned() {
 func (v *verifier) rebase(tree frontier) {
 	v.tree, v.forked, v.join = tree.clone(), false, neither
 	v.marks, v.treeAt, v.saysAt = v.marks[min(v.treeAt, len(v.marks)):], 0, 0
-	for v.mark(0) < tree.size {
-		v.marks = v.marks[1:]
-	}
-	v.next = v.mark(0)
-	v.passed(&v.tree, records)
+	v.skip(tree.size)
 }
 
 // end looks at what no record came for.

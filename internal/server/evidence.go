@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -14,6 +15,10 @@ import (
 
 // auditSecret is the name of the seed of the key that signs audit checkpoints, as the store keeps it: never change it.
 const auditSecret = "audit checkpoints"
+
+// auditState is the name under which the store keeps the newest checkpoint of the audit log, as its text without signature. It is
+// encrypted as secrets are, and so authenticated: whoever writes to the directory of the log cannot have it say that the log was shorter.
+const auditState = "audit state"
 
 // ErrNoAuditKey says that no server has run on the installation yet that signs checkpoints.
 var ErrNoAuditKey = errors.New("there is no key for audit checkpoints yet")
@@ -37,6 +42,29 @@ func (i *Installation) auditSeed(ctx context.Context, make bool) (secret.Bytes, 
 		err = ErrNoAuditKey
 	}
 	return seed, err
+}
+
+// rememberCheckpoint keeps what the newest checkpoint of the audit log says.
+func (i *Installation) rememberCheckpoint(text []byte) error {
+	return i.Store.PutSmallSecret(context.Background(), auditState, secret.Take(bytes.Clone(text)))
+}
+
+// knownCheckpoint returns what rememberCheckpoint was given last, nil for nothing.
+func (i *Installation) knownCheckpoint(ctx context.Context) ([]byte, error) {
+	text, err := i.Store.SmallSecret(ctx, auditState, nil)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return text.Expose(), nil
+}
+
+// BeginAudit has an installation forget which audit log it had: the next start takes what is in the log's directory, or begins a
+// new log where there is none. It is for an operator who has moved a damaged log away.
+func (i *Installation) BeginAudit(ctx context.Context) error {
+	return i.Store.DropSmallSecret(ctx, auditState)
 }
 
 // AuditKey returns the text that verifies the checkpoints of the configuration's audit log. It comes from the installation and not

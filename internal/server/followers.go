@@ -33,6 +33,14 @@ func (s *Server) hold(name string, needs func() uint64) {
 	}
 }
 
+// tidy lets the log compress and remove segments. Everybody who needs records holds them by now; where nobody does, as in a command
+// without a server, nothing is removed.
+func (s *Server) tidy() {
+	if log, ok := s.records.(*audit.Log); ok {
+		log.Tidy()
+	}
+}
+
 // openSinks makes the sinks. They connect to nothing before they run.
 func (s *Server) openSinks() error {
 	for _, c := range s.config.Audit.Sinks {

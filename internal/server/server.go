@@ -155,9 +155,14 @@ func (s *Server) openAudit() error {
 	if err != nil {
 		return err
 	}
+	known, err := s.in.knownCheckpoint(context.Background())
+	if err != nil {
+		return err
+	}
 	log, err := audit.Open(audit.Options{
 		Dir: dir, Durability: durability, FlushEvery: c.Audit.FlushEvery, CheckpointEvery: c.Audit.CheckpointEvery, SegmentSize: c.Audit.SegmentSize,
 		SegmentAge: c.Audit.SegmentAge, Compress: c.Audit.Compress, Retention: c.Audit.Retention, Seed: seed,
+		Known: known, Remember: s.in.rememberCheckpoint,
 	})
 	if err != nil {
 		return err
@@ -273,6 +278,7 @@ func (s *Server) AdminAddr() net.Addr {
 
 // Run serves until ctx ends, then drains and closes the server. It returns nil after an orderly end.
 func (s *Server) Run(ctx context.Context) error {
+	s.tidy()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })

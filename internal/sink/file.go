@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // lines returns records as lines.
@@ -27,8 +28,8 @@ type file struct {
 	size int64 // of whole records
 }
 
-func (*file) lost() <-chan struct{} { return nil }
-func (*file) drained() bool         { return true }
+func (*file) lost() <-chan struct{}    { return nil }
+func (*file) progress() (int64, int64) { return 0, 0 }
 
 func (t *file) close() error {
 	if t.f == nil {
@@ -78,6 +79,9 @@ func (t *file) open() error {
 	if t.size, err = wholeLines(f); err == nil {
 		err = f.Truncate(t.size)
 	}
+	if err == nil {
+		err = syncDir(filepath.Dir(t.path)) // its name must not go in a power cut when its records count as delivered
+	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
@@ -109,29 +113,38 @@ func wholeLines(f *os.File) (int64, error) {
 type stream struct {
 	out     io.Writer
 	writing chan error // of a write that was given up waiting for; nil for none
+	first   uint64     // of its records
+	count   int
 }
 
-func (*stream) lost() <-chan struct{} { return nil }
-func (*stream) drained() bool         { return true }
-func (*stream) close() error          { return nil }
+func (*stream) lost() <-chan struct{}    { return nil }
+func (*stream) progress() (int64, int64) { return 0, 0 }
+func (*stream) close() error             { return nil }
 
-// deliver does not wait for a reader that has stopped longer than ctx lasts.
-func (t *stream) deliver(ctx context.Context, _ uint64, records [][]byte) error {
-	if t.writing == nil {
-		t.writing = make(chan error, 1)
-		text, done := lines(records), t.writing
-		go func() {
-			_, err := t.out.Write(text)
-			done <- err
-		}()
-	}
-	select {
-	case err := <-t.writing:
-		if t.writing = nil; err != nil {
-			return fmt.Errorf("writing to standard output: %w", err)
+// deliver does not wait for a reader that has stopped longer than ctx lasts. A write that was given up goes on, and the next
+// deliver begins with its records.
+func (t *stream) deliver(ctx context.Context, first uint64, records [][]byte) error {
+	for len(records) > 0 {
+		if t.writing == nil {
+			t.writing, t.first, t.count = make(chan error, 1), first, len(records)
+			text, done := lines(records), t.writing
+			go func() {
+				_, err := t.out.Write(text)
+				done <- err
+			}()
 		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+		select {
+		case err := <-t.writing:
+			if t.writing = nil; err != nil {
+				return fmt.Errorf("writing to standard output: %w", err)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if t.first == first {
+			n := min(t.count, len(records))
+			first, records = first+uint64(n), records[n:]
+		}
 	}
+	return nil
 }

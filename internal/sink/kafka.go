@@ -72,8 +72,8 @@ func (s *SASL) mechanism() (sasl.Mechanism, error) {
 	return scram.Auth{User: s.User, Pass: text}.AsSha512Mechanism(), nil
 }
 
-func (*kafka) lost() <-chan struct{} { return nil }
-func (*kafka) drained() bool         { return true }
+func (*kafka) lost() <-chan struct{}    { return nil }
+func (*kafka) progress() (int64, int64) { return 0, 0 }
 
 func (t *kafka) close() error {
 	t.client.Close()

@@ -125,7 +125,11 @@ func (p *position) save() error {
 	if err := os.Rename(p.path+".new", p.path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(p.path))
+	return syncDir(filepath.Dir(p.path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

@@ -48,8 +48,9 @@ type target interface {
 	deliver(ctx context.Context, first uint64, records [][]byte) error
 	// lost returns a channel that is closed when what was sent, and not confirmed, may not have arrived; nil for never.
 	lost() <-chan struct{}
-	// drained reports whether everything that was sent has left this machine.
-	drained() bool
+	// progress returns how many octets were sent over the connection, and how many of them the other side surely has. Where nothing
+	// counts them both are 0.
+	progress() (sent, arrived int64)
 	close() error
 }
 
@@ -168,6 +169,7 @@ type mark struct {
 	next   uint64            // number behind its last record
 	digest [sha256.Size]byte // of that record
 	at     time.Time
+	sent   int64 // octets over the connection until then
 }
 
 // Run delivers until ctx ends or the log is closed, and then for a moment what is left. A sink runs once.
@@ -243,7 +245,8 @@ func (r *run) missed() {
 // delivered notes a delivery.
 func (r *run) delivered(records [][]byte) {
 	r.next += uint64(len(records))
-	r.marks = append(r.marks, mark{r.next, sha256.Sum256(records[len(records)-1]), time.Now()})
+	sent, _ := r.target.progress()
+	r.marks = append(r.marks, mark{r.next, sha256.Sum256(records[len(records)-1]), time.Now(), sent})
 	r.backoff = firstBackoff
 	r.mu.Lock()
 	r.status.Delivered += uint64(len(records))
@@ -280,12 +283,13 @@ func (r *run) rewind() {
 func (r *run) advance() {
 	now := time.Now()
 	last := -1
-	for i, m := range r.marks {
-		if now.Sub(m.at) >= r.settle {
-			last = i
+	if len(r.marks) > 0 && now.Sub(r.marks[0].at) >= r.settle {
+		_, arrived := r.target.progress()
+		for last+1 < len(r.marks) && now.Sub(r.marks[last+1].at) >= r.settle && r.marks[last+1].sent <= arrived {
+			last++
 		}
 	}
-	if last >= 0 && (r.settle == 0 || r.target.drained()) {
+	if last >= 0 {
 		m := r.marks[last]
 		r.mu.Lock()
 		r.settled = m.next

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -240,6 +241,43 @@ func TestStdoutThatNobodyReads(t *testing.T) {
 	if r.Lag() == 0 {
 		t.Error("records that nobody read count as delivered")
 	}
+}
+
+// What came while a write was stuck is not taken for a part of it when the write ends after all.
+func TestStdoutThatIsReadAtTheEnd(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := os.Stdout
+	os.Stdout = write
+	t.Cleanup(func() { os.Stdout = old })
+	src, dir := audit.NewMemory(10_000), t.TempDir()
+	c := sink.Config{Kind: sink.KindStdout, Name: "s"}
+	appendRecords(t, src, 0, 400) // more than a pipe takes
+	r := start(t, c, src, dir)
+	first := make([]byte, 1)
+	if _, err := read.Read(first); err != nil {
+		t.Fatal(err)
+	}
+	appendRecords(t, src, 400, 450)
+	ended := make(chan struct{})
+	go func() { r.stop(); close(ended) }()
+	time.Sleep(100 * time.Millisecond) // it is told to end, and goes on for a moment
+	text := make(chan []byte)
+	go func() {
+		b, err := io.ReadAll(read)
+		if err != nil {
+			t.Error(err)
+		}
+		text <- append(first, b...)
+	}()
+	<-ended
+	start(t, c, src, dir).caughtUp(t)
+	if err := write.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(t, bytes.Split(bytes.TrimSuffix(<-text, []byte("\n")), []byte("\n")), 450)
 }
 
 // A log that was not flushed can lose its end in a power cut, and other records get the numbers: they are delivered.

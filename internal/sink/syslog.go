@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,6 +38,7 @@ type syslog struct {
 	facility int
 
 	conn   net.Conn // nil for none
+	sent   *counted // what conn sends over: conn itself, or what TLS is over
 	broken chan struct{}
 	event  trail.Event
 	buf    []byte
@@ -61,12 +63,28 @@ func newSyslog(c *Config) (*syslog, error) {
 
 func (t *syslog) datagrams() bool { return t.config.Network == "udp" || t.config.Network == "unixgram" }
 
-// connect dials. A goroutine reads what never comes, and so learns of the connection's end.
+// counted counts the octets that are sent.
+type counted struct {
+	net.Conn
+	octets atomic.Int64 // what reads a connection of TLS may write, too
+}
+
+// Write implements io.Writer.
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.octets.Add(int64(n))
+	return n, err
+}
+
+// errBroken says that what was sent may not have arrived.
+var errBroken = errors.New("the connection broke")
+
+// connect dials. When a connection broke it says so first, so that what was sent over it is sent again. A goroutine reads what never comes, and so learns of the connection's end.
 func (t *syslog) connect(ctx context.Context) error {
 	if t.conn != nil {
 		select {
 		case <-t.broken:
-			_ = t.close() // it is broken
+			return errors.Join(errBroken, t.close())
 		default:
 			return nil
 		}
@@ -87,6 +105,8 @@ func (t *syslog) connect(ctx context.Context) error {
 			return errors.Join(err, conn.Close())
 		}
 	}
+	sent := &counted{Conn: conn}
+	conn = sent
 	if t.tls != nil {
 		secure := tls.Client(conn, t.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
@@ -94,7 +114,7 @@ func (t *syslog) connect(ctx context.Context) error {
 		}
 		conn = secure
 	}
-	t.conn = conn
+	t.conn, t.sent = conn, sent
 	broken := make(chan struct{})
 	t.broken = broken
 	go func() {
@@ -124,27 +144,30 @@ func (t *syslog) lost() <-chan struct{} {
 	return t.broken
 }
 
-// drained reports whether the other machine has confirmed every octet (SIOCOUTQ of tcp(7) and unix(7)).
-func (t *syslog) drained() bool {
-	conn := t.conn
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
+// progress takes off what was sent what the other machine has not confirmed (SIOCOUTQ of tcp(7) and unix(7); other sockets than
+// those of TCP count some more than octets, which is no harm).
+func (t *syslog) progress() (sent, arrived int64) {
+	if t.conn == nil {
+		return 0, -1
 	}
-	c, ok := conn.(syscall.Conn)
+	sent, arrived = t.sent.octets.Load(), -1
+	c, ok := t.sent.Conn.(syscall.Conn)
 	if !ok {
-		return false
+		return sent, arrived
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return false
+		return sent, arrived
 	}
-	left := -1
 	err = raw.Control(func(fd uintptr) {
 		if n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
-			left = n
+			arrived = sent - int64(n)
 		}
 	})
-	return err == nil && left == 0
+	if err != nil {
+		arrived = -1
+	}
+	return sent, arrived
 }
 
 func (t *syslog) close() error {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,5 +181,42 @@ func TestSecretsStaySecret(t *testing.T) {
 	c.Secret = &sink.Secret{Env: "KEYWRIGHT_TEST_NO_SUCH"}
 	if _, err := sink.New(c, src, dir); err == nil || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("without its secret: %v", err)
+	}
+}
+
+// What the other side has settles while there is always something under way: a network is never empty under load.
+func TestSyslogSettlesUnderLoad(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	const all = 40_000
+	var got atomic.Int64
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		buf := make([]byte, 64<<10)
+		for { // slower than they come
+			n, err := conn.Read(buf)
+			got.Add(int64(n))
+			if err != nil {
+				return
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	}()
+	src := audit.NewMemory(all)
+	appendRecords(t, src, 0, all)
+	r := start(t, sink.Config{Kind: sink.KindSyslog, Name: "s", Network: "tcp", Address: l.Addr().String(), Settle: 10 * time.Millisecond}, src, t.TempDir())
+	octets := int64(all * len(record(0)))
+	for r.Lag() > all-1000 {
+		if got.Load() >= octets {
+			t.Fatalf("all was received, and %d records are taken for not delivered", r.Lag())
+		}
+		time.Sleep(time.Millisecond)
 	}
 }

@@ -76,8 +76,8 @@ func clientTLS(c *Config) (*tls.Config, error) {
 	return config, nil
 }
 
-func (*webhook) lost() <-chan struct{} { return nil }
-func (*webhook) drained() bool         { return true }
+func (*webhook) lost() <-chan struct{}    { return nil }
+func (*webhook) progress() (int64, int64) { return 0, 0 }
 
 func (t *webhook) close() error {
 	t.client.CloseIdleConnections()

@@ -11,8 +11,8 @@ import (
 )
 
 // Small secrets are those of the installation itself, such as the seed of the key that signs audit checkpoints. Each is a row of
-// the table meta whose name begins with smallSecretPrefix: encrypted, and so authenticated, with its name bound. One that was
-// lost cannot be made again, so it is never overwritten but by Rekey.
+// the table meta whose name begins with smallSecretPrefix: encrypted, and so authenticated, with its name bound. One that make made
+// cannot be made again when it is lost, so it is never overwritten but by Rekey; PutSmallSecret is for names of their own.
 const smallSecretPrefix = "secret "
 
 type smallSecretRow struct{ name, value string }
@@ -58,6 +58,21 @@ func (s *Store) SmallSecret(ctx context.Context, name string, make func() secret
 	made := make()
 	err = s.Update(ctx, func(tx *Tx) error { return tx.putSmallSecret(row, made) })
 	return made, doing("storing a secret of the installation", err)
+}
+
+// PutSmallSecret stores something under a name that SmallSecret makes nothing for, in place of what it had.
+func (s *Store) PutSmallSecret(ctx context.Context, name string, value secret.Bytes) error {
+	err := s.Update(ctx, func(tx *Tx) error { return tx.putSmallSecret(smallSecretPrefix+name, value) })
+	return doing("storing a secret of the installation", err)
+}
+
+// DropSmallSecret deletes what PutSmallSecret stored, if anything, without looking at it.
+func (s *Store) DropSmallSecret(ctx context.Context, name string) error {
+	err := s.Update(ctx, func(tx *Tx) error {
+		_, err := tx.exec(deleteMeta, smallSecretPrefix+name)
+		return err
+	})
+	return doing("deleting a secret of the installation", err)
 }
 
 func (tx *Tx) putSmallSecret(row string, value secret.Bytes) error {

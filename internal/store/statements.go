@@ -74,6 +74,7 @@ const (
 	deleteGrantsOfKey
 	upsertKeyUse
 	upsertMeta
+	deleteMeta
 	deleteKeyUse
 	wipeKeyUses
 	wipeGrants
@@ -195,6 +196,7 @@ var statements = [statementCount]string{
 		SELECT account, region, key_id, $1, $2 FROM keys WHERE account = $3 AND region = $4 AND key_id = $5
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 	upsertMeta:   `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+	deleteMeta:   `DELETE FROM meta WHERE name = $1`,
 	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
 
 	wipeKeyUses:    `DELETE FROM key_uses`,
