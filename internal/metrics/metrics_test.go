@@ -161,6 +161,17 @@ func TestFacts(t *testing.T) {
 }
 
 // TestEveryMetricIsDescribed looks at both directions: what is served is described, and what is described is served.
+// Two series that cannot be told apart cost none of the others.
+func TestOneBadSeries(t *testing.T) {
+	m := metrics.New("v1")
+	m.Watch(metrics.Facts{
+		Now:         time.Now,
+		Connections: func() int { return 7 },
+		Sinks:       func() []metrics.Sink { return []metrics.Sink{{Name: "twice"}, {Name: "twice"}} },
+	})
+	has(t, scrape(t, m), "keywright_connections 7")
+}
+
 func TestEveryMetricIsDescribed(t *testing.T) {
 	m := metrics.New("v1")
 	m.Watch(everything(time.Now()))
