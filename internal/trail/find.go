@@ -64,9 +64,10 @@ func (ix *Index) Find(ctx context.Context, q *Query, before uint64, most int) (P
 			if err := ix.make(k); err != nil {
 				return Page{}, err
 			}
-			if ix.has(k) {
-				continue
+			if ix.none(k) {
+				p.Next = k * blockSize
 			}
+			continue
 		}
 		found, rest, err := ix.read(q, numbers, &octets)
 		if err != nil {
@@ -90,10 +91,11 @@ func (ix *Index) Find(ctx context.Context, q *Query, before uint64, most int) (P
 	return p, nil
 }
 
-func (ix *Index) has(k uint64) bool {
+// none reports whether there is nothing to be had of a block: its records are gone, or cannot be read.
+func (ix *Index) none(k uint64) bool {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	return ix.blocks[k] != nil
+	return ix.blocks[k] == nil && (!ix.lost[k].IsZero() || (k+1)*blockSize <= ix.src.First())
 }
 
 // ask appends to numbers those of the records in the block below a number that may be asked for. It reports whether the block is
@@ -183,6 +185,12 @@ func (ix *Index) read(q *Query, numbers []uint64, octets *int) (all []Found, res
 		records, err := span(ix.src, run[n-1], run[0])
 		if errors.Is(err, audit.ErrGone) {
 			continue // since this loop began
+		}
+		if err != nil && !errors.Is(err, audit.ErrClosed) {
+			slog.Error("records that were looked for cannot be read", "first", run[n-1], "last", run[0], "err", err)
+			ix.bad.Add(uint64(n))
+			numbers = numbers[n:]
+			continue
 		}
 		if err != nil {
 			return nil, nil, err
