@@ -210,7 +210,7 @@ func (s *Server) doors() {
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
 		IdleTimeout: c.Limits.IdleTimeout,
 	})
-	s.health.store = s.in.Store
+	s.health.store, s.health.probe = s.in.Store, s.find
 	s.admin = smallServer(s.health.handler(s.metrics.Handler()))
 	s.operators = smallServer(s.administration.Handler())
 }

@@ -187,8 +187,9 @@ func (ix *Index) read(q *Query, numbers []uint64, octets *int) (all []Found, res
 			continue // since this loop began
 		}
 		if err != nil && !errors.Is(err, audit.ErrClosed) {
-			slog.Error("records that were looked for cannot be read", "first", run[n-1], "last", run[0], "err", err)
-			ix.bad.Add(uint64(n))
+			if ix.bad.Add(uint64(n)) == uint64(n) {
+				slog.Error("records that were looked for cannot be read", "first", run[n-1], "last", run[0], "err", err)
+			}
 			numbers = numbers[n:]
 			continue
 		}
