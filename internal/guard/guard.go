@@ -221,9 +221,15 @@ func (c *Call) AtEnd(e Ender) { c.ender = e }
 // Additional returns the fields of additionalEventData, for a handler to add to.
 func (c *Call) Additional() *audit.Fields { return &c.additional }
 
+// maxKept is how large a record was whose memory is used again.
+const maxKept = 32 << 10
+
 // reset makes the Call ready for the next request. It keeps nothing of the last one but memory.
 func (c *Call) reset() {
 	parameters, response, additional, lines, inputs := c.parameters, c.response, c.additional, c.lines, c.circumstances.inputs
+	if cap(lines[0]) > maxKept {
+		parameters, response, additional, lines = audit.Fields{}, audit.Fields{}, audit.Fields{}, [3][]byte{}
+	}
 	*c = Call{}
 	parameters.Reset()
 	response.Reset()

@@ -18,18 +18,18 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 		return g.recordAll(c, r)
 	}
 	if len(c.owners) == 0 || denied {
-		c.lines[0] = r.AppendJSON(c.lines[0][:0])
+		c.lines[0] = line(r, c.lines[0])
 		return g.config.Recorder.Append(c.lines[0])
 	}
 	r.SharedEventID = arn.NewUUID()
-	c.lines[0] = r.AppendJSON(c.lines[0][:0])
+	c.lines[0] = line(r, c.lines[0])
 	all := append(make([][]byte, 0, 3), c.lines[0])
 	for i, owner := range c.owners {
 		r.EventID, r.Recipient = c.event(i+1), owner
 		if c.Caller.belongs() {
 			r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
 		}
-		c.lines[i+1] = r.AppendJSON(c.lines[i+1][:0])
+		c.lines[i+1] = line(r, c.lines[i+1])
 		all = append(all, c.lines[i+1])
 	}
 	return g.config.Recorder.Append(all...)
@@ -38,14 +38,15 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 // recordAll writes the record of a call and those of what it did in other Regions, all or none. Such calls are to keys of the
 // caller's own account.
 func (g *Guard) recordAll(c *Call, r *audit.Record) error {
-	lines := [][]byte{r.AppendJSON(nil)}
+	lines := [][]byte{line(r, nil)}
 	r.Identity.InvokedBy, r.SourceIP, r.UserAgent, r.TLS = replicator, replicator, replicator, nil
-	r.Response, r.Additional = nil, nil
+	r.Response = nil
 	for _, e := range c.elsewhere {
 		parameters := new(audit.Fields)
 		e.Show(parameters)
 		r.EventID, r.Region, r.Name, r.Parameters, r.Resources = arn.NewUUID(), e.Region, e.Name, parameters, e.Resources
-		lines = append(lines, r.AppendJSON(nil))
+		r.Additional = nil
+		lines = append(lines, line(r, nil))
 	}
 	return g.config.Recorder.Append(lines...)
 }
@@ -66,6 +67,24 @@ func (c *Call) touches(owner arn.Account) {
 		c.owners = c.twoOwners[:0]
 	}
 	c.owners = append(c.owners, owner)
+}
+
+// maxRecord is how many octets a record has at most, so that it can be delivered everywhere and looked up at little cost: that
+// of an event in CloudTrail ("CloudTrail record contents"). Where parameters or an answer are too large, the record is without
+// them, and says so.
+const maxRecord = 256 << 10
+
+// line returns a record as it is written, in the memory of into.
+func line(r *audit.Record, into []byte) []byte {
+	text := r.AppendJSON(into[:0])
+	if len(text) <= maxRecord {
+		return text
+	}
+	if r.Parameters, r.Response = nil, nil; r.Additional == nil {
+		r.Additional = new(audit.Fields)
+	}
+	r.Additional.String("omitted", "requestParameters and responseElements: the record would have more than 256 KB")
+	return r.AppendJSON(text[:0])
 }
 
 // maxMessage is how much of an error's text goes into a record, and maxHost of a Host header: a caller must not be able to

@@ -3,6 +3,7 @@ package guard_test
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/policy"
 	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
 // Every kind of caller has the userIdentity that CloudTrail gives it.
@@ -151,5 +153,45 @@ func TestWhoseRecords(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: records of %q, want %q", line, got, want)
 		}
+	}
+}
+
+// A record whose parameters or answer are too large is without them, in every trail that it goes to.
+func TestLargeRecords(t *testing.T) {
+	w := readWorld(t)
+	q := w.read("allow olga kms:Encrypt key/shared : account")
+	memory := audit.NewMemory(4)
+	g := guard.New(guard.Config{Recorder: memory, Now: now})
+	show := func(f *audit.Fields, _ wire.Input) { f.String("policy", strings.Repeat("\x01", 100<<10)) } // six octets each
+	op := &guard.Operation{Service: "kms", Name: "Encrypt", Show: show}
+	for range 2 {
+		if _, err := g.Answer(q.meta, func(c *guard.Call) (wire.Output, error) {
+			c.Identify(q.caller, q.region)
+			c.Operation, c.Input = op, new(kmsapi.EncryptRequest)
+			c.Additional().String("keyMaterialId", "m")
+			_, err := c.Authorize(q.resource)
+			return nil, err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(memory.Records()); n != 4 {
+		t.Fatalf("%d records", n)
+	}
+	for _, record := range memory.Records() {
+		if len(record) > 4<<10 || !strings.Contains(string(record), `"requestParameters":null`) ||
+			strings.Count(string(record), `"additionalEventData":{"keyMaterialId":"m","omitted":"requestParameters`) != 1 || !json.Valid(record) {
+			t.Errorf("%d octets: %.600s", len(record), record)
+		}
+	}
+	small := func(f *audit.Fields, _ wire.Input) { f.String("keyId", "k") }
+	if _, err := g.Answer(q.meta, func(c *guard.Call) (wire.Output, error) {
+		c.Operation, c.Input = &guard.Operation{Service: "kms", Name: "Encrypt", Show: small}, new(kmsapi.EncryptRequest)
+		return nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if records := memory.Records(); !strings.Contains(string(records[3]), `"requestParameters":{"keyId":"k"}`) {
+		t.Errorf("%s", records[3])
 	}
 }

@@ -24,7 +24,7 @@ func (r *request) charge(bucket quota.ID) error { return r.chargeIn(r.call.Regio
 // chargeIn is charge in a Region, for what counts as several requests.
 func (r *request) chargeIn(region arn.Region, bucket quota.ID, cost uint) error {
 	place := quota.Place{Account: r.call.Caller.Account, Region: region}
-	if r.book.Allow(quota.Request{Place: place, Bucket: bucket, Cost: cost}, r.call.Time) {
+	if r.book.Allow(quota.Request{Place: place, Bucket: bucket, Cost: cost}) {
 		return nil
 	}
 	return errThrottled

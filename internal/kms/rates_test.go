@@ -1,11 +1,13 @@
 package kms_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
@@ -181,4 +183,22 @@ func TestRatesOfAliases(t *testing.T) {
 	w.done("DeleteAlias", in{"AliasName": "alias/a"})
 	w.clock.Add(1000)
 	w.done("CreateAlias", in{"AliasName": "alias/a", "TargetKeyId": id})
+}
+
+// A call that was held up on its way is counted when it goes on: there is nothing to be had by being slow.
+func TestRateOfWhoWaited(t *testing.T) {
+	w := rated(t, map[quota.ID]float64{quota.Symmetric: 1})
+	op := w.operations["GenerateRandom"]
+	for range 3 {
+		_, failure := w.guard.Answer(guard.Meta{RequestID: "r", Time: w.now()}, func(c *guard.Call) (wire.Output, error) {
+			c.Service, c.Name, c.Operation = op.Service, op.Name, &op
+			c.Identify(w.who(), w.region)
+			w.clock.Add(20_000)
+			do[wire.Output](w, "GenerateRandom", in{"NumberOfBytes": 1})
+			return op.Do(context.Background(), c, &kmsapi.GenerateRandomRequest{NumberOfBytes: wire.Some[int32](1)})
+		})
+		if failure == nil || failure.Error() != throttled {
+			t.Errorf("%v", failure)
+		}
+	}
 }

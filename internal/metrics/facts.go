@@ -12,17 +12,23 @@ import (
 // Facts are what the rooms tell when somebody asks for the metrics. A nil function means that there is no such room. They
 // are called from several goroutines, a few times a minute.
 type Facts struct {
-	Now         func() time.Time // the server's clock, which decides what expires; required
-	Ready       func() bool
-	Seals       func() int            // how many seals open the installation
+	Now         func() time.Time      // the server's clock, which decides what expires; required
+	Server      func() Server         // what a probe of it found lately
 	Certificate func() time.Time      // until when the API's certificate is valid; the zero time for none
 	Connections func() int            // that clients have open
 	Audit       func() Audit          // how the audit log stands
 	Sinks       func() []Sink         // where its records go besides
-	StoreOctets func() int64          // of the database and what lies beside it
 	Caches      func() []Cache        // of ready keys and the like
 	Quotas      func(report Usage)    // calls report for every rate that is in use
 	Census      func() (Census, bool) // of the keys; false before the first
+}
+
+// Server says what a probe of the server found. It comes from memory: a disk that hangs must not cost the metrics.
+type Server struct {
+	Ready       bool
+	Seals       int   // how many seals open the installation; 0 for unknown
+	StoreOctets int64 // of the database and what lies beside it
+	AuditOctets int64 // of the audit log
 }
 
 // Audit says how the audit log stands.
@@ -32,7 +38,6 @@ type Audit struct {
 	Checkpointed uint64 // all records below are covered by a signed checkpoint
 	Checkpoint   time.Time
 	Segments     int
-	Octets       int64
 }
 
 // Sink is a place to which audit records are delivered.
@@ -147,12 +152,15 @@ func (x *facts) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (x *facts) server(f *Facts, r *reporter) {
-	if f.Ready != nil {
-		r.gauge(x.ready, truth(f.Ready()))
-	}
-	if f.Seals != nil {
+	if f.Server != nil {
+		s := f.Server()
+		r.gauge(x.ready, truth(s.Ready))
 		r.gauge(x.sealed, 0)
-		r.gauge(x.seals, float64(f.Seals()))
+		if s.Seals > 0 {
+			r.gauge(x.seals, float64(s.Seals))
+		}
+		r.gauge(x.storeOctets, float64(s.StoreOctets))
+		r.gauge(x.auditOctets, float64(s.AuditOctets))
 	}
 	if f.Certificate != nil {
 		r.days(x.certificate, f.Certificate())
@@ -172,7 +180,6 @@ func (x *facts) audit(f *Facts, r *reporter) {
 			r.gauge(x.checkpointed, r.now.Sub(a.Checkpoint).Seconds())
 		}
 		r.gauge(x.segments, float64(a.Segments))
-		r.gauge(x.auditOctets, float64(a.Octets))
 	}
 	if f.Sinks != nil {
 		for _, s := range f.Sinks() {
@@ -185,9 +192,6 @@ func (x *facts) audit(f *Facts, r *reporter) {
 }
 
 func (x *facts) store(f *Facts, r *reporter) {
-	if f.StoreOctets != nil {
-		r.gauge(x.storeOctets, float64(f.StoreOctets()))
-	}
 	if f.Caches != nil {
 		for _, c := range f.Caches() {
 			r.counter(x.hits, float64(c.Hits), c.Name)

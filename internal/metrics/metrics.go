@@ -7,6 +7,8 @@
 package metrics
 
 import (
+	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"strings"
@@ -92,9 +94,17 @@ func (m *Metrics) histogram(name, help string) prometheus.Histogram {
 	return m.histograms(name, help).WithLabelValues().(prometheus.Histogram) // what a vector of histograms is made of
 }
 
-// Handler serves the metrics.
+// Handler serves the metrics. One that cannot be told costs none of the others: it is missing, and the server's log says why.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError, ErrorLog: errorLog{}})
+}
+
+// errorLog writes what is wrong with the metrics to the server's log.
+type errorLog struct{}
+
+// Println implements promhttp.Logger.
+func (errorLog) Println(v ...any) {
+	slog.Error("some metrics could not be told", "err", fmt.Sprint(v...))
 }
 
 // Descriptions returns what there is of Keywright's own, in no particular order. Those of the Go runtime and the process

@@ -110,16 +110,17 @@ func TestRooms(t *testing.T) {
 // everything are facts of all rooms.
 func everything(now time.Time) metrics.Facts {
 	return metrics.Facts{
-		Now: func() time.Time { return now }, Ready: func() bool { return true }, Seals: func() int { return 2 },
+		Now: func() time.Time { return now }, Server: func() metrics.Server {
+			return metrics.Server{Ready: true, Seals: 2, StoreOctets: 4096, AuditOctets: 5000}
+		},
 		Certificate: func() time.Time { return now.Add(36 * time.Hour) }, Connections: func() int { return 7 },
 		Audit: func() metrics.Audit {
-			return metrics.Audit{First: 10, Next: 110, Durable: 100, Checkpointed: 90, Checkpoint: now.Add(-3 * time.Second), Segments: 4, Octets: 5000}
+			return metrics.Audit{First: 10, Next: 110, Durable: 100, Checkpointed: 90, Checkpoint: now.Add(-3 * time.Second), Segments: 4}
 		},
 		Sinks: func() []metrics.Sink {
 			return []metrics.Sink{{Name: "file", Lag: 3}, {Name: "hook", Lag: 99, Failing: true, Delivered: 12, Missed: 1}}
 		},
-		StoreOctets: func() int64 { return 4096 },
-		Caches:      func() []metrics.Cache { return []metrics.Cache{{Name: "keys", Hits: 8, Misses: 2, Entries: 5}} },
+		Caches: func() []metrics.Cache { return []metrics.Cache{{Name: "keys", Hits: 8, Misses: 2, Entries: 5}} },
 		Quotas: func(report metrics.Usage) {
 			for i := range 200 {
 				report("111122223333", "us-east-1", fmt.Sprintf("bucket%d", i), float64(i), 200)
@@ -161,6 +162,17 @@ func TestFacts(t *testing.T) {
 }
 
 // TestEveryMetricIsDescribed looks at both directions: what is served is described, and what is described is served.
+// Two series that cannot be told apart cost none of the others.
+func TestOneBadSeries(t *testing.T) {
+	m := metrics.New("v1")
+	m.Watch(metrics.Facts{
+		Now:         time.Now,
+		Connections: func() int { return 7 },
+		Sinks:       func() []metrics.Sink { return []metrics.Sink{{Name: "twice"}, {Name: "twice"}} },
+	})
+	has(t, scrape(t, m), "keywright_connections 7")
+}
+
 func TestEveryMetricIsDescribed(t *testing.T) {
 	m := metrics.New("v1")
 	m.Watch(everything(time.Now()))

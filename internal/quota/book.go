@@ -112,7 +112,7 @@ type meter struct {
 	windows []window
 }
 
-// New returns a book with the given settings, which must have passed their Check; now is what Usage goes by.
+// New returns a book with the given settings, which must have passed their Check.
 func New(s Settings, now func() time.Time) *Book {
 	b := &Book{unlimited: s.Enforce == EnforceUnlimited, given: map[ID][]Value{}, now: now, origin: now().Add(-before), seed: maphash.MakeSeed()}
 	for _, v := range s.Values {
@@ -214,12 +214,13 @@ type Request struct {
 	Cost   uint // how many requests it counts as; zero for one
 }
 
-// Allow counts a request at its time, unless that is more than the rate allows: then it counts nothing and returns false.
-func (b *Book) Allow(r Request, at time.Time) bool {
+// Allow counts a request now, unless that is more than the rate allows: then it counts nothing and returns false. It does not go by
+// when the call began: one that had to wait since would look like a clock that was put back.
+func (b *Book) Allow(r Request) bool {
 	if b.unlimited || r.Bucket == 0 {
 		return true
 	}
-	now := b.millis(at)
+	now := b.millis(b.now())
 	m := (*b.shard(r.Place).meters.Load())[r.Place]
 	if m == nil {
 		m = b.meter(r.Place, now)

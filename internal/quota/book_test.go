@@ -18,13 +18,28 @@ var (
 	start = time.Date(2026, 7, 1, 12, 0, 0, 345_000_000, time.UTC)
 )
 
-func book(t testing.TB, values ...quota.Value) *quota.Book {
+// dial is a book and its clock.
+type dial struct {
+	*quota.Book
+	now atomic.Pointer[time.Time]
+}
+
+// at sets the clock, and counts.
+func (d *dial) at(now time.Time, r quota.Request) bool {
+	d.now.Store(&now)
+	return d.Allow(r)
+}
+
+func book(t testing.TB, values ...quota.Value) *dial {
 	t.Helper()
 	s := quota.Settings{Values: values}
 	if err := s.Check(); err != nil {
 		t.Fatal(err)
 	}
-	return quota.New(s, func() time.Time { return start })
+	d := new(dial)
+	d.now.Store(&start)
+	d.Book = quota.New(s, func() time.Time { return *d.now.Load() })
+	return d
 }
 
 func number(v float64) *float64 { return &v }
@@ -57,7 +72,7 @@ func TestServedRate(t *testing.T) {
 			served := 0
 			for i := range asked {
 				at := start.Add(time.Duration(float64(i) / float64(asked) * float64(c.over)))
-				if b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, at) {
+				if b.at(at, quota.Request{Place: here, Bucket: quota.Symmetric}) {
 					served++
 				}
 			}
@@ -122,7 +137,7 @@ func TestAllow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := book(t, rate(c.rate))
 			for i, s := range c.steps {
-				if got := b.Allow(s.request, start.Add(s.after)); got != s.want {
+				if got := b.at(start.Add(s.after), s.request); got != s.want {
 					t.Errorf("step %d, after %s: %v, want %v", i, s.after, got, s.want)
 				}
 			}
@@ -138,7 +153,7 @@ func TestAllowAtOnce(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 1000 {
-				if b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, start.Add(time.Minute)) {
+				if b.at(start.Add(time.Minute), quota.Request{Place: here, Bucket: quota.Symmetric}) {
 					served.Add(1)
 				}
 			}
@@ -153,13 +168,13 @@ func TestAllowAtOnce(t *testing.T) {
 func TestApply(t *testing.T) {
 	b := book(t, rate(1))
 	r := quota.Request{Place: here, Bucket: quota.Symmetric}
-	if !b.Allow(r, start) || b.Allow(r, start) {
+	if !b.at(start, r) || b.at(start, r) {
 		t.Fatal("the rate is not one")
 	}
 	b.Apply(quota.Applied{Place: here, ID: quota.Symmetric, Value: 3})
 	more := 0
 	for range 5 {
-		if b.Allow(r, start) {
+		if b.at(start, r) {
 			more++
 		}
 	}
@@ -243,7 +258,7 @@ func TestMostSpecificValue(t *testing.T) {
 
 func TestUnlimited(t *testing.T) {
 	b := quota.New(quota.Settings{Enforce: quota.EnforceUnlimited, Values: []quota.Value{rate(0)}}, time.Now)
-	if !b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, start) {
+	if !b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}) {
 		t.Error("a request is refused")
 	}
 	for id, want := range map[quota.ID]int64{quota.Keys: math.MaxInt64, quota.AliasesPerKey: 50, quota.PolicySize: 32_768, quota.OnDemandRotations: 25} {
@@ -273,8 +288,7 @@ func TestCheckSettings(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	now := start
-	b := quota.New(quota.Settings{Values: []quota.Value{rate(10)}}, func() time.Time { return now })
+	b := book(t, rate(10))
 	usage := func() (list []string) {
 		b.Usage(func(account, region, bucket string, used, limit float64) {
 			list = append(list, fmt.Sprint(account, region, bucket, used, limit))
@@ -282,19 +296,21 @@ func TestUsage(t *testing.T) {
 		return list
 	}
 	for range 7 {
-		b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, start)
+		b.at(start, quota.Request{Place: here, Bucket: quota.Symmetric})
 	}
 	want := fmt.Sprint(here.Account, here.Region, quota.Of(quota.Symmetric).Name, 7.0, 10.0)
 	for _, after := range []time.Duration{0, 500 * time.Millisecond, 1500 * time.Millisecond} {
-		now = start.Add(after)
+		now := start.Add(after)
+		b.now.Store(&now)
 		if got := usage(); len(got) != 1 || got[0] != want {
 			t.Errorf("after %s: %q", after, got)
 		}
 		if after == 500*time.Millisecond {
-			b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, start.Add(time.Second))
+			b.at(start.Add(time.Second), quota.Request{Place: here, Bucket: quota.Symmetric})
 		}
 	}
-	now = start.Add(time.Minute)
+	now := start.Add(time.Minute)
+	b.now.Store(&now)
 	if got := usage(); got != nil {
 		t.Errorf("a minute later: %q", got)
 	}
@@ -304,20 +320,20 @@ func TestUsage(t *testing.T) {
 func TestBoundedMemory(t *testing.T) {
 	slow := quota.Value{Name: quota.Of(quota.Symmetric).Name, Account: here.Account, Value: number(0.01)}
 	b := book(t, slow, rate(1))
-	if !b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, start) {
+	if !b.at(start, quota.Request{Place: here, Bucket: quota.Symmetric}) {
 		t.Fatal("the first is refused")
 	}
 	for i := range 20_000 {
 		at := start.Add(time.Duration(i) * time.Millisecond)
 		p := quota.Place{Account: "444455556666", Region: arn.Region(fmt.Sprintf("xx-region-%d", i))}
-		if !b.Allow(quota.Request{Place: p, Bucket: quota.Symmetric}, at) {
+		if !b.at(at, quota.Request{Place: p, Bucket: quota.Symmetric}) {
 			t.Fatal("refused")
 		}
 	}
-	if n := quota.Meters(b); n > 64*64 {
+	if n := quota.Meters(b.Book); n > 64*64 {
 		t.Errorf("%d meters", n)
 	}
-	if b.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, start.Add(20*time.Second)) {
+	if b.at(start.Add(20*time.Second), quota.Request{Place: here, Bucket: quota.Symmetric}) {
 		t.Error("what the first one used was forgotten")
 	}
 }
@@ -325,8 +341,8 @@ func TestBoundedMemory(t *testing.T) {
 func TestAllowAllocatesNothing(t *testing.T) {
 	b := book(t)
 	r := quota.Request{Place: here, Bucket: quota.Symmetric}
-	b.Allow(r, start)
-	if n := testing.AllocsPerRun(100, func() { b.Allow(r, start) }); n > 0 {
+	b.at(start, r)
+	if n := testing.AllocsPerRun(100, func() { b.Allow(r) }); n > 0 {
 		t.Errorf("%g allocations", n)
 	}
 }
@@ -335,16 +351,15 @@ func BenchmarkAllow(b *testing.B) {
 	accounts := []arn.Account{"111122223333", "444455556666", "777788889999", "000011112222"}
 	k := book(b)
 	b.ReportAllocs()
-	now := time.Now()
 	b.Run("one", func(b *testing.B) {
 		for b.Loop() {
-			k.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, now)
+			k.Allow(quota.Request{Place: here, Bucket: quota.Symmetric})
 		}
 	})
 	b.Run("refused", func(b *testing.B) {
 		k := book(b, rate(1))
 		for b.Loop() {
-			k.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, now)
+			k.Allow(quota.Request{Place: here, Bucket: quota.Symmetric})
 		}
 	})
 	b.Run("parallel", func(b *testing.B) {
@@ -352,14 +367,14 @@ func BenchmarkAllow(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			p := quota.Place{Account: accounts[n.Add(1)%4], Region: "us-east-1"}
 			for pb.Next() {
-				k.Allow(quota.Request{Place: p, Bucket: quota.Symmetric}, now)
+				k.Allow(quota.Request{Place: p, Bucket: quota.Symmetric})
 			}
 		})
 	})
 	b.Run("parallel one account", func(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				k.Allow(quota.Request{Place: here, Bucket: quota.Symmetric}, now)
+				k.Allow(quota.Request{Place: here, Bucket: quota.Symmetric})
 			}
 		})
 	})

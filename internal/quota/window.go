@@ -29,8 +29,8 @@ const (
 	countMask = 1<<countBits - 1
 )
 
-// late is how many milliseconds the time of a request may lie before the current interval: it counts there. One that is
-// earlier still shows that the clock was put back.
+// late is how many milliseconds a request may lie before the current interval, because another one overtook it: it counts there.
+// What is earlier still shows that the clock was put back, which a monotonic one never is.
 const late = 10_000
 
 // window counts what is charged to one rate of an account in a Region.
@@ -81,17 +81,14 @@ func (l limit) at(state uint64, now int64) (start, used, last int64) {
 func (w *window) rate(l limit, now int64) float64 {
 	state := w.state.Load()
 	start, used, last := l.at(state, now)
-	switch {
-	case start == int64(state>>countBits):
+	if start == int64(state>>countBits) {
 		last = int64(w.last.Load())
-	case now-start >= int64(l.interval):
-		last = 0
 	}
 	return float64(max(used, last)) * 1000 / float64(l.interval)
 }
 
 // idle reports whether nothing is counted any more at a time.
 func (w *window) idle(l limit, now int64) bool {
-	start, used, _ := l.at(w.state.Load(), now)
-	return used == 0 || now-start >= int64(l.interval)
+	_, used, _ := l.at(w.state.Load(), now)
+	return used == 0
 }

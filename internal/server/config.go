@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -193,6 +194,9 @@ func (c *Config) check() error {
 	}
 	if err := sink.CheckAll(c.Audit.Sinks); err != nil {
 		return fmt.Errorf("audit: sinks: %w", err)
+	}
+	if i := slices.IndexFunc(c.Audit.Sinks, func(s sink.Config) bool { return s.Name == lookup }); i >= 0 {
+		return fmt.Errorf("audit: sinks: number %d: the name %s is that of the look-up index", i+1, lookup)
 	}
 	if len(c.Audit.Sinks) > 0 && c.Data == "" {
 		return errors.New("audit: sinks: need a data directory")

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
 	"sync"
 
@@ -10,9 +11,15 @@ import (
 	"github.com/keywright/keywright/internal/trail"
 )
 
-// openIndex opens what events are looked up in: in the data directory, because it is no part of the log.
+// openIndex opens what events are looked up in: in the data directory, because it is no part of the log. If that cannot be used, it
+// is in memory: nothing depends on it.
 func (s *Server) openIndex() (err error) {
-	if s.index, err = trail.OpenIndex(s.records, s.below(lookup)); err == nil {
+	s.index, err = trail.OpenIndex(s.records, s.below(lookup))
+	if err != nil {
+		slog.Error("the look-up index is in memory until the next start, for the newest records only", "err", err)
+		s.index, err = trail.OpenIndex(s.records, "")
+	}
+	if err == nil {
 		s.hold(lookup, s.index.Needs)
 	}
 	return err

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"context"
-	"os"
 	"time"
 
 	"github.com/keywright/keywright/internal/audit"
@@ -16,14 +14,12 @@ func (s *Server) observe() {
 	s.census = &census{store: s.in.Store, now: s.config.Now}
 	f := metrics.Facts{
 		Now:         s.config.Now,
-		Ready:       func() bool { return s.health.ready(context.Background()) == nil },
-		Seals:       s.countSeals,
+		Server:      s.condition,
 		Certificate: s.certificateExpiry,
 		Connections: s.api.Connections,
 		Audit:       s.auditState,
 		Sinks:       s.sinkState,
 		Quotas:      s.quotas.Usage,
-		StoreOctets: s.in.DB.Octets,
 		Caches:      s.caches,
 		Census:      s.lastCensus,
 	}
@@ -38,15 +34,13 @@ func (s *Server) watched(r guard.Recorder) guard.Recorder {
 	return s.metrics.Recorder(r)
 }
 
-// countSeals returns how many seals open the installation; 0 if that could not be read.
-func (s *Server) countSeals() int {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	sealed, err := s.in.DB.Sealed(ctx)
-	if err != nil {
-		return 0
-	}
-	return len(sealed.Seals)
+// scrapeWait is how long somebody who asks for the metrics may have to wait for a probe, far less than a scraper's patience.
+const scrapeWait = time.Second
+
+// condition says what the last probe found.
+func (s *Server) condition() metrics.Server {
+	f := s.health.look(scrapeWait)
+	return metrics.Server{Ready: f.err == nil, Seals: f.seals, StoreOctets: f.storeOctets, AuditOctets: f.auditOctets}
 }
 
 // certificateExpiry returns until when the certificate is valid that is served now; the zero time if none is.
@@ -68,19 +62,9 @@ func (s *Server) auditState() metrics.Audit {
 		return metrics.Audit{First: s.records.First(), Next: s.records.Next(), Durable: s.records.Next(), Checkpointed: s.records.Next()}
 	}
 	stats := log.Stats()
-	a := metrics.Audit{
+	return metrics.Audit{
 		First: stats.First, Next: stats.Next, Durable: stats.Durable, Checkpointed: stats.Checkpointed, Checkpoint: stats.Checkpoint, Segments: stats.Segments,
 	}
-	entries, err := os.ReadDir(s.health.auditDir)
-	if err != nil {
-		return a
-	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			a.Octets += info.Size()
-		}
-	}
-	return a
 }
 
 // sinkState says how far those who follow the audit log are.

@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keywright/keywright/internal/server"
 )
@@ -100,5 +103,41 @@ func TestLogger(t *testing.T) {
 		if !strings.Contains(b.String(), c.warn) || (c.warn == "") != (b.Len() == 0) {
 			t.Errorf("%+v: %s", c.log, b.String())
 		}
+	}
+}
+
+// A disk that hangs holds up one probe. Who asks for metrics hears what the one before found, and after a while that it hangs.
+func TestProbeThatHangs(t *testing.T) {
+	hang, calls := make(chan struct{}), atomic.Int64{}
+	handler, ready := server.Probed(func() error {
+		if calls.Add(1) > 1 {
+			<-hang
+		}
+		return nil
+	})
+	if err := ready(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond) // then it is to be probed again
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if err := ready(0); err != nil {
+				t.Errorf("at once: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "has not answered for 5s") || ready(0) == nil {
+		t.Errorf("%d %s, %v", w.Code, w.Body, ready(0))
+	}
+	if n := calls.Load(); n != 2 {
+		t.Errorf("%d probes", n)
+	}
+	close(hang)
+	if err := ready(time.Minute); err != nil {
+		t.Error(err)
 	}
 }

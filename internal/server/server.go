@@ -190,8 +190,8 @@ func (s *Server) build() error {
 		Quotas: s.quotas,
 	})
 	s.quotaAPI = servicequotas.New(servicequotas.Config{Store: in.Store, Barrier: in.Barrier, Book: s.quotas, Now: c.Now})
-	s.trail = trail.New(trail.Config{Index: s.index, Barrier: in.Barrier, Now: c.Now, Allow: func(a arn.Account, r arn.Region, at time.Time) bool {
-		return s.quotas.Allow(quota.Request{Place: quota.Place{Account: a, Region: r}, Bucket: quota.Own("cloudtrail", "LookupEvents")}, at)
+	s.trail = trail.New(trail.Config{Index: s.index, Barrier: in.Barrier, Now: c.Now, Allow: func(a arn.Account, r arn.Region) bool {
+		return s.quotas.Allow(quota.Request{Place: quota.Place{Account: a, Region: r}, Bucket: quota.Own("cloudtrail", "LookupEvents")})
 	}})
 	ask := admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Index: s.index, Now: c.Now}
 	if s.metrics != nil { // a server, and not only an open installation
@@ -215,7 +215,7 @@ func (s *Server) doors() {
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
 		IdleTimeout: c.Limits.IdleTimeout,
 	})
-	s.health.store = s.in.Store
+	s.health.store, s.health.probe = s.in.Store, s.find
 	s.admin = smallServer(s.health.handler(s.metrics.Handler()))
 	s.operators = smallServer(s.administration.Handler())
 }

@@ -408,3 +408,22 @@ func TestEphemeral(t *testing.T) {
 		t.Error("a second Close:", err)
 	}
 }
+
+// What nothing depends on keeps no server from starting.
+func TestLookupDirectoryThatCannotBeUsed(t *testing.T) {
+	c, _ := newConfig(t)
+	in, err := server.CreateInstallation(t.Context(), c, time.Now(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.Data, "lookup"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.New(c, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -11,7 +11,7 @@ import (
 // status says how the server is, for administrators.
 func (s *Server) status(ctx context.Context) (admin.Status, error) {
 	out := admin.Status{Version: s.config.Version, Started: s.started, Now: s.config.Now(), Listen: s.Addr().String(), Ready: true}
-	if err := s.health.ready(ctx); err != nil {
+	if err := s.health.ready(); err != nil {
 		out.Ready, out.Reason = false, err.Error()
 	}
 	if at := s.certificateExpiry(); !at.IsZero() {
@@ -56,7 +56,7 @@ func (s *Server) storeStatus(ctx context.Context, out *admin.Status) error {
 
 func (s *Server) auditStatus() admin.AuditStatus {
 	a := s.auditState()
-	out := admin.AuditStatus{Dir: s.health.auditDir, Segments: a.Segments, Octets: a.Octets, Kept: a.Next - a.First, Next: a.Next, Unsynced: a.Next - min(a.Next, a.Durable)}
+	out := admin.AuditStatus{Dir: s.health.auditDir, Segments: a.Segments, Octets: octets(s.health.auditDir), Kept: a.Next - a.First, Next: a.Next, Unsynced: a.Next - min(a.Next, a.Durable)}
 	if out.Dir != "" {
 		out.Durability = cmp.Or(s.config.Audit.Durability, defaultDurability)
 	}

@@ -24,12 +24,13 @@ type Page struct {
 	End  uint64 // the number below which was looked, at most that of the next record
 }
 
-// How much one page may cost: blocks that are looked at, blocks that are made because they are missing, and records that are
-// read in vain. A page that would cost more has fewer events, and another page follows.
+// How much one page may cost: blocks that are looked at, blocks that are made because they are missing, records that are
+// read in vain, and octets of records that are read. A page that would cost more has fewer events, and another page follows.
 const (
 	maxBlocks = 4096
 	maxMade   = 4
 	maxVain   = 4096
+	maxOctets = 4 << 20
 )
 
 // Newest is the before that begins with the newest event.
@@ -43,7 +44,7 @@ func (ix *Index) Find(ctx context.Context, q *Query, before uint64, most int) (P
 	}
 	before = min(before, ix.next.Load())
 	p := Page{Next: before, End: before}
-	made, vain, first := 0, 0, ix.src.First()
+	made, vain, octets, first := 0, 0, 0, ix.src.First()
 	for looked := 0; p.Next > first; looked++ {
 		if looked == maxBlocks || vain > maxVain {
 			p.More = true
@@ -63,19 +64,24 @@ func (ix *Index) Find(ctx context.Context, q *Query, before uint64, most int) (P
 			if err := ix.make(k); err != nil {
 				return Page{}, err
 			}
-			if ix.has(k) {
-				continue
+			if ix.none(k) {
+				p.Next = k * blockSize
 			}
+			continue
 		}
-		found, err := ix.read(q, numbers)
+		found, rest, err := ix.read(q, numbers, &octets)
 		if err != nil {
 			return Page{}, err
 		}
-		vain += len(numbers) - len(found)
+		vain += len(numbers) - len(rest) - len(found)
 		p.Events = append(p.Events, found...)
 		if len(p.Events) > most {
 			p.Events = p.Events[:most]
 			p.Next, p.More = p.Events[most-1].Number, true
+			return p, nil
+		}
+		if len(rest) > 0 {
+			p.Next, p.More = rest[0]+1, true
 			return p, nil
 		}
 		if p.Next = k * blockSize; len(numbers) > 0 && len(found) < len(numbers) {
@@ -85,10 +91,11 @@ func (ix *Index) Find(ctx context.Context, q *Query, before uint64, most int) (P
 	return p, nil
 }
 
-func (ix *Index) has(k uint64) bool {
+// none reports whether there is nothing to be had of a block: its records are gone, or cannot be read.
+func (ix *Index) none(k uint64) bool {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	return ix.blocks[k] != nil
+	return ix.blocks[k] == nil && (!ix.lost[k].IsZero() || (k+1)*blockSize <= ix.src.First())
 }
 
 // ask appends to numbers those of the records in the block below a number that may be asked for. It reports whether the block is
@@ -154,21 +161,24 @@ func (ix *Index) openStored(k uint64) {
 	}
 }
 
-// near is how far apart records may be that are read together.
-const near = 8
+// near is how far apart records may be that are read together, and maxRun how many those are with what lies between them.
+const (
+	near   = 8
+	maxRun = 64
+)
 
-// read reads records by their numbers, newest first, and returns those that are what the query asks for.
-func (ix *Index) read(q *Query, numbers []uint64) ([]Found, error) {
-	var all []Found
-	for {
+// read reads records by their numbers, newest first, and returns those that are what the query asks for; and the numbers that
+// are left when more octets than a page may cost were read.
+func (ix *Index) read(q *Query, numbers []uint64, octets *int) (all []Found, rest []uint64, err error) {
+	for *octets < maxOctets {
 		for first := ix.src.First(); len(numbers) > 0 && numbers[len(numbers)-1] < first; {
 			numbers = numbers[:len(numbers)-1] // gone since the index was made
 		}
 		if len(numbers) == 0 {
-			return all, nil
+			return all, nil, nil
 		}
 		n := 1
-		for n < len(numbers) && numbers[n-1]-numbers[n] <= near {
+		for n < len(numbers) && numbers[n-1]-numbers[n] <= near && numbers[0]-numbers[n] < maxRun {
 			n++
 		}
 		run := numbers[:n]
@@ -176,8 +186,18 @@ func (ix *Index) read(q *Query, numbers []uint64) ([]Found, error) {
 		if errors.Is(err, audit.ErrGone) {
 			continue // since this loop began
 		}
+		if err != nil && !errors.Is(err, audit.ErrClosed) {
+			if ix.bad.Add(uint64(n)) == uint64(n) {
+				slog.Error("records that were looked for cannot be read", "first", run[n-1], "last", run[0], "err", err)
+			}
+			numbers = numbers[n:]
+			continue
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		for _, r := range records {
+			*octets += len(r)
 		}
 		numbers = numbers[n:]
 		for _, number := range run {
@@ -187,6 +207,7 @@ func (ix *Index) read(q *Query, numbers []uint64) ([]Found, error) {
 			}
 		}
 	}
+	return all, numbers, nil
 }
 
 // span reads the records from one number to another, both included.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +29,10 @@ type Index struct {
 	blocks map[uint64]*stored // finished blocks by number
 	whole  uint64             // none of the blocks below this number is missing, but for those that are gone from the log
 	next   atomic.Uint64      // number of the first record that is not in it
-	bad    atomic.Uint64      // records that are no events
+	bad    atomic.Uint64      // records that are no events, or could not be read
+
+	lost    map[uint64]time.Time // blocks whose records could not be read, and when
+	failing bool                 // the last block could not be written to its file
 }
 
 // stored is a finished block: its head, and the whole of it once it was asked for.
@@ -36,7 +40,15 @@ type stored struct {
 	head
 	block  *block
 	mapped bool // its octets are those of its file
+	held   bool // it has no file
 }
+
+// maxHeld is how many blocks without a file are kept, a million records in some 40 MB, and retry how long a block is left alone
+// whose records could not be read.
+const (
+	maxHeld = 64
+	retry   = time.Minute
+)
 
 // step is how many records are read at a time.
 const step = 1024
@@ -44,7 +56,7 @@ const step = 1024
 // OpenIndex opens the index of a log in a directory, which is made if it is missing; without one everything stays in memory.
 // Blocks that the log does not bear out are removed. It is filled by Run, and by Find as far as Find needs it.
 func OpenIndex(src audit.Source, dir string) (*Index, error) {
-	ix := &Index{src: src, dir: dir, blocks: map[uint64]*stored{}}
+	ix := &Index{src: src, dir: dir, blocks: map[uint64]*stored{}, lost: map[uint64]time.Time{}}
 	if dir != "" {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("opening the look-up index: %w", err)
@@ -116,7 +128,8 @@ func (ix *Index) compareWithLog() error {
 			return nil
 		}
 		if err != nil && !errors.Is(err, audit.ErrGone) {
-			return err
+			slog.Error("a block of the look-up index cannot be compared with the log", "block", k, "err", err)
+			continue // every event is compared before it is shown
 		}
 		if err := ix.forget(k); err != nil {
 			return err
@@ -162,8 +175,12 @@ func (ix *Index) missing() (count, lowest uint64) {
 	defer ix.mu.Unlock()
 	top := ix.open.first / blockSize
 	lowest = top
-	for k := top; k > max(first, ix.whole); {
-		if k--; ix.blocks[k] == nil {
+	floor := max(first, ix.whole)
+	if ix.dir == "" || ix.failing {
+		floor = max(floor, top-min(top, maxHeld))
+	}
+	for k := top; k > floor; {
+		if k--; ix.blocks[k] == nil && ix.lost[k].IsZero() {
 			count++
 			lowest = k
 		}
@@ -172,7 +189,7 @@ func (ix *Index) missing() (count, lowest uint64) {
 	return count, lowest
 }
 
-// Unreadable returns how many records the index found to be no events since it was opened.
+// Unreadable returns how many records the index found to be no events, or could not read, since it was opened: nobody finds them.
 func (ix *Index) Unreadable() uint64 { return ix.bad.Load() }
 
 // Needs returns the number of the oldest record that the index has not read yet.
@@ -263,31 +280,57 @@ func (ix *Index) seal() error {
 	return ix.expire()
 }
 
-// keep stores a finished block. The file needs no flush: what a crash leaves of it has no valid checksum.
+// keep stores a finished block, without a file if that cannot be written. The file needs no flush: what a crash leaves of it has
+// no valid checksum.
 func (ix *Index) keep(raw []byte) error {
 	h, err := parseHead(raw)
 	if err != nil {
 		return fmt.Errorf("storing what was just made: %w", err)
 	}
 	k := h.first / blockSize
-	s := &stored{head: h}
-	if ix.dir == "" {
+	s := &stored{head: h, held: ix.dir == ""}
+	if !s.held {
+		if err := ix.write(k, raw); err != nil {
+			s.held = true
+			slog.Error("a block of the look-up index could not be written; it stays in memory", "block", k, "err", err)
+		}
+	}
+	if s.held {
 		if s.block, err = openBlock(raw); err != nil {
 			return fmt.Errorf("storing what was just made: %w", err)
-		}
-	} else {
-		path := ix.path(k)
-		if err := os.WriteFile(path+".new", raw, 0o600); err != nil {
-			return fmt.Errorf("writing a block of the look-up index: %w", errors.Join(err, os.Remove(path+".new")))
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			return fmt.Errorf("writing a block of the look-up index: %w", err)
 		}
 	}
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.failing = s.held && ix.dir != ""
 	ix.blocks[k] = s
+	delete(ix.lost, k)
+	ix.makeRoom(k)
 	return nil
+}
+
+// write writes the file of a block.
+func (ix *Index) write(k uint64, raw []byte) error {
+	path := ix.path(k)
+	if err := os.WriteFile(path+".new", raw, 0o600); err != nil {
+		return errors.Join(err, os.Remove(path+".new"))
+	}
+	return os.Rename(path+".new", path)
+}
+
+// makeRoom removes the oldest block without a file, but for a given one, if there are too many.
+func (ix *Index) makeRoom(but uint64) {
+	held, oldest := 0, uint64(math.MaxUint64)
+	for k, s := range ix.blocks {
+		if s.held {
+			if held++; k != but {
+				oldest = min(oldest, k)
+			}
+		}
+	}
+	if held > maxHeld {
+		delete(ix.blocks, oldest)
+	}
 }
 
 // expire forgets the blocks whose records the log does not keep any more.
@@ -318,16 +361,33 @@ func (ix *Index) makeMissing() (bool, error) {
 	return true, ix.make(lowest)
 }
 
-// make makes a block from its records.
+// make makes a block from its records. One whose records cannot be read stays away, and those who look are told nothing of them:
+// the log may be damaged for good, and the rest of it can still be searched.
 func (ix *Index) make(k uint64) error {
 	ix.work.Lock()
 	defer ix.work.Unlock()
 	ix.mu.RLock()
-	there := ix.blocks[k] != nil
+	there, lost := ix.blocks[k] != nil, ix.lost[k]
 	ix.mu.RUnlock()
-	if there {
+	if there || time.Since(lost) < retry {
 		return nil
 	}
+	err := ix.remake(k)
+	if err == nil || errors.Is(err, audit.ErrClosed) {
+		return err
+	}
+	slog.Error("records cannot be looked up", "block", k, "err", err)
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if lost.IsZero() {
+		ix.bad.Add(blockSize)
+	}
+	ix.lost[k] = time.Now()
+	return nil
+}
+
+// remake is the work of make.
+func (ix *Index) remake(k uint64) error {
 	b := newBuilder(max(k*blockSize, ix.src.First()))
 	if b.first >= (k+1)*blockSize {
 		return nil // all of it is gone

@@ -3,6 +3,7 @@ package trail_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -355,4 +356,67 @@ func TestFindWhileTheLogGrows(t *testing.T) {
 	stop()
 	all.Wait()
 	check(t, ix, records, 0, rnd, 2)
+}
+
+// broken is a log of which a part cannot be read.
+type broken struct {
+	audit.Source
+	from, to uint64 // records, to not included
+}
+
+func (b broken) Read(from uint64, most int) ([][]byte, error) {
+	if from < b.to && b.from < from+uint64(most) {
+		return nil, errors.New("input/output error")
+	}
+	return b.Source.Read(from, most)
+}
+
+// Where a part of the log is damaged, the rest of it can be searched, also after a start.
+func TestLogThatIsDamaged(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(23, 24))
+	records := various(rnd, 3*trail.BlockSize+100)
+	whole := filled(t, records)
+	dir := t.TempDir()
+	all(t, openIndex(t, whole, dir), &trail.Query{}, 1000)
+	for what, b := range map[string]broken{
+		"the last of a block":  {whole, 3*trail.BlockSize - 1, 3 * trail.BlockSize},
+		"a whole block":        {whole, trail.BlockSize, 2 * trail.BlockSize},
+		"a part of the oldest": {whole, 0, 100},
+	} {
+		for _, of := range []string{dir, t.TempDir(), ""} {
+			ix := openIndex(t, b, of)
+			found := map[uint64]bool{}
+			got := all(t, ix, &trail.Query{}, 1000)
+			for _, n := range got {
+				found[n] = true
+			}
+			for n := range uint64(len(records)) {
+				outside := n/trail.BlockSize != b.from/trail.BlockSize
+				if outside && !found[n] {
+					t.Fatalf("%s, %q: record %d is not found", what, of, n)
+				}
+			}
+			if ix.Unreadable() == 0 {
+				t.Errorf("%s: nobody knows", what)
+			}
+			if of == dir && len(got) < len(records)-int(b.to-b.from)-64 {
+				t.Errorf("%s: %d of %d found", what, len(got), len(records))
+			}
+		}
+	}
+}
+
+// A directory that cannot be written costs memory, and nobody an answer.
+func TestDirectoryThatCannotBeWritten(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(25, 26))
+	records := various(rnd, 2*trail.BlockSize+100)
+	dir := filepath.Join(t.TempDir(), "lookup")
+	ix := openIndex(t, filled(t, records), dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	check(t, ix, records, 0, rnd, 3)
+	if ix.Lag() != 0 {
+		t.Errorf("lag %d", ix.Lag())
+	}
 }

@@ -27,7 +27,7 @@ type Config struct {
 	Now     func() time.Time // required
 	// Allow counts a LookupEvents and reports whether the account may ask again in the Region so soon; nil for always. The
 	// service allows two in a second ("LookupEvents", CloudTrail API reference).
-	Allow func(account arn.Account, region arn.Region, at time.Time) bool
+	Allow func(account arn.Account, region arn.Region) bool
 }
 
 // errThrottled is the answer to who asks too often.
@@ -44,6 +44,7 @@ const (
 	lookBack       = 90 * 24 * time.Hour
 	maxPage        = 50
 	maxValue       = 2000
+	maxWord        = 64 // characters of a wrong key or category in the record: longer than any right one
 	signingName    = "cloudtrail"
 	lookupEvents   = "LookupEvents"
 	listPublicKeys = "ListPublicKeys"
@@ -96,21 +97,32 @@ func (s *Service) admit(call *guard.Call, operation string) error {
 	return err
 }
 
+// showLookup shows no more than a request can have that is not refused: nothing was checked yet.
 func showLookup(f *audit.Fields, in wire.Input) {
 	r := &in.(*lookupInput).LookupEventsRequest
-	if n := len(r.LookupAttributes); n > 0 {
+	if n := min(len(r.LookupAttributes), 1); n > 0 {
 		f.Objects("lookupAttributes", n, func(i int, f *audit.Fields) {
-			f.String("attributeKey", r.LookupAttributes[i].AttributeKey.V)
-			f.String("attributeValue", r.LookupAttributes[i].AttributeValue.V[:min(len(r.LookupAttributes[i].AttributeValue.V), maxValue)])
+			f.String("attributeKey", cut(r.LookupAttributes[i].AttributeKey.V, maxWord))
+			f.String("attributeValue", cut(r.LookupAttributes[i].AttributeValue.V, maxValue))
 		})
 	}
 	showTimes(f, r.StartTime, r.EndTime)
 	if r.EventCategory.Set {
-		f.String("eventCategory", r.EventCategory.V)
+		f.String("eventCategory", cut(r.EventCategory.V, maxWord))
 	}
 	if r.MaxResults.Set {
 		f.Int("maxResults", int64(r.MaxResults.V))
 	}
+}
+
+// cut returns the first n characters of a text, at most.
+func cut(s string, n int) string {
+	for at := range s {
+		if n--; n < 0 {
+			return s[:at]
+		}
+	}
+	return s
 }
 
 func showPublicKeys(f *audit.Fields, in wire.Input) {
@@ -145,6 +157,10 @@ func timeRange() error {
 
 // lookup is LookupEvents.
 func (s *Service) lookup(ctx context.Context, call *guard.Call, in *trailapi.LookupEventsRequest) (*trailapi.LookupEventsResponse, error) {
+	// What is refused counts, too: each such call has its record.
+	if allow := s.config.Allow; allow != nil && !allow(call.Caller.Account, call.Region) {
+		return nil, errThrottled
+	}
 	q, err := s.query(call, in)
 	if err != nil {
 		return nil, err
@@ -156,9 +172,6 @@ func (s *Service) lookup(ctx context.Context, call *guard.Call, in *trailapi.Loo
 	out := &trailapi.LookupEventsResponse{Events: []trailapi.Event{}}
 	if in.EventCategory.Set { // there are no Insights events
 		return out, nil
-	}
-	if allow := s.config.Allow; allow != nil && !allow(call.Caller.Account, call.Region, call.Time) {
-		return nil, errThrottled
 	}
 	page, err := s.config.Index.Find(ctx, q, before, int(in.MaxResults.Or(maxPage)))
 	if err != nil {

@@ -222,20 +222,77 @@ func TestLookupTimeRange(t *testing.T) {
 func TestLookupIsThrottled(t *testing.T) {
 	memory := audit.NewMemory(100)
 	d := newDesk(t, memory)
-	left := 1
-	d.service = trail.New(trail.Config{Index: openIndex(t, memory, ""), Barrier: d.barrier, Now: func() time.Time { return d.now }, Allow: func(a arn.Account, r arn.Region, at time.Time) bool {
-		if a != account || r != region || !at.Equal(d.now) {
-			t.Errorf("counted for %s in %s at %v", a, r, at)
+	left := 2
+	d.service = trail.New(trail.Config{Index: openIndex(t, memory, ""), Barrier: d.barrier, Now: func() time.Time { return d.now }, Allow: func(a arn.Account, r arn.Region) bool {
+		if a != account || r != region {
+			t.Errorf("counted for %s in %s", a, r)
 		}
 		left--
 		return left >= 0
 	}})
-	d.refused("InvalidMaxResultsException", `{"MaxResults":0}`) // is not counted
+	d.refused("InvalidMaxResultsException", `{"MaxResults":0}`) // is counted
 	d.lookup(`{}`)
 	d.refused("ThrottlingException: Rate exceeded", `{}`)
 	left = 1
 	if e := d.lookup(`{}`).Events[0]; !strings.Contains(e.CloudTrailEvent.V, `"errorCode":"ThrottlingException"`) {
 		t.Errorf("%s", e.CloudTrailEvent.V)
+	}
+}
+
+// However much a caller writes into a request that is refused, its record is small.
+func TestRecordOfMuchAsked(t *testing.T) {
+	memory := audit.NewMemory(100)
+	d := newDesk(t, memory)
+	long := strings.Repeat("ü", 100_000)
+	for body, want := range map[string]string{
+		`{"LookupAttributes":[` + strings.Repeat("{},", 500_000) + `{}]}`:                             `"requestParameters":{"lookupAttributes":[{"attributeKey":"","attributeValue":""}]}`,
+		`{"LookupAttributes":[{"AttributeKey":"` + long + `","AttributeValue":"` + long + `"}]}`:      `"attributeKey":"` + long[:2*64] + `","attributeValue":"` + long[:2*2000] + `"`,
+		`{"EventCategory":"` + long + `"}`:                                                            `"eventCategory":"` + long[:2*64] + `"`,
+		`{"LookupAttributes":[{"AttributeKey":"Username","AttributeValue":"` + long[:2*2000] + `"}]}`: `"attributeValue":"` + long[:2*2000] + `"`,
+	} {
+		_, _ = d.call("LookupEvents", body)
+		records := memory.Records()
+		if last := string(records[len(records)-1]); len(last) > 8<<10 || !strings.Contains(last, want) {
+			t.Errorf("%.60s: a record of %d octets, %.500s", body, len(last), last)
+		}
+	}
+}
+
+// A page ends where its records would be too many octets, and the next ones have the rest.
+func TestPagesOfLargeRecords(t *testing.T) {
+	memory := audit.NewMemory(1000)
+	for i := range 100 {
+		line := record(func(r *audit.Record) {
+			r.EventID = fmt.Sprint(i)
+			r.Parameters = new(audit.Fields)
+			r.Parameters.String("policy", strings.Repeat("x", 200<<10))
+		})
+		if err := memory.Append(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := newDesk(t, memory)
+	token, got := "", 0
+	for pages := 0; ; pages++ {
+		out := d.lookup(`{"LookupAttributes":[{"AttributeKey":"EventName","AttributeValue":"Encrypt"}]` + token + `}`)
+		octets := 0
+		for _, e := range out.Events {
+			got++
+			octets += len(e.CloudTrailEvent.V)
+			if want := fmt.Sprint(100 - got); e.EventID.V != want {
+				t.Fatalf("event %s, want %s", e.EventID.V, want)
+			}
+		}
+		if octets > 20<<20 {
+			t.Errorf("page %d has %d octets", pages, octets)
+		}
+		if !out.NextToken.Set {
+			break
+		}
+		token = `,"NextToken":"` + out.NextToken.V + `"`
+	}
+	if got != 100 {
+		t.Errorf("%d events", got)
 	}
 }
 

@@ -1,0 +1,12 @@
+package server
+
+import (
+	"net/http"
+	"time"
+)
+
+// Probed returns what serves the probes of a server whose disk is probed by a function, and what the metrics tell of it.
+func Probed(probe func() error) (handler http.Handler, ready func(time.Duration) error) {
+	h := &health{probe: func() finding { return finding{err: probe()} }}
+	return h.handler(http.NotFoundHandler()), func(wait time.Duration) error { return h.look(wait).err }
+}
