@@ -2,7 +2,7 @@
 // the way back to an empty server between two tests. A Control stands between requests and operations (pipeline.Meddler) and is
 // steered over plain HTTP on a loopback address of its own (door.go).
 //
-// It trusts everybody on this machine who can send it a request that no web page can send, and the server that it was given
+// It trusts everybody who can send it a request that no web page can send and that has its token, and the server that it was given
 // to. It must never be reachable from a configuration file: whoever steers it can make a key with material of their own choice
 // and a clock of their own. It must never have a call done that the server would refuse, and never hide one from its record.
 package dev

@@ -23,6 +23,7 @@ const (
 	account arn.Account = "111122223333"
 	region  arn.Region  = "us-east-1"
 	keyID               = "1234abcd-12ab-34cd-56ef-1234567890ab"
+	token               = "TOKENOFTHEDOOR"
 )
 
 // world is a real server with a Control, and the door to that.
@@ -56,8 +57,8 @@ func newWorld(t *testing.T, seed string) *world {
 	}, []byte(seed)))
 	done := make(chan error, 1)
 	go func() { done <- w.server.Run(ctx) }()
-	w.door = httptest.NewServer(w.control.Handler())
-	w.client, err = dev.Dial(w.door.URL)
+	w.door = httptest.NewServer(w.control.Handler(token))
+	w.client, err = dev.Dial(dev.URL(token, w.door.Listener.Addr().String()))
 	w.must(err)
 	t.Cleanup(func() {
 		w.door.Close()
