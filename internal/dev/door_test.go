@@ -1,11 +1,14 @@
 package dev_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keywright/keywright/internal/dev"
 )
@@ -101,6 +104,36 @@ func TestNoRedirects(t *testing.T) {
 	if err := c.Ask(t.Context(), "GET", "/v1/clock", nil, nil); err == nil || !strings.Contains(err.Error(), "with its token") {
 		t.Error(err)
 	}
+}
+
+// Who asks for something and goes away leaves no half of it.
+func TestAskedByWhoIsGone(t *testing.T) {
+	w := newWorld(t, "")
+	id := w.newKey()
+	w.fault(dev.Fault{Operation: "Sign", Error: "X"})
+	w.advance("10d")
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	at := time.Now()
+	_, moved := w.control.Move(gone, dev.Movement{Set: &at})
+	_, seeded := w.control.Seed(gone, []byte(seedOf("material: "+material)))
+	for _, err := range []error{w.control.Reset(gone), moved, seeded} {
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	var list struct{ Faults []dev.Fault }
+	if w.ask("GET", "/v1/faults", nil, &list); len(list.Faults) != 1 || w.state(id) != "Enabled" || time.Until(w.control.Clock().Now()) < 9*24*time.Hour {
+		t.Error("something was reset")
+	}
+	// From the moment on at which it begins everything is done.
+	midway, cancel := context.WithCancel(t.Context())
+	w.forget = cancel
+	w.must(w.control.Reset(midway))
+	if midway.Err() == nil || w.state(id) != "NotFoundException" {
+		t.Error("nothing was reset")
+	}
+	w.newKey()
 }
 
 func TestDial(t *testing.T) {
