@@ -33,10 +33,11 @@ class Control:
 
     def __init__(self, server):
         self.url = server.environment["KEYWRIGHT_CONTROL"]
+        self.token, _, self.address = self.url.removeprefix("http://").partition("@")
 
     def ask(self, method, path, body=None, headers=None):
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data=data, method=method, headers={"X-Keywright-Dev": "1"} | (headers or {}))
+        request = urllib.request.Request(f"http://{self.address}{path}", data=data, method=method, headers={"X-Keywright-Dev": self.token} | (headers or {}))
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
@@ -304,11 +305,15 @@ def test_commands(server, control, tmp_path):
         assert run(tmp_path, "dev", *wrong, **there).returncode == 1, wrong
     lost = run(tmp_path, "dev", "clock", "--control", "http://127.0.0.1:1")
     assert lost.returncode == 1 and "hint: keywright dev prints the URL" in lost.stderr
+    strange = run(tmp_path, "dev", "reset", "--control", f"http://{control.address}")
+    assert strange.returncode == 1 and "with its token" in strange.stderr
+    nowhere = run(tmp_path, "dev", "reset")
+    assert nowhere.returncode == 1 and "hint: keywright dev prints the URL" in nowhere.stderr
     # The API itself is no control endpoint.
     assert "no control endpoint" in run(tmp_path, "dev", "reset", "--control", server.url).stderr
 
 
-@pytest.mark.parametrize("headers", [{"X-Keywright-Dev": ""}, {"Origin": "https://example.com"}, {"Host": "example.com"}, {"Sec-Fetch-Site": "cross-site"}])
+@pytest.mark.parametrize("headers", [{"X-Keywright-Dev": ""}, {"X-Keywright-Dev": "1"}, {"Origin": "https://example.com"}, {"Host": "example.com"}, {"Sec-Fetch-Site": "cross-site"}])
 def test_no_web_pages(server, control, headers):
     with pytest.raises(urllib.error.HTTPError) as refused:
         control.ask("POST", "/v1/reset", headers=headers)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +23,7 @@ const (
 	defaultControl  = "127.0.0.1:4598"
 	controlVariable = "KEYWRIGHT_CONTROL" // what clients find the endpoint by
 	noControl       = "none"
+	controlHint     = "keywright dev prints the URL of its control endpoint: set " + controlVariable + " to it"
 )
 
 var _ pipeline.Meddler = (*dev.Control)(nil)
@@ -31,6 +33,7 @@ type controlled struct {
 	*dev.Control
 	seed     []byte
 	listener net.Listener // nil for none
+	token    string       // what the endpoint is asked with; of this start only
 	door     *http.Server
 }
 
@@ -58,7 +61,7 @@ func (o *devOptions) openControl() (*controlled, error) {
 	if err != nil {
 		return nil, withHint(fmt.Errorf("listening for control: %w", err), "choose another address with --control, or none")
 	}
-	c.listener = l
+	c.listener, c.token = l, rand.Text()
 	return c, nil
 }
 
@@ -73,7 +76,7 @@ func (c *controlled) attach(ctx context.Context, r dev.Rooms) error {
 		return err
 	}
 	if c.listener != nil {
-		c.door = &http.Server{Handler: c.Handler(), ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}
+		c.door = &http.Server{Handler: c.Handler(c.token), ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}
 		go func() { _ = c.door.Serve(c.listener) }() // it ends with close
 	}
 	return nil
@@ -83,7 +86,7 @@ func (c *controlled) url() string {
 	if c.listener == nil {
 		return ""
 	}
-	return "http://" + c.listener.Addr().String()
+	return dev.URL(c.token, c.listener.Addr().String())
 }
 
 func (c *controlled) close() error {
@@ -100,18 +103,18 @@ func (c *controlled) close() error {
 type steering struct{ url string }
 
 func (s *steering) flags(c *cobra.Command) {
-	c.Flags().StringVar(&s.url, "control", "", "URL of the control endpoint (default $"+controlVariable+", or http://"+defaultControl+")")
+	c.Flags().StringVar(&s.url, "control", "", "URL of the control endpoint with its token (default $"+controlVariable+", which keywright dev prints)")
 }
 
 func (s *steering) ask(c *cobra.Command, method, path string, body, answer any) error {
-	client, err := dev.Dial(cmp.Or(s.url, os.Getenv(controlVariable), "http://"+defaultControl))
+	client, err := dev.Dial(cmp.Or(s.url, os.Getenv(controlVariable)))
 	if err != nil {
-		return err
+		return withHint(err, controlHint)
 	}
 	err = client.Ask(c.Context(), method, path, body, answer)
 	var unreachable net.Error
 	if errors.As(err, &unreachable) {
-		return withHint(err, "keywright dev prints the URL of its control endpoint: set "+controlVariable+" to it")
+		return withHint(err, controlHint)
 	}
 	return err
 }

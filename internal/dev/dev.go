@@ -2,7 +2,7 @@
 // the way back to an empty server between two tests. A Control stands between requests and operations (pipeline.Meddler) and is
 // steered over plain HTTP on a loopback address of its own (door.go).
 //
-// It trusts everybody on this machine who can send it a request that no web page can send, and the server that it was given
+// It trusts everybody who can send it a request that no web page can send and that has its token, and the server that it was given
 // to. It must never be reachable from a configuration file: whoever steers it can make a key with material of their own choice
 // and a clock of their own. It must never have a call done that the server would refuse, and never hide one from its record.
 package dev
@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/keywright/keywright/internal/guard"
@@ -39,14 +38,14 @@ type Rooms struct {
 type Control struct {
 	clock  Clock
 	faults faults
-	gate   sync.RWMutex // held for reading by every request, for writing while time passes and state goes away
-	epoch  atomic.Uint64
-	rooms  Rooms // set once, before the first request
+	gate   sync.RWMutex  // held for reading by every request, for writing while time passes and state goes away
+	gone   chan struct{} // closed with the next Reset; changed with the gate held for writing
+	rooms  Rooms         // set once, before the first request
 	seed   []kms.Seed
 }
 
 // New returns a Control whose clock shows the time.
-func New() *Control { return &Control{} }
+func New() *Control { return &Control{gone: make(chan struct{})} }
 
 // Clock returns the clock that the server is to use.
 func (c *Control) Clock() *Clock { return &c.clock }
@@ -67,12 +66,17 @@ func (c *Control) Begin() (end func()) {
 }
 
 // Do implements pipeline.Meddler: it has the faults that hit a call happen, in the order in which they were made.
-func (c *Control) Do(ctx context.Context, call *guard.Call, do func() (wire.Output, error)) (out wire.Output, cut bool, err error) {
+func (c *Control) Do(ctx context.Context, call *guard.Call, again func() error, do func() (wire.Output, error)) (out wire.Output, cut bool, err error) {
 	hit := c.faults.hits(call, time.Now(), func(f *Fault) bool { return f.concerns(ctx, c.rooms.KMS, call) })
 	lose := false
 	for _, f := range hit {
-		if f.Latency > 0 && !c.wait(ctx, time.Duration(f.Latency)) {
-			return nil, true, wire.Bare(internalCode(call)) // the state that the call was authenticated in is gone
+		if f.Latency > 0 {
+			if !c.wait(ctx, time.Duration(f.Latency)) {
+				return nil, true, wire.Bare(internalCode(call)) // the state that the call was authenticated in is gone
+			}
+			if err := again(); err != nil {
+				return nil, lose, err
+			}
 		}
 		switch {
 		case f.Connection == Reset:
@@ -90,47 +94,61 @@ func (c *Control) Do(ctx context.Context, call *guard.Call, do func() (wire.Outp
 // wait lets time pass for one request, which holds up neither a reset nor the moving of the clock. It reports false if there was
 // a reset meanwhile, or the server ends.
 func (c *Control) wait(ctx context.Context, d time.Duration) bool {
-	epoch, gone := c.epoch.Load(), c.faults.reset()
+	gone := c.gone
 	c.gate.RUnlock()
-	defer c.gate.RLock()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return epoch == c.epoch.Load()
+	case <-gone:
+	case <-ctx.Done():
+	}
+	c.gate.RLock()
+	select { // now that there is no reset before the call ends
 	case <-gone:
 		return false
-	case <-ctx.Done():
-		return false
+	default:
+		return ctx.Err() == nil
 	}
+}
+
+// alone has do work while no request is under way, and to its end: who asked may go away meanwhile, which must not leave a half of it.
+// It does nothing if they have gone before.
+func (c *Control) alone(ctx context.Context, do func(context.Context) error) error {
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return do(context.WithoutCancel(ctx))
 }
 
 // Reset takes everything away: keys, aliases, grants, identities, faults, and what the clock was moved by. The accounts that
 // the server began with are there again, and so are the keys of its seed. Audit records stay. Requests that are under way end first; those that wait for
 // a latency to pass are cut off.
 func (c *Control) Reset(ctx context.Context) error {
-	c.faults.clear()
-	c.gate.Lock()
-	defer c.gate.Unlock()
-	c.epoch.Add(1)
-	c.clock.reset()
+	if err := c.alone(ctx, c.reset); err != nil {
+		return fmt.Errorf("resetting the server: %w", err)
+	}
+	return nil
+}
+
+func (c *Control) reset(ctx context.Context) error {
 	r := &c.rooms
 	err := r.Directory.Forget(func() error {
 		return r.KMS.Forget(func() error { return r.Store.Wipe(ctx) })
 	})
+	if err != nil {
+		return err
+	}
+	c.faults.clear()
+	close(c.gone)
+	c.gone = make(chan struct{})
+	c.clock.reset()
 	for _, forget := range r.Forget {
 		err = errors.Join(err, forget(ctx))
 	}
-	if err == nil {
-		err = r.Accounts(ctx)
-	}
-	if err == nil {
-		err = c.plant(ctx, c.seed)
-	}
-	if err != nil {
-		return fmt.Errorf("resetting the server: %w", err)
-	}
-	return nil
+	return errors.Join(err, r.Accounts(ctx), c.plant(ctx, c.seed))
 }
 
 // Seed makes the keys that a YAML file describes, or gives those that are there what it says. It returns how many there are. The
@@ -140,9 +158,7 @@ func (c *Control) Seed(ctx context.Context, text []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	c.gate.Lock()
-	defer c.gate.Unlock()
-	return len(seeds), c.plant(ctx, seeds)
+	return len(seeds), c.alone(ctx, func(ctx context.Context) error { return c.plant(ctx, seeds) })
 }
 
 // plant makes keys. The first that cannot be ends it; those before it are there then.
@@ -171,9 +187,15 @@ var errTooMuch = errors.New("too much falls due until then: move the clock in sm
 
 // Move changes the clock and does everything that is due by it before it returns. Time that goes forward passes: what falls due
 // on the way happens at its own time, in order, so that a key that rotates every year has rotated three times after three years.
-func (c *Control) Move(ctx context.Context, m Movement) (Reading, error) {
-	c.gate.Lock()
-	defer c.gate.Unlock()
+func (c *Control) Move(ctx context.Context, m Movement) (r Reading, err error) {
+	err = c.alone(ctx, func(ctx context.Context) (err error) {
+		r, err = c.move(ctx, m)
+		return err
+	})
+	return r, err
+}
+
+func (c *Control) move(ctx context.Context, m Movement) (Reading, error) {
 	target, err := c.clock.target(m)
 	if err != nil {
 		return Reading{}, err

@@ -3,6 +3,7 @@ package dev
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +16,8 @@ import (
 	"strings"
 )
 
-// Header must be in every request to the door, with any value. A web page cannot send it to another site without asking
-// first (a CORS preflight, Fetch standard), and the door answers no such question.
+// Header must be in every request to the door, with its token, which other users of the machine do not know. A web page cannot even
+// send the header to another site without asking first (a CORS preflight, Fetch standard), and the door answers no such question.
 const Header = "X-Keywright-Dev"
 
 // Handler returns the door:
@@ -30,8 +31,8 @@ const Header = "X-Keywright-Dev"
 //	DELETE /v1/faults/{id}
 //	POST   /v1/reset
 //
-// Answers are JSON; of an error they have a member "error".
-func (c *Control) Handler() http.Handler {
+// Answers are JSON; of an error they have a member "error". Who does not know the token gets nothing done; nobody does if it is empty.
+func (c *Control) Handler(token string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/clock", answering(func(*http.Request) (any, error) { return c.clock.Read(), nil }))
 	mux.HandleFunc("POST /v1/clock", answering(func(r *http.Request) (any, error) {
@@ -68,7 +69,7 @@ func (c *Control) Handler() http.Handler {
 		return struct{}{}, nil
 	}))
 	mux.HandleFunc("POST /v1/reset", answering(func(r *http.Request) (any, error) { return struct{}{}, c.Reset(r.Context()) }))
-	return guarded(mux)
+	return guarded(token, mux)
 }
 
 // faultList is the answer to GET /v1/faults.
@@ -81,9 +82,9 @@ type problem struct {
 	Error string `json:"error"`
 }
 
-// guarded lets only those through that are no web page: what comes from one names its origin, cannot bring Header, and, if the
-// page's own name was made to lead here, has that name as its Host.
-func guarded(next http.Handler) http.Handler {
+// guarded lets only those through that know the token and are no web page: what comes from one names its origin, cannot bring
+// Header, and, if the page's own name was made to lead here, has that name as its Host.
+func guarded(token string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		site := r.Header.Get("Sec-Fetch-Site")
 		switch {
@@ -91,8 +92,8 @@ func guarded(next http.Handler) http.Handler {
 			say(w, http.StatusForbidden, problem{"the control endpoint answers no web pages"})
 		case !loopbackHost(r.Host):
 			say(w, http.StatusForbidden, problem{"the control endpoint is reached by a loopback address or localhost only"})
-		case r.Header.Get(Header) == "":
-			say(w, http.StatusForbidden, problem{"the control endpoint wants the header " + Header})
+		case token == "" || subtle.ConstantTimeCompare([]byte(r.Header.Get(Header)), []byte(token)) != 1:
+			say(w, http.StatusForbidden, problem{"the control endpoint wants the header " + Header + " with its token, which keywright dev prints before the @ of its URL"})
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxSeed+1)
 			next.ServeHTTP(w, r)
@@ -148,18 +149,25 @@ func say(w http.ResponseWriter, status int, body any) {
 
 // Client asks a door.
 type Client struct {
-	base string
-	http http.Client
+	base, token string
+	http        http.Client
 }
 
-// Dial returns a client of the door at a URL such as http://127.0.0.1:4598. It connects with the first question.
+// Dial returns a client of the door at a URL such as http://TOKEN@127.0.0.1:4598. It connects with the first question, and to this
+// machine only: seeds have private keys, and go in clear.
 func Dial(base string) (*Client, error) {
 	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("%.80q is no URL of a control endpoint, such as http://127.0.0.1:4598", base)
+	if err != nil || u.Scheme != "http" || !loopbackHost(u.Host) || strings.Trim(u.Path, "/") != "" {
+		return nil, errors.New("that is no URL of a control endpoint, such as http://TOKEN@127.0.0.1:4598") // without it: it may have a token
 	}
-	return &Client{base: "http://" + u.Host, http: http.Client{Transport: &http.Transport{Proxy: nil}}}, nil
+	return &Client{base: "http://" + u.Host, token: u.User.Username(), http: http.Client{
+		Transport:     &http.Transport{Proxy: nil},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
 }
+
+// URL is what Dial takes for a door.
+func URL(token, address string) string { return "http://" + token + "@" + address }
 
 // Ask sends a request: body is sent as it is if it is a []byte, as JSON else, and not at all if it is nil. answer may be nil. The
 // error is what the door says, or that it was not reached.
@@ -175,7 +183,7 @@ func (c *Client) Ask(ctx context.Context, method, path string, body, answer any)
 	if err != nil {
 		return err
 	}
-	req.Header.Set(Header, "1")
+	req.Header.Set(Header, c.token)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return fmt.Errorf("asking the development server: %w", err)

@@ -1,20 +1,26 @@
 package dev_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keywright/keywright/internal/dev"
 )
 
-// A page in a browser on this machine must not get through, whatever it was made to do.
-func TestNoWebPages(t *testing.T) {
+// Neither a page in a browser on this machine must get through, whatever it was made to do, nor whoever does not know the token.
+func TestNobodyElse(t *testing.T) {
 	w := newWorld(t, "")
 	id := w.newKey()
 	for name, edit := range map[string]func(*http.Request){
 		"no header":              func(r *http.Request) { r.Header.Del(dev.Header) },
+		"an empty header":        func(r *http.Request) { r.Header.Set(dev.Header, "") },
+		"another token":          func(r *http.Request) { r.Header.Set(dev.Header, "1") },
 		"a page's origin":        func(r *http.Request) { r.Header.Set("Origin", "https://example.test") },
 		"no page's origin":       func(r *http.Request) { r.Header.Set("Origin", "null") },
 		"another site":           func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
@@ -30,7 +36,7 @@ func TestNoWebPages(t *testing.T) {
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.door.URL+"/v1/reset", nil)
 		w.must(err)
-		r.Header.Set(dev.Header, "1")
+		r.Header.Set(dev.Header, token)
 		edit(r)
 		resp, err := http.DefaultClient.Do(r)
 		w.must(err)
@@ -77,8 +83,61 @@ func TestReset(t *testing.T) {
 	w.newKey()
 }
 
+// A seed goes nowhere but to the door that it was meant for, and no door is open to everybody.
+func TestNoRedirects(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the question was passed on") }))
+	defer elsewhere.Close()
+	here := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	defer here.Close()
+	c, err := dev.Dial(here.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ask(t.Context(), "POST", "/v1/seed", []byte("keys: []"), nil); err == nil || !strings.Contains(err.Error(), "no control endpoint") {
+		t.Error(err)
+	}
+	open := httptest.NewServer(dev.New().Handler(""))
+	defer open.Close()
+	if c, err = dev.Dial(open.URL); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ask(t.Context(), "GET", "/v1/clock", nil, nil); err == nil || !strings.Contains(err.Error(), "with its token") {
+		t.Error(err)
+	}
+}
+
+// Who asks for something and goes away leaves no half of it.
+func TestAskedByWhoIsGone(t *testing.T) {
+	w := newWorld(t, "")
+	id := w.newKey()
+	w.fault(dev.Fault{Operation: "Sign", Error: "X"})
+	w.advance("10d")
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	at := time.Now()
+	_, moved := w.control.Move(gone, dev.Movement{Set: &at})
+	_, seeded := w.control.Seed(gone, []byte(seedOf("material: "+material)))
+	for _, err := range []error{w.control.Reset(gone), moved, seeded} {
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	var list struct{ Faults []dev.Fault }
+	if w.ask("GET", "/v1/faults", nil, &list); len(list.Faults) != 1 || w.state(id) != "Enabled" || time.Until(w.control.Clock().Now()) < 9*24*time.Hour {
+		t.Error("something was reset")
+	}
+	// From the moment on at which it begins everything is done.
+	midway, cancel := context.WithCancel(t.Context())
+	w.forget = cancel
+	w.must(w.control.Reset(midway))
+	if midway.Err() == nil || w.state(id) != "NotFoundException" {
+		t.Error("nothing was reset")
+	}
+	w.newKey()
+}
+
 func TestDial(t *testing.T) {
-	for _, bad := range []string{"", "127.0.0.1:4598", "https://127.0.0.1:4598", "http://", "http://127.0.0.1:1/path"} {
+	for _, bad := range []string{"", "127.0.0.1:4598", "https://127.0.0.1:4598", "http://", "http://127.0.0.1:1/path", "http://example.test:4598", "http://192.0.2.1:4598", "http://127.0.0.1@example.test"} {
 		if _, err := dev.Dial(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}

@@ -25,8 +25,8 @@ import (
 // services are those whose operations a fault can hit, the default one first.
 var services = []*wire.Service{&kmsapi.Service, &stsapi.Service, &iamapi.Service, &trailapi.Service, &quotaapi.Service}
 
-// Fault is something that is to go wrong. It hits calls that everything else lets through: whose signer is known and whose input
-// is valid. All conditions must hold; of several faults that hit a call the latencies add up, and the first that ends it does.
+// Fault is something that is to go wrong. It hits calls whose signer is known and whose input is valid, before anything is
+// asked of rights, the state of keys or quotas. All conditions must hold; of several faults that hit a call the latencies add up, and the first that ends it does.
 type Fault struct {
 	ID string `json:"id,omitempty"` // given by the server
 
@@ -181,7 +181,6 @@ type faults struct {
 	mu   sync.Mutex
 	list []*rule
 	last int
-	gone chan struct{} // closed with the next clear
 }
 
 // add makes a fault and returns it with its id.
@@ -220,26 +219,12 @@ func (l *faults) drop(i int) {
 	l.any.Store(len(l.list) > 0)
 }
 
-// clear takes all faults away and wakes who waits for the latency of one.
+// clear takes all faults away. Who waits for the latency of one goes on waiting.
 func (l *faults) clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.list = nil
 	l.any.Store(false)
-	if l.gone != nil {
-		close(l.gone)
-		l.gone = nil
-	}
-}
-
-// reset returns what the next clear closes.
-func (l *faults) reset() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.gone == nil {
-		l.gone = make(chan struct{})
-	}
-	return l.gone
 }
 
 // all returns the faults in the order in which they were made.

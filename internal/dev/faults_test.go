@@ -2,11 +2,15 @@ package dev_test
 
 import (
 	"fmt"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/keywright/keywright/internal/dev"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/sigv4"
 )
 
 func TestErrorsOfTheService(t *testing.T) {
@@ -111,19 +115,81 @@ func TestLatency(t *testing.T) {
 func TestResetWhileACallWaits(t *testing.T) {
 	w := newWorld(t, "")
 	w.fault(dev.Fault{Operation: "ListKeys", Latency: dev.Duration(5 * time.Minute)})
-	got := make(chan answer)
+	got := make(chan answer, 1)
 	go func() { got <- w.call("ListKeys", nil) }()
+	w.untilHit()
+	w.advance("1d")
+	w.ask("POST", "/v1/reset", nil, nil)
+	if a := <-got; a.broken == nil {
+		t.Errorf("%+v", a)
+	}
+}
+
+// untilHit waits until the only fault has hit a call.
+func (w *world) untilHit() {
+	w.t.Helper()
 	for {
 		var list struct{ Faults []dev.Fault }
 		w.ask("GET", "/v1/faults", nil, &list)
 		if list.Faults[0].Hits > 0 {
-			break
+			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	w.advance("1d")
-	w.ask("POST", "/v1/reset", nil, nil)
-	if a := <-got; a.broken == nil {
+}
+
+// Who may not do it any more when a latency is over has it not done.
+func TestWaitingGivesNoRights(t *testing.T) {
+	w := newWorld(t, "")
+	w.query("iam", "Version=2010-05-08&Action=CreateUser&UserName=ann")
+	w.query("iam", "Version=2010-05-08&Action=PutUserPolicy&UserName=ann&PolicyName=p&PolicyDocument="+
+		url.QueryEscape(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`))
+	credential := func(service, form string) sigv4.Credential {
+		text := w.query(service, form)
+		element := func(name string) string {
+			_, rest, _ := strings.Cut(text, "<"+name+">")
+			value, _, _ := strings.Cut(rest, "</")
+			return value
+		}
+		return sigv4.Credential{AccessKeyID: element("AccessKeyId"), Secret: secret.FromString(element("SecretAccessKey")), Token: element("SessionToken")}
+	}
+	ann := credential("iam", "Version=2010-05-08&Action=CreateAccessKey&UserName=ann")
+	temporary := credential("sts", "Version=2011-06-15&Action=GetSessionToken&DurationSeconds=900")
+	for _, c := range []struct {
+		who    sigv4.Credential
+		change func()
+		code   string
+	}{
+		{ann, func() {}, ""},
+		{ann, func() {
+			w.query("iam", "Version=2010-05-08&Action=UpdateAccessKey&UserName=ann&Status=Inactive&AccessKeyId="+ann.AccessKeyID)
+		}, "UnrecognizedClientException"},
+		{temporary, func() {}, ""},
+		{temporary, func() { w.advance("1d") }, "ExpiredTokenException"},
+	} {
+		id := w.fault(dev.Fault{Operation: "CreateKey", Latency: dev.Duration(700 * time.Millisecond)})
+		before := len(w.ok("ListKeys", nil)["Keys"].([]any))
+		got := make(chan answer, 1)
+		go func() { got <- w.send(c.who, "CreateKey", nil) }()
+		w.untilHit()
+		c.change()
+		a := <-got
+		if n := len(w.ok("ListKeys", nil)["Keys"].([]any)) - before; a.code() != c.code || (n == 1) != (c.code == "") {
+			t.Errorf("want %q: %+v, %d keys", c.code, a, n)
+		}
+		w.ask("DELETE", "/v1/faults/"+id, nil, nil)
+	}
+}
+
+// Removing a fault has those that wait for its latency go on; the call that asks is answered.
+func TestRemovedWhileACallWaits(t *testing.T) {
+	w := newWorld(t, "")
+	w.fault(dev.Fault{Operation: "ListKeys", Latency: dev.Duration(300 * time.Millisecond)})
+	got := make(chan answer, 1)
+	go func() { got <- w.call("ListKeys", nil) }()
+	w.untilHit()
+	w.ask("DELETE", "/v1/faults", nil, nil)
+	if a := <-got; a.status != 200 {
 		t.Errorf("%+v", a)
 	}
 }

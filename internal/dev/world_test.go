@@ -23,6 +23,7 @@ const (
 	account arn.Account = "111122223333"
 	region  arn.Region  = "us-east-1"
 	keyID               = "1234abcd-12ab-34cd-56ef-1234567890ab"
+	token               = "TOKENOFTHEDOOR"
 )
 
 // world is a real server with a Control, and the door to that.
@@ -32,6 +33,7 @@ type world struct {
 	control *dev.Control
 	door    *httptest.Server
 	client  *dev.Client
+	forget  func() // called in the middle of a reset
 }
 
 var root = sigv4.Credential{AccessKeyID: "AKIAROOT", Secret: secret.FromString("secret")}
@@ -40,7 +42,7 @@ var root = sigv4.Credential{AccessKeyID: "AKIAROOT", Secret: secret.FromString("
 func newWorld(t *testing.T, seed string) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &world{t: t, control: dev.New()}
+	w := &world{t: t, control: dev.New(), forget: func() {}}
 	in, err := server.EphemeralInstallation(ctx, time.Now())
 	w.must(err)
 	w.server, err = server.New(server.Config{
@@ -53,11 +55,15 @@ func newWorld(t *testing.T, seed string) *world {
 	w.must(ensure(ctx))
 	w.must(w.control.Attach(ctx, dev.Rooms{
 		Store: w.server.Store(), KMS: w.server.KMS(), Directory: w.server.Directory(), Accounts: ensure, Home: dev.Home{Account: account, Region: region},
+		Forget: []func(context.Context) error{func(context.Context) error {
+			w.forget()
+			return nil
+		}},
 	}, []byte(seed)))
 	done := make(chan error, 1)
 	go func() { done <- w.server.Run(ctx) }()
-	w.door = httptest.NewServer(w.control.Handler())
-	w.client, err = dev.Dial(w.door.URL)
+	w.door = httptest.NewServer(w.control.Handler(token))
+	w.client, err = dev.Dial(dev.URL(token, w.door.Listener.Addr().String()))
 	w.must(err)
 	t.Cleanup(func() {
 		w.door.Close()
@@ -96,11 +102,28 @@ func (w *world) send(as sigv4.Credential, operation string, members map[string]a
 	}
 	body, err := json.Marshal(members)
 	w.must(err)
+	a, text := w.post(as, "kms", body, sigv4.Field{Name: "Content-Type", Value: "application/x-amz-json-1.1"}, sigv4.Field{Name: "X-Amz-Target", Value: "TrentService." + operation})
+	if len(text) > 0 {
+		w.must(json.Unmarshal(text, &a.body))
+	}
+	return a
+}
+
+// query makes a call of IAM or STS that must succeed, as the root user, and returns the answer.
+func (w *world) query(service, form string) string {
+	w.t.Helper()
+	a, text := w.post(root, service, []byte(form), sigv4.Field{Name: "Content-Type", Value: "application/x-www-form-urlencoded"})
+	if a.status != 200 {
+		w.t.Fatalf("%s: %+v %s", form, a, text)
+	}
+	return string(text)
+}
+
+func (w *world) post(as sigv4.Credential, service string, body []byte, header ...sigv4.Field) (answer, []byte) {
+	w.t.Helper()
 	at := w.server.Addr().String()
-	signed := sigv4.Request{Method: http.MethodPost, Path: "/", Host: at, Body: body, Header: []sigv4.Field{
-		{Name: "Content-Type", Value: "application/x-amz-json-1.1"}, {Name: "X-Amz-Target", Value: "TrentService." + operation},
-	}}
-	extra := sigv4.Sign(&signed, as, string(region), "kms", time.Now())
+	signed := sigv4.Request{Method: http.MethodPost, Path: "/", Host: at, Body: body, Header: header}
+	extra := sigv4.Sign(&signed, as, string(region), service, time.Now())
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+at, bytes.NewReader(body))
 	w.must(err)
 	req.GetBody = nil // no second try by the transport
@@ -110,16 +133,12 @@ func (w *world) send(as sigv4.Credential, operation string, members map[string]a
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return answer{broken: err}
+		return answer{broken: err}, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	w.must(err)
-	a := answer{status: resp.StatusCode}
-	if len(text) > 0 {
-		w.must(json.Unmarshal(text, &a.body))
-	}
-	return a
+	return answer{status: resp.StatusCode}, text
 }
 
 func (w *world) call(operation string, members map[string]any) answer {

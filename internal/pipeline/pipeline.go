@@ -81,8 +81,10 @@ type Meddler interface {
 	// Begin is called before anything is looked up for a request, and what it returns once the answer is made.
 	Begin() (end func())
 	// Do is called in place of the operation, which is do; the caller is authenticated and the input valid. cut has the
-	// connection closed in place of an answer. The record of the call is of what Do returned.
-	Do(ctx context.Context, call *guard.Call, do func() (wire.Output, error)) (out wire.Output, cut bool, err error)
+	// connection closed in place of an answer. The record of the call is of what Do returned. A Meddler that lets time pass
+	// calls again before anything else: the call is of that time then, and its caller authenticated by what is so now. What that
+	// refuses must not be done.
+	Do(ctx context.Context, call *guard.Call, again func() error, do func() (wire.Output, error)) (out wire.Output, cut bool, err error)
 }
 
 // Config is what a Pipeline needs. All fields are required but Wall, Meddler, Metrics and Tracer.
@@ -244,8 +246,15 @@ func (x *exchange) do(call *guard.Call, in wire.Input) (out wire.Output, err err
 	if m == nil {
 		return x.op.Do(x.ctx, call, in)
 	}
-	out, x.cut, err = m.Do(x.ctx, call, func() (wire.Output, error) { return x.op.Do(x.ctx, call, in) })
+	out, x.cut, err = m.Do(x.ctx, call, func() error { return x.again(call) }, func() (wire.Output, error) { return x.op.Do(x.ctx, call, in) })
 	return out, err
+}
+
+// again makes a call one of this moment, after some time has passed. Its signature was in time when it came.
+func (x *exchange) again(call *guard.Call) error {
+	x.now = x.pipeline.now()
+	call.Time = x.now
+	return x.authenticate(call)
 }
 
 // authenticate verifies the signature and tells the call who signed.

@@ -24,7 +24,7 @@ func (m *meddler) Begin() func() {
 	return func() { m.ended++ }
 }
 
-func (m *meddler) Do(_ context.Context, _ *guard.Call, do func() (wire.Output, error)) (wire.Output, bool, error) {
+func (m *meddler) Do(_ context.Context, _ *guard.Call, _ func() error, do func() (wire.Output, error)) (wire.Output, bool, error) {
 	m.done++
 	if m.err != nil {
 		return nil, m.cut, m.err

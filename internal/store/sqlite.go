@@ -30,6 +30,9 @@ var commonPragmas = []string{
 	"foreign_keys(1)",
 	"secure_delete(1)",
 	"cache_size(-16384)", // KiB
+	// What SQLite sets aside, such as the old content of the pages that a savepoint changed, stays in memory: in files of its own it
+	// would outlive what was deleted, and a container may have no directory for them.
+	"temp_store(2)",
 }
 
 // dsn returns the data source name of a database file, whatever characters its path has.
