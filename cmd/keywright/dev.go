@@ -191,6 +191,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		return errors.Join(err, s.Close())
 	}
 	defer heapFloor()()
+	spareProcessor()
 	return s.Run(ctx)
 }
 

@@ -105,6 +105,7 @@ type Log struct {
 	lock     *os.File // held on the directory
 	line     []byte   // Written: the record with its line end, reused
 	pending  *batch   // Synced: what the next flush takes
+	spare    batch    // Synced: memory for the batch after that
 	wake     chan struct{}
 	done     chan struct{}
 	holds    map[string]func() uint64
@@ -129,6 +130,9 @@ type batch struct {
 	done    chan struct{} // closed when err is final
 	err     error
 }
+
+// keepAtMost bounds the memory that a large batch can leave behind.
+const keepAtMost = 1 << 20
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
@@ -541,6 +545,7 @@ func (l *Log) flushBatch() {
 		return
 	}
 	l.pending = newBatch()
+	l.pending.buf, l.pending.entries = l.spare.buf[:0], l.spare.entries[:0]
 	text, probing := b.buf, len(b.buf) == 0
 	if probing {
 		text = probeText
@@ -573,6 +578,9 @@ func (l *Log) flushBatch() {
 		if err := l.mend(); err != nil {
 			slog.Error("records that were refused could not be taken back yet", "err", err)
 		}
+	}
+	if l.spare = (batch{}); cap(b.buf) <= keepAtMost {
+		l.spare = batch{buf: b.buf, entries: b.entries}
 	}
 	l.mu.Unlock()
 	b.err = err
