@@ -37,6 +37,9 @@ type devOptions struct {
 	partition              string
 	attestationRoots       string
 	auditDurability        string
+	auditSegment           int64
+	auditCompress          bool
+	auditRetention         time.Duration
 	tls                    bool
 	control, seed          string
 	quotas                 string
@@ -73,6 +76,9 @@ two tests: docs/testing.md.`,
 	c.AddCommand(devClockCommand(), devSeedCommand(), devFaultCommand(), devThrottleCommand(), devResetCommand())
 	f.StringVar(&o.quotas, "quotas", quota.EnforceUnlimited, "aws: enforce the quotas of AWS KMS; unlimited: no request rates, and any number of keys")
 	f.StringVar(&o.auditDurability, "audit-durability", "written", "with --data, what an answer waits for: its record is written, or synced to the disk")
+	f.Int64Var(&o.auditSegment, "audit-segment-size", 0, "with --data, after how many octets the next segment of the audit log begins (default 64 MiB)")
+	f.BoolVar(&o.auditCompress, "audit-compress", false, "with --data, compress segments of the audit log when the next one has begun")
+	f.DurationVar(&o.auditRetention, "audit-retention", 0, "with --data, how long segments of the audit log are kept (default: for ever)")
 	f.BoolVar(&o.tls, "tls", false, "serve HTTPS with a certificate of a CA that is made here")
 	return c
 }
@@ -124,6 +130,10 @@ func (o *devOptions) parse() ([]devAccountKey, error) {
 	return all, nil
 }
 
+func (o *devOptions) audit() server.Audit {
+	return server.Audit{Durability: o.auditDurability, SegmentSize: o.auditSegment, Compress: o.auditCompress, Retention: o.auditRetention}
+}
+
 func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	accounts, err := o.parse()
 	if err != nil {
@@ -140,7 +150,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		}
 	}
 	config := server.Config{
-		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: o.auditDurability}, Drain: 5 * time.Second, LoopbackProviders: true,
+		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: o.audit(), Drain: 5 * time.Second, LoopbackProviders: true,
 		Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas},
 	}
 	control, err := o.openControl()

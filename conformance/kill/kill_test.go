@@ -18,11 +18,15 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/keywright/keywright/conformance/server"
 )
 
 const workers = 8
+
+// retention is how long audit records are kept: longer than it takes to look at those of one load.
+const retention = 20 * time.Second
 
 // rounds returns how often to kill: KEYWRIGHT_KILLS, or 5.
 func rounds(t *testing.T) int {
@@ -54,7 +58,7 @@ type run struct {
 func TestKill(t *testing.T) {
 	n := rounds(t)
 	r := &run{t: t, dir: filepath.Join(t.TempDir(), "data"), log: filepath.Join(t.TempDir(), "log")}
-	r.audit = auditReader{dir: filepath.Join(r.dir, "audit"), read: map[string]int{}, seen: map[string]int{}}
+	r.audit = auditReader{dir: filepath.Join(r.dir, "audit"), read: map[int]int{}, seen: map[string]int{}}
 	for i := range workers {
 		r.workers = append(r.workers, &worker{n: i, rng: rand.New(rand.NewPCG(1, uint64(i)))})
 	}
@@ -75,11 +79,15 @@ func TestKill(t *testing.T) {
 	if r.keys < 10*n || r.aliases < n || r.policies < n || r.deletions < n || r.grants < n || r.plaintexts < n {
 		t.Error("the load was too small to show anything")
 	}
+	if r.audit.packed == 0 || len(r.audit.read) < n {
+		t.Errorf("%d segments, of which %d were compressed, are too few to show anything", len(r.audit.read), r.audit.packed)
+	}
 }
 
 func (r *run) restart() *server.Server {
 	r.t.Helper()
-	s := server.Start(r.t, r.dir, r.log, "--audit-durability", "synced")
+	// Small segments, so that kills meet their ends, their compression and their removal.
+	s := server.Start(r.t, r.dir, r.log, "--audit-durability", "synced", "--audit-segment-size", "20000", "--audit-compress", "--audit-retention", retention.String())
 	r.slowest = max(r.slowest, s.Started)
 	return s
 }
@@ -123,7 +131,8 @@ func (r *run) checkAudit() {
 	}
 }
 
-// verifyAudit verifies the audit log beside the server that writes to it, against the newest checkpoint of before the kill.
+// verifyAudit verifies the audit log beside the server that writes to it, against the checkpoint and the key that were kept when it
+// was looked at last, a restart earlier.
 func (r *run) verifyAudit() {
 	r.t.Helper()
 	args := []string{"audit", "verify", r.audit.dir}
@@ -315,31 +324,68 @@ func (v *view) alias(a *ownAlias) error {
 
 // auditReader reads an audit log as it grows.
 type auditReader struct {
-	dir  string
-	read map[string]int // octets read of each segment
-	seen map[string]int // records of each request id
+	dir    string
+	read   map[int]int    // octets read of each segment
+	packed int            // segments that were compressed before all of them was read
+	seen   map[string]int // records of each request id
 }
 
 func (a *auditReader) more() error {
-	files, err := filepath.Glob(filepath.Join(a.dir, "*.jsonl"))
+	paths, err := filepath.Glob(filepath.Join(a.dir, "audit-*.jsonl*"))
 	if err != nil {
 		return err
 	}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
+	done := map[int]bool{}
+	for _, path := range paths {
+		var n int
+		if _, err := fmt.Sscanf(filepath.Base(path), "audit-%d.jsonl", &n); err != nil {
 			return err
 		}
-		for line := range bytes.Lines(text[a.read[f]:]) {
-			var record struct {
-				RequestID string `json:"requestID"`
-			}
-			if err := json.Unmarshal(line, &record); err != nil {
-				return fmt.Errorf("%s has a broken record after a restart: %w: %q", f, err, line)
-			}
-			a.seen[record.RequestID]++
+		if done[n] || strings.HasSuffix(path, ".part") {
+			continue
 		}
-		a.read[f] = len(text)
+		done[n] = true
+		if err := a.segment(n); err != nil {
+			return fmt.Errorf("segment %d: %w", n, err)
+		}
 	}
 	return nil
+}
+
+// segment reads what is new in a segment, which may be compressed or removed meanwhile.
+func (a *auditReader) segment(n int) error {
+	path := filepath.Join(a.dir, fmt.Sprintf("audit-%08d.jsonl", n))
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if text, err = os.ReadFile(path + ".zst"); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			a.packed++
+			text, err = unpack(text)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(text[a.read[n]:]) {
+		var record struct {
+			RequestID string `json:"requestID"`
+		}
+		if err := json.Unmarshal(line, &record); err != nil {
+			return fmt.Errorf("a broken record after a restart: %w: %q", err, line)
+		}
+		a.seen[record.RequestID]++
+	}
+	a.read[n] = len(text)
+	return nil
+}
+
+func unpack(b []byte) ([]byte, error) {
+	dec, err := zstd.NewReader(nil)
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	return dec.DecodeAll(b, nil)
 }

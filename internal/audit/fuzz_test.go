@@ -3,7 +3,10 @@ package audit
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -130,6 +133,51 @@ func FuzzLines(f *testing.F) {
 		}
 		if _, err := r.next(); err != io.EOF { //nolint:errorlint // it must be io.EOF itself
 			t.Errorf("at the end: %v", err)
+		}
+	})
+}
+
+// Whatever an index says, reading gives the records as they are or says that the index is damaged.
+func FuzzIndexEntries(f *testing.F) {
+	records := [][]byte{[]byte(`{"n":0}`), []byte(`{"n":1,"more":"octets"}`), []byte(`{"n":2}`)}
+	var lines, index []byte
+	for _, r := range records {
+		lines = append(append(lines, r...), '\n')
+		index = appendEntry(index, entry{leafHash(r), int64(len(lines))})
+	}
+	f.Add(index, 0, 3)
+	f.Add(index, 1, 1)
+	f.Add(append(bytes.Repeat([]byte{0xff}, 40), index...), 1, 2)
+	dir := f.TempDir()
+	segment := filepath.Join(dir, "segment")
+	if err := os.WriteFile(segment, lines, 0o600); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, at, n int) {
+		if at < 0 || n < 1 || at+n > 3 || at+n < at {
+			return
+		}
+		path := filepath.Join(dir, "index")
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := place{path: segment, index: path, at: uint64(at), n: uint64(n)}
+		got, err := p.read()
+		if err != nil && !errors.Is(err, errIndexEntry) && !errors.Is(err, errNotAsWritten) {
+			t.Fatal(err)
+		}
+		if err != nil {
+			if got, err = p.readLines(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(got) != n {
+			t.Fatalf("%d records, want %d", len(got), n)
+		}
+		for i := range got {
+			if !bytes.Equal(got[i], records[at+i]) && bytes.Equal(b, index) {
+				t.Errorf("record %d is %q", at+i, got[i])
+			}
 		}
 	})
 }

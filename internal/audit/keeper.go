@@ -56,7 +56,7 @@ func (k *keeper) remember() error {
 }
 
 // start begins the work on a log that was recovered.
-func (k *keeper) start(l *Log) {
+func (k *keeper) start() {
 	k.calls, k.quit = make(chan struct{}, 1), make(chan struct{})
 	k.wg.Go(k.run)
 }

@@ -180,7 +180,7 @@ func Open(o Options) (*Log, error) {
 		return nil, errors.Join(fmt.Errorf("opening audit log: %w", err), l.keeper.closeFiles(), lock.Close())
 	}
 	go l.flusher()
-	l.keeper.start(l)
+	l.keeper.start()
 	return l, nil
 }
 

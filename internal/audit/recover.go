@@ -304,7 +304,6 @@ func (r *recovery) reload(f files, last bool) error {
 	switch torn := last && f.plain; {
 	case torn && errors.Is(err, errNoLineEnd):
 		slog.Warn("the audit log ended within a record; the call had no answer and the rest is removed", "segment", s.path())
-		err = nil
 	case torn && errors.Is(err, errNoRecord): // the octets of a flush reach the disk in any order
 		info, err := os.Stat(s.path())
 		if err != nil {

@@ -70,10 +70,16 @@ func TestSourceIsFollowed(t *testing.T) {
 				t.Errorf("waiting for what does not come: %v", err)
 			}
 			if c, ok := s.(*audit.Log); ok {
-				time.AfterFunc(10*time.Millisecond, func() { _ = c.Close() })
+				wg.Go(func() {
+					time.Sleep(10 * time.Millisecond)
+					if err := c.Close(); err != nil {
+						t.Error(err)
+					}
+				})
 				if err := s.Wait(ctx, all); !errors.Is(err, audit.ErrClosed) {
 					t.Errorf("waiting on a closed log: %v", err)
 				}
+				wg.Wait() // it rings before it has ended
 			}
 		})
 	}

@@ -152,11 +152,11 @@ func TestRetention(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, late := newest(t, dir)
-	if report := mustVerify(t, audit.VerifyOptions{Dir: dir, Checkpoint: late}); report.First != first || report.Next != all+50 {
+	if report := mustVerify(t, audit.VerifyOptions{Dir: dir, Checkpoint: late}); !report.KeptFits || report.First != first || report.Next != all+50 {
 		t.Errorf("verified %d to %d, want %d to %d", report.First, report.Next, first, all+50)
 	}
 	report, err := audit.Verify(t.Context(), audit.VerifyOptions{Dir: dir, Checkpoint: early})
-	if err != nil || len(report.Findings) != 1 || !strings.Contains(report.Findings[0].Detail, "keep newer checkpoints") {
+	if err != nil || report.KeptFits || len(report.Findings) != 1 || !strings.Contains(report.Findings[0].Detail, "keep newer checkpoints") {
 		t.Errorf("a checkpoint over removed records only: %+v, %v", report, err)
 	}
 

@@ -1,0 +1,133 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/server"
+	"github.com/keywright/keywright/internal/sink"
+)
+
+// reopen opens the installation of a configuration.
+func reopen(t *testing.T, c server.Config) *server.Installation {
+	t.Helper()
+	in, err := server.OpenInstallation(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// serve runs a server for a while.
+func serve(t *testing.T, c server.Config, in *server.Installation, d time.Duration) {
+	t.Helper()
+	s, err := server.New(c, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill appends records to the log of an installation that nothing runs on.
+func fill(t *testing.T, c server.Config) {
+	t.Helper()
+	in := reopen(t, c)
+	if err := in.BeginAudit(t.Context()); err != nil { // the log grows without a key, and so without checkpoints
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := audit.Open(audit.Options{Dir: c.AuditDir(), Durability: audit.Written, SegmentSize: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if err := l.Append([]byte(`{"eventName":"Encrypt","eventTime":"2026-05-20T20:46:16Z","eventID":"1"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Records that a dead sink has still to read outlive their retention, over restarts and commands.
+func TestRetentionWaitsForADeadSink(t *testing.T) {
+	c, _ := newConfig(t)
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := dead.Addr().String()
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.Audit.Retention = time.Nanosecond
+	c.Audit.Sinks = []sink.Config{{Kind: sink.KindSyslog, Name: "dead", Network: "tcp", Address: address}}
+	in, err := server.CreateInstallation(t.Context(), c, time.Now(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, c, in, time.Millisecond)
+	fill(t, c)
+	first := filepath.Join(c.AuditDir(), "audit-00000001.jsonl")
+	door, err := server.NewAdministration(c, reopen(t, c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if err := door.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(first); err != nil {
+		t.Fatalf("after a command: %v", err)
+	}
+	serve(t, c, reopen(t, c), 300*time.Millisecond)
+	if _, err := os.Stat(first); err != nil {
+		t.Fatalf("after a restart: %v", err)
+	}
+	c.Audit.Sinks = nil
+	serve(t, c, reopen(t, c), 2*time.Second)
+	if _, err := os.Stat(first); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nobody needs the records, and they are still there: %v", err)
+	}
+}
+
+// A log that is gone is missed, until an operator says that it is meant.
+func TestAuditLogThatIsGone(t *testing.T) {
+	c, _ := newConfig(t)
+	in, err := server.CreateInstallation(t.Context(), c, time.Now(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, c, in, time.Millisecond)
+	if err := os.RemoveAll(c.AuditDir()); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *audit.DamagedError
+	if s, err := server.New(c, reopen(t, c)); !errors.As(err, &damaged) {
+		if err == nil {
+			_ = s.Close()
+		}
+		t.Fatalf("started without its log: %v", err)
+	}
+	in = reopen(t, c)
+	if err := in.BeginAudit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, c, reopen(t, c), time.Millisecond)
+}
