@@ -141,7 +141,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	}
 	config := server.Config{
 		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: server.Audit{Durability: o.auditDurability}, Drain: 5 * time.Second, LoopbackProviders: true,
-		Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas},
+		Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas}, Regions: []string{arn.AnyRegion},
 	}
 	control, err := o.openControl()
 	if err != nil {
