@@ -430,10 +430,10 @@ func TestLookupDirectoryThatCannotBeUsed(t *testing.T) {
 // Whoever makes up Regions would have every quota in each of them.
 func TestRegionsThatThereAre(t *testing.T) {
 	c, dir := newConfig(t)
-	c.Regions = []string{"published", "local-1"}
+	c.Regions = []string{"published", "local-site-1"}
 	r := run(t, c, dir)
 	for region, want := range map[string]string{
-		"us-east-1": "200 {", "local-1": "200 {", "aa-1": `400 {"__type":"InvalidSignatureException","message":"Credential should be scoped to a valid region. "}`,
+		"us-east-1": "200 {", "local-site-1": "200 {", "aa-1": `400 {"__type":"InvalidSignatureException","message":"Credential should be scoped to a valid region. "}`,
 	} {
 		r.region = region
 		if status, text := r.call(r.dial(), "ListKeys", "{}"); !strings.HasPrefix(fmt.Sprint(status, " ", text), want) {
@@ -444,7 +444,7 @@ func TestRegionsThatThereAre(t *testing.T) {
 	_, text := r.call(r.dial(), "CreateKey", `{"MultiRegion":true}`)
 	_, text, _ = strings.Cut(text, `"KeyId":"`)
 	id, _, _ := strings.Cut(text, `"`)
-	for region, want := range map[string]int{"aa-1": 400, "local-1": 200} {
+	for region, want := range map[string]int{"aa-1": 400, "local-site-1": 200} {
 		if status, text := r.call(r.dial(), "ReplicateKey", `{"KeyId":"`+id+`","ReplicaRegion":"`+region+`"}`); status != want {
 			t.Errorf("a copy to %s: %d %s", region, status, text)
 		}
