@@ -133,6 +133,7 @@ type request struct {
 	recipient recipient
 	used      [2]*snapshot // the keys that it uses besides its own
 	charged   bool         // it was counted to the rate of its operation
+	counted   bool         // it was counted to some rate
 	waited    bool         // for a turn: what it knows of its key may be old
 	source    sealed       // the ciphertext that it opens, if it does
 }
@@ -164,6 +165,9 @@ func (s *Service) bind(op *operation) guard.Operation {
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
 			call.AtEnd(r)
 			out, err := r.run(in, rate)
+			if err == nil && !r.counted {
+				panic("kms: " + op.Name + " counts to no rate") // which its first test finds
+			}
 			if errors.Is(err, custody.ErrBusy) {
 				err = errThrottled
 			}
