@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keywright/keywright/internal/metrics"
+	"github.com/keywright/keywright/internal/wire"
 )
 
 // rule is one of the rules of alerts.yaml.
@@ -284,5 +285,25 @@ func checkRunbook(t *testing.T, r rule, text string) {
 		if !slices.ContainsFunc(metrics.New("test").Descriptions(), func(d metrics.Description) bool { return strings.HasPrefix(m[1], d.Name) }) {
 			t.Errorf("the runbook of %s speaks of %s", r.Alert, m[1])
 		}
+	}
+}
+
+// Every fault of the server raises the alert for them.
+func TestFaultsRaiseAnAlert(t *testing.T) {
+	all := alerts(t)
+	i := slices.IndexFunc(all, func(r rule) bool { return r.Alert == "KeywrightInternalErrors" })
+	found := 0
+	for _, m := range regexp.MustCompile(`\bCode\w+\s+(?:Code\s+)?= "(\w+)"`).FindAllSubmatch(read(t, "../internal/wire/errors.go"), -1) {
+		e := wire.Error{Code: wire.Code(m[1])}
+		if e.Status() < 500 {
+			continue
+		}
+		found++
+		if !regexp.MustCompile(`["|]` + string(e.Code) + `["|]`).MatchString(all[i].Expr) {
+			t.Errorf("KeywrightInternalErrors leaves out %s", e.Code)
+		}
+	}
+	if found < 6 {
+		t.Errorf("%d faults found", found)
 	}
 }

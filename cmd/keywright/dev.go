@@ -151,7 +151,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	}
 	config := server.Config{
 		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: o.audit(), Drain: 5 * time.Second, LoopbackProviders: true,
-		Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas},
+		Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas}, Regions: []string{arn.AnyRegion},
 	}
 	control, err := o.openControl()
 	if err != nil {

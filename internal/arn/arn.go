@@ -29,7 +29,7 @@ func ParseAccount(s string) (Account, error) {
 func (a Account) Root(p Partition) string { return "arn:" + string(p) + ":iam::" + string(a) + ":root" }
 
 // Region is a Region name such as us-east-1: lower-case letters, digits and dashes, at most 32 octets, at least one
-// dash. Keywright has no list of Regions; the scope of the caller's signature names the one it works in.
+// dash. The scope of the caller's signature names the one it works in.
 type Region string
 
 // ParseRegion checks the form of a Region name.

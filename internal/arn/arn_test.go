@@ -118,3 +118,33 @@ func TestPartitions(t *testing.T) {
 		}
 	}
 }
+
+func TestRegionSet(t *testing.T) {
+	for _, c := range []struct {
+		list     []string
+		in, out  []arn.Region
+		mistaken bool
+	}{
+		{nil, []arn.Region{"us-east-1", "cn-north-1", "us-gov-west-1", "ap-southeast-7"}, []arn.Region{"aa-1", "us-east-11", "aws-global", ""}, false},
+		{[]string{"published", "local-1"}, []arn.Region{"us-east-1", "local-1"}, []arn.Region{"local-2"}, false},
+		{[]string{"eu-central-1"}, []arn.Region{"eu-central-1"}, []arn.Region{"us-east-1"}, false},
+		{[]string{"any"}, []arn.Region{"us-east-1", "aa-1"}, nil, false},
+		{[]string{"US"}, nil, nil, true},
+	} {
+		has, err := arn.RegionSet(c.list)
+		if (err != nil) != c.mistaken {
+			t.Errorf("%q: %v", c.list, err)
+			continue
+		}
+		for _, r := range c.in {
+			if !has(r) {
+				t.Errorf("%q has no %s", c.list, r)
+			}
+		}
+		for _, r := range c.out {
+			if has(r) {
+				t.Errorf("%q has %s", c.list, r)
+			}
+		}
+	}
+}

@@ -23,7 +23,7 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 )
 
-// Config is what a Service needs. All fields are required but CachedKeys, Quotas, Attestation and Wall.
+// Config is what a Service needs. All fields are required but CachedKeys, Quotas, Regions, Attestation and Wall.
 type Config struct {
 	Store   *store.Store
 	Custody *custody.Custody
@@ -43,6 +43,9 @@ type Config struct {
 	// tags or opened material take more memory it is fewer, of grants eight times as many.
 	CachedKeys int
 
+	// Regions are those that multi-Region keys may be copied to. Nil means every Region of valid form.
+	Regions func(arn.Region) bool
+
 	Quotas *quota.Book // what an account may have, and how often it may call; nil: only what holds for one key is limited
 }
 
@@ -54,6 +57,7 @@ type Service struct {
 	guard   *guard.Guard
 	now     func() time.Time
 	wall    func() time.Time
+	regions func(arn.Region) bool
 	keys    *cache[key.Name, *snapshot]
 	aliases *cache[aliasName, arn.KeyID]
 	grants  *cache[key.Name, *grantSet]
@@ -86,6 +90,9 @@ func New(c Config) *Service {
 	if c.CachedKeys == 0 {
 		c.CachedKeys = defaultCachedKeys
 	}
+	if c.Regions == nil {
+		c.Regions = func(arn.Region) bool { return true }
+	}
 	if c.Wall == nil {
 		c.Wall = c.Now
 	}
@@ -93,7 +100,7 @@ func New(c Config) *Service {
 		c.Quotas = quota.New(quota.Settings{Enforce: quota.EnforceUnlimited}, c.Now)
 	}
 	return &Service{
-		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now, wall: c.Wall,
+		store: c.Store, custody: c.Custody, barrier: c.Barrier, guard: c.Guard, now: c.Now, wall: c.Wall, regions: c.Regions,
 		keys:        newWeighedCache[key.Name](c.CachedKeys*typicalMemory(), (*snapshot).memory),
 		aliases:     newCache[aliasName, arn.KeyID](c.CachedKeys),
 		grants:      newWeighedCache[key.Name](cachedGrantsPerKey*c.CachedKeys, func(s *grantSet) int { return 1 + s.size() }),
@@ -126,6 +133,7 @@ type request struct {
 	recipient recipient
 	used      [2]*snapshot // the keys that it uses besides its own
 	charged   bool         // it was counted to the rate of its operation
+	counted   bool         // it was counted to some rate
 	waited    bool         // for a turn: what it knows of its key may be old
 	source    sealed       // the ciphertext that it opens, if it does
 }
@@ -157,6 +165,9 @@ func (s *Service) bind(op *operation) guard.Operation {
 			r.Service, r.ctx, r.call, r.op, r.action = s, ctx, call, op, action
 			call.AtEnd(r)
 			out, err := r.run(in, rate)
+			if err == nil && !r.counted {
+				panic("kms: " + op.Name + " counts to no rate") // which its first test finds
+			}
 			if errors.Is(err, custody.ErrBusy) {
 				err = errThrottled
 			}

@@ -25,6 +25,7 @@ func (r *request) charge(bucket quota.ID) error { return r.chargeIn(r.call.Regio
 func (r *request) chargeIn(region arn.Region, bucket quota.ID, cost uint) error {
 	place := quota.Place{Account: r.call.Caller.Account, Region: region}
 	if r.book.Allow(quota.Request{Place: place, Bucket: bucket, Cost: cost}) {
+		r.counted = r.counted || bucket != 0
 		return nil
 	}
 	return errThrottled

@@ -32,11 +32,11 @@ func regionsOf(k *key.Key) *kmsapi.MultiRegionConfiguration {
 	return c
 }
 
-// otherRegion checks the Region that a multi-Region key is to come to or be led from: its form, and that it is in the partition of
-// the request.
+// otherRegion checks the Region that a multi-Region key is to come to or be led from: its form, and that it is one of the
+// Regions that there are in the partition of the request.
 func (r *request) otherRegion(name string) (arn.Region, error) {
 	region, err := arn.ParseRegion(name)
-	if err != nil || region.Partition() != r.call.Region.Partition() {
+	if err != nil || region.Partition() != r.call.Region.Partition() || !r.regions(region) {
 		return "", wire.Errorf(wire.CodeValidation, "%s is not a Region of the partition %s.", name, r.call.Region.Partition())
 	}
 	return region, nil

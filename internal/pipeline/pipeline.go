@@ -96,6 +96,8 @@ type Config struct {
 	Wall func() time.Time
 	// Meddler is nil in every server that is not for tests.
 	Meddler Meddler
+	// Regions are those that requests may be for. Nil means every Region of valid form.
+	Regions func(arn.Region) bool
 	// Services are the APIs. The first one is addressed by what addresses none.
 	Services []Service
 
@@ -109,6 +111,7 @@ type Pipeline struct {
 	directory *iam.Directory
 	now, wall func() time.Time
 	meddler   Meddler // nil for none
+	regions   func(arn.Region) bool
 	services  []*service
 	tracer    *tracing.Tracer
 	exchanges sync.Pool // of *exchange
@@ -130,7 +133,7 @@ type operation struct {
 
 // New returns a Pipeline. It panics if a row names an operation that its model does not have, which the first test finds.
 func New(c Config) *Pipeline {
-	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, wall: c.Wall, meddler: c.Meddler, tracer: c.Tracer}
+	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, wall: c.Wall, meddler: c.Meddler, regions: c.Regions, tracer: c.Tracer}
 	count := func(service, operation string) *metrics.Operation {
 		if c.Metrics == nil {
 			return nil
@@ -274,6 +277,9 @@ func (x *exchange) authenticate(call *guard.Call) error {
 	}
 	if refusal = auth.Check(x.address.service.SigningName, x.wall); refusal != nil {
 		return refused(refusal)
+	}
+	if serves := x.pipeline.regions; serves != nil && !serves(arn.Region(auth.Scope.Region)) {
+		return refused(sigv4.ErrRegion())
 	}
 	caller, err := x.pipeline.directory.Authenticate(x.ctx, auth, &x.signed)
 	if err != nil {

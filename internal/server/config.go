@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/pipeline"
 	"github.com/keywright/keywright/internal/quota"
@@ -55,6 +56,9 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// Quotas say what an account may have, and how often it may call. The zero value is those of AWS KMS.
 	Quotas quota.Settings `yaml:"quotas"`
+	// Regions are those that requests may be for: names, or published for those of AWS, or any. Empty means published. Quotas
+	// are for an account in a Region, so that with any they bound nobody who makes up Regions.
+	Regions []string `yaml:"regions"`
 	// LoopbackProviders lets accounts register identity providers on loopback addresses of this machine. It is for
 	// development: whoever administers an account could have the server talk to what listens beside it.
 	LoopbackProviders bool `yaml:"loopbackProviders"`
@@ -214,6 +218,9 @@ func (c *Config) check() error {
 		if d < 0 {
 			return fmt.Errorf("%s: a negative time", name)
 		}
+	}
+	if _, err := arn.RegionSet(c.Regions); err != nil {
+		return fmt.Errorf("regions: %w", err)
 	}
 	if err := c.Quotas.Check(); err != nil {
 		return fmt.Errorf("quotas: %w", err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/quota"
 )
 
@@ -20,6 +21,9 @@ func (c Config) Filled() Config {
 	set(&c.Audit.CheckpointEvery, time.Second)
 	c.Log.Format = cmp.Or(c.Log.Format, "text")
 	c.Log.Level = cmp.Or(c.Log.Level, "info")
+	if len(c.Regions) == 0 {
+		c.Regions = []string{arn.PublishedRegions}
+	}
 	c.Quotas.Enforce = cmp.Or(c.Quotas.Enforce, quota.EnforceAWS)
 	c.Audit.SegmentSize = cmp.Or(c.Audit.SegmentSize, 64<<20)
 	l := &c.Limits

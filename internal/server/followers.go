@@ -74,7 +74,7 @@ const lookup = "lookup"
 
 // followers returns how those who follow the log are doing: the index first, then the sinks in the order of the configuration.
 func (s *Server) followers() []sink.Status {
-	all := []sink.Status{{Name: lookup, Kind: lookup, Lag: s.index.Lag()}}
+	all := []sink.Status{{Name: lookup, Kind: lookup, Lag: s.index.Lag(), Missed: s.index.Unreadable()}}
 	for _, each := range s.sinks {
 		all = append(all, each.Status())
 	}

@@ -187,7 +187,7 @@ func (s *Server) build() error {
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory, Attestation: s.attestation, Wall: c.Wall,
-		Quotas: s.quotas,
+		Quotas: s.quotas, Regions: s.regions(),
 	})
 	s.quotaAPI = servicequotas.New(servicequotas.Config{Store: in.Store, Barrier: in.Barrier, Book: s.quotas, Now: c.Now})
 	s.trail = trail.New(trail.Config{Index: s.index, Barrier: in.Barrier, Now: c.Now, Allow: func(a arn.Account, r arn.Region) bool {
@@ -201,10 +201,19 @@ func (s *Server) build() error {
 	return s.quotaAPI.Load(context.Background())
 }
 
+// regions returns which Regions there are.
+func (s *Server) regions() func(arn.Region) bool {
+	has, err := arn.RegionSet(s.config.Regions)
+	if err != nil { // the configuration was checked, or is that of nobody's server
+		return func(arn.Region) bool { return false }
+	}
+	return has
+}
+
 // doors makes what the listeners lead to.
 func (s *Server) doors() {
 	c := &s.config
-	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Wall: c.Wall, Meddler: c.Meddler, Services: []pipeline.Service{
+	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Wall: c.Wall, Meddler: c.Meddler, Regions: s.regions(), Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -35,6 +36,8 @@ type running struct {
 	root sigv4.Credential
 	stop context.CancelFunc
 	done chan error
+
+	region string // that requests are for; empty for us-east-1
 }
 
 // newConfig returns the configuration of an installation in a new directory.
@@ -83,7 +86,7 @@ func (r *running) request(operation, body string) []byte {
 	}}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST / HTTP/1.1\r\nHost: %s\r\n", addr)
-	for _, f := range append(q.Header, sigv4.Sign(&q, r.root, "us-east-1", "kms", time.Now())...) {
+	for _, f := range append(q.Header, sigv4.Sign(&q, r.root, cmp.Or(r.region, "us-east-1"), "kms", time.Now())...) {
 		fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
 	}
 	b.WriteString("\r\n" + body)
@@ -425,5 +428,29 @@ func TestLookupDirectoryThatCannotBeUsed(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Whoever makes up Regions would have every quota in each of them.
+func TestRegionsThatThereAre(t *testing.T) {
+	c, dir := newConfig(t)
+	c.Regions = []string{"published", "local-site-1"}
+	r := run(t, c, dir)
+	for region, want := range map[string]string{
+		"us-east-1": "200 {", "local-site-1": "200 {", "aa-1": `400 {"__type":"InvalidSignatureException","message":"Credential should be scoped to a valid region. "}`,
+	} {
+		r.region = region
+		if status, text := r.call(r.dial(), "ListKeys", "{}"); !strings.HasPrefix(fmt.Sprint(status, " ", text), want) {
+			t.Errorf("%s: %d %s", region, status, text)
+		}
+	}
+	r.region = ""
+	_, text := r.call(r.dial(), "CreateKey", `{"MultiRegion":true}`)
+	_, text, _ = strings.Cut(text, `"KeyId":"`)
+	id, _, _ := strings.Cut(text, `"`)
+	for region, want := range map[string]int{"aa-1": 400, "local-site-1": 200} {
+		if status, text := r.call(r.dial(), "ReplicateKey", `{"KeyId":"`+id+`","ReplicaRegion":"`+region+`"}`); status != want {
+			t.Errorf("a copy to %s: %d %s", region, status, text)
+		}
 	}
 }

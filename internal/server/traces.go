@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"time"
 
@@ -31,6 +33,10 @@ func (t *Traces) check() error {
 	}
 	if err := (&tracing.Config{Endpoint: t.Endpoint, Ratio: t.Ratio}).Check(); err != nil {
 		return fmt.Errorf("traces: %w", err)
+	}
+	u, err := url.Parse(t.Endpoint)
+	if err != nil || t.HeadersFile != "" && u.Scheme != "https" && !Loopback(net.JoinHostPort(u.Hostname(), "0")) {
+		return errors.New("traces: headers are sent over https, or to a loopback address")
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func (a *Auth) Check(service string, now time.Time) *Error {
 // wrongRegion is what the service says of a Region that it does not have.
 const wrongRegion = "Credential should be scoped to a valid region. "
 
-// ErrRegion is the refusal of a scope whose Region is not one of the signer's partition.
+// ErrRegion is the refusal of a scope whose Region is not one of the signer's partition, or not one that there is.
 func ErrRegion() *Error { return &Error{InvalidSignature, wrongRegion} }
 
 // checkScope says everything that is wrong with the scope in one message, as the service does.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -190,8 +191,11 @@ func (s *Service) lookup(ctx context.Context, call *guard.Call, in *trailapi.Loo
 	return out, nil
 }
 
-// query reads what the caller wants from its own trail. An account without a name in the call cannot be.
+// query reads what the caller wants from its own trail. A Query without an account would be one for everybody's.
 func (s *Service) query(call *guard.Call, in *trailapi.LookupEventsRequest) (*Query, error) {
+	if call.Caller.Account == "" || call.Region == "" {
+		return nil, errors.New("a caller without an account, or a call without a Region")
+	}
 	q := &Query{Account: string(call.Caller.Account), Region: string(call.Region)}
 	if n := in.MaxResults; n.Set && (n.V < 1 || n.V > maxPage) {
 		return nil, wire.Errorf(trailapi.CodeInvalidMaxResultsException, "A maxResults value of %d is invalid. Specify a value between 1 and %d.", n.V, maxPage)

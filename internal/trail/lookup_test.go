@@ -239,6 +239,16 @@ func TestLookupIsThrottled(t *testing.T) {
 	}
 }
 
+// Nobody's trail is not everybody's.
+func TestLookupOfNobody(t *testing.T) {
+	d := newDesk(t, audit.NewMemory(10))
+	d.lookup(`{}`)
+	d.who.Account = ""
+	d.refused("InternalFailure", `{}`)
+	d.who.Account, d.region = account, ""
+	d.refused("InternalFailure", `{}`)
+}
+
 // However much a caller writes into a request that is refused, its record is small.
 func TestRecordOfMuchAsked(t *testing.T) {
 	memory := audit.NewMemory(100)
