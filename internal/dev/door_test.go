@@ -146,9 +146,9 @@ func TestNoAdministratorDuringAReset(t *testing.T) {
 			answered <- admin.Dial(w.socket).Ask(context.Background(), admin.MethodListAccounts, admin.Nothing{}, nil)
 		}()
 		select {
-		case <-answered:
+		case err := <-answered:
 			t.Error("an administrator was answered in the middle of a reset")
-			answered <- nil
+			answered <- err
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
