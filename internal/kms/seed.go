@@ -232,6 +232,8 @@ func (s *Service) Rehearse(e guard.Event, account arn.Account, region arn.Region
 func (s *Service) Forget(wipe func() error) error {
 	s.due.Lock()
 	defer s.due.Unlock()
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
 	err := wipe()
 	s.keys.clear()
 	s.aliases.clear()
