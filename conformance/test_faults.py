@@ -229,6 +229,20 @@ def test_seed_and_reset(server, control, capsys):
         print(f"\na reset of a server on disk, ms: {1000 * min(began):.1f} to {1000 * max(began):.1f}")
 
 
+def test_records_of_the_endpoint(server, control):
+    """What the endpoint does to a server has its records, which stay."""
+    before = {name: len(records(server, name)) for name in ("ResetServer", "SetClock", "SeedKey")}
+    control.advance("10d")
+    control.ask("POST", "/v1/reset")
+    added = {name: records(server, name)[n:] for name, n in before.items()}
+    assert {name: len(found) for name, found in added.items()} == {"ResetServer": 1, "SetClock": 1, "SeedKey": 1}
+    assert added["SeedKey"][0]["serviceEventDetails"]["aliases"] == [{"aliasName": "alias/app"}]
+    assert added["ResetServer"][0]["eventType"] == "AwsServiceEvent" and added["ResetServer"][0]["recipientAccountId"] == ACCOUNT
+    moved, reset = (datetime.datetime.fromisoformat(added[name][0]["eventTime"]) for name in ("SetClock", "ResetServer"))
+    assert reset - moved >= datetime.timedelta(days=10), "each before it is done, by the clock of then"
+    assert datetime.datetime.fromisoformat(added["SetClock"][0]["serviceEventDetails"]["time"]) <= reset
+
+
 def test_reset_under_load(server, control):
     """Resets while others call: nobody sees a half of it."""
     import threading

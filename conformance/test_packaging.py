@@ -91,6 +91,7 @@ def test_unit_and_directories_agree():
     assert "u keywright " in (PACKAGING / "sysusers.conf").read_text()
     stop, drain = re.search(r"TimeoutStopSec=(\d+)s", unit)[1], re.search(r"drain: (\d+)s", config)[1]
     assert int(stop) > int(drain), "or a slow request is killed by systemd"
+    assert "TimeoutStartSec=infinity\n" in unit, "or a start that has much to check is killed, and begins the same anew"
 
 
 def test_dockerfile():

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/kms"
@@ -127,7 +128,11 @@ func (c *Control) alone(ctx context.Context, do func(context.Context) error) err
 // the server began with are there again, and so are the keys of its seed. Audit records stay. Requests that are under way end first; those that wait for
 // a latency to pass are cut off.
 func (c *Control) Reset(ctx context.Context) error {
-	if err := c.alone(ctx, c.reset); err != nil {
+	err := c.alone(ctx, func(ctx context.Context) error {
+		h := c.rooms.Home
+		return c.rooms.KMS.Rehearse(guard.ResetServer, h.Account, h.Region, nil, func() error { return c.reset(ctx) })
+	})
+	if err != nil {
 		return fmt.Errorf("resetting the server: %w", err)
 	}
 	return nil
@@ -195,11 +200,22 @@ func (c *Control) Move(ctx context.Context, m Movement) (r Reading, err error) {
 	return r, err
 }
 
-func (c *Control) move(ctx context.Context, m Movement) (Reading, error) {
+func (c *Control) move(ctx context.Context, m Movement) (r Reading, err error) {
 	target, err := c.clock.target(m)
 	if err != nil {
 		return Reading{}, err
 	}
+	to := new(audit.Fields)
+	to.String("time", target.UTC().Format(time.RFC3339))
+	err = c.rooms.KMS.Rehearse(guard.SetClock, c.rooms.Home.Account, c.rooms.Home.Region, to, func() error {
+		r, err = c.pass(ctx, m, target)
+		return err
+	})
+	return r, err
+}
+
+// pass lets time pass until a target.
+func (c *Control) pass(ctx context.Context, m Movement, target time.Time) (Reading, error) {
 	frozen := c.clock.hold()
 	defer func() { c.clock.let(m.Freeze || frozen && !m.Run) }()
 	for range mostStops {

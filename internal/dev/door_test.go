@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/admin"
 	"github.com/keywright/keywright/internal/dev"
 )
 
@@ -134,6 +135,25 @@ func TestAskedByWhoIsGone(t *testing.T) {
 		t.Error("nothing was reset")
 	}
 	w.newKey()
+}
+
+// What administrators ask for has ended before a reset begins, or begins when that has ended, as with clients.
+func TestNoAdministratorDuringAReset(t *testing.T) {
+	w := newWorld(t, "")
+	answered := make(chan error, 1)
+	w.forget = func() {
+		go func() {
+			answered <- admin.Dial(w.socket).Ask(context.Background(), admin.MethodListAccounts, admin.Nothing{}, nil)
+		}()
+		select {
+		case err := <-answered:
+			t.Error("an administrator was answered in the middle of a reset")
+			answered <- err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	w.ask("POST", "/v1/reset", nil, nil)
+	w.must(<-answered)
 }
 
 func TestDial(t *testing.T) {

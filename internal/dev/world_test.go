@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ const (
 type world struct {
 	t       *testing.T
 	server  *server.Server
+	socket  string // of the administrators
 	control *dev.Control
 	door    *httptest.Server
 	client  *dev.Client
@@ -42,11 +44,11 @@ var root = sigv4.Credential{AccessKeyID: "AKIAROOT", Secret: secret.FromString("
 func newWorld(t *testing.T, seed string) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &world{t: t, control: dev.New(), forget: func() {}}
+	w := &world{t: t, control: dev.New(), forget: func() {}, socket: filepath.Join(t.TempDir(), "admin")}
 	in, err := server.EphemeralInstallation(ctx, time.Now())
 	w.must(err)
 	w.server, err = server.New(server.Config{
-		Listen: "127.0.0.1:0", Now: w.control.Clock().Now, Wall: time.Now, Meddler: w.control, Drain: time.Second, LoopbackProviders: true,
+		Listen: "127.0.0.1:0", AdminSocket: w.socket, Now: w.control.Clock().Now, Wall: time.Now, Meddler: w.control, Drain: time.Second, LoopbackProviders: true,
 	}, in)
 	w.must(err)
 	ensure := func(ctx context.Context) error {

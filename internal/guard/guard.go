@@ -356,6 +356,9 @@ var (
 	DeleteExpiredMaterial = Event{"DeleteExpiredKeyMaterial", 0}
 	// The making of a key with known material, in a server that others test with.
 	SeedKey = Event{"SeedKey", UseCreate | UseTakeIn}
+	// What whoever tests with such a server does to all of it: everything is deleted, or the clock is set.
+	ResetServer = Event{"ResetServer", 0}
+	SetClock    = Event{"SetClock", 0}
 )
 
 // Act does an event to a key. prepare makes the change ready under a permit for it and returns serviceEventDetails (nil
@@ -370,18 +373,35 @@ func (g *Guard) Act(e Event, name key.Name, prepare func(Permit) (*audit.Fields,
 	if err != nil {
 		return fmt.Errorf("preparing %s of %s: %w", e.name, name.ARN(), err)
 	}
+	return g.recorded(e, name.Account, name.Region, []audit.Resource{{Account: name.Account, ARN: name.ARN()}}, details, commit)
+}
+
+// ActOnAll does an event that is about no key, as Act does one, with a record for an account and Region.
+func (g *Guard) ActOnAll(e Event, account arn.Account, region arn.Region, details *audit.Fields, commit func() error) error {
+	if e.name == "" {
+		return errors.New("no event")
+	}
+	return g.recorded(e, account, region, nil, details, commit)
+}
+
+// recorded writes the record of an event, has it committed, and writes another record if that fails.
+func (g *Guard) recorded(e Event, account arn.Account, region arn.Region, about []audit.Resource, details *audit.Fields, commit func() error) error {
+	what := e.name
+	for _, r := range about {
+		what += " of " + r.ARN
+	}
 	r := audit.Record{
-		Identity: audit.Identity{AccountID: string(name.Account), InvokedBy: internalActor},
-		Time:     g.config.Now(), Source: "kms.amazonaws.com", Name: e.name, Region: name.Region, SourceIP: internalActor, UserAgent: internalActor,
-		EventID: arn.NewUUID(), Resources: []audit.Resource{{Account: name.Account, ARN: name.ARN()}}, EventType: audit.ServiceEvent,
-		Recipient: name.Account, Service: details,
+		Identity: audit.Identity{AccountID: string(account), InvokedBy: internalActor},
+		Time:     g.config.Now(), Source: "kms.amazonaws.com", Name: e.name, Region: region, SourceIP: internalActor, UserAgent: internalActor,
+		EventID: arn.NewUUID(), Resources: about, EventType: audit.ServiceEvent,
+		Recipient: account, Service: details,
 	}
 	if err := g.config.Recorder.Append(r.AppendJSON(nil)); err != nil {
-		return fmt.Errorf("recording %s of %s: %w", e.name, name.ARN(), err)
+		return fmt.Errorf("recording %s: %w", what, err)
 	}
 	if err := commit(); err != nil {
 		r.EventID, r.ErrorCode = arn.NewUUID(), string(wire.CodeInternalFailure)
-		return errors.Join(fmt.Errorf("committing %s of %s: %w", e.name, name.ARN(), err), g.config.Recorder.Append(r.AppendJSON(nil)))
+		return errors.Join(fmt.Errorf("committing %s: %w", what, err), g.config.Recorder.Append(r.AppendJSON(nil)))
 	}
 	return nil
 }

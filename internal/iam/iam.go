@@ -68,6 +68,7 @@ type Directory struct {
 	passwords   *passwords
 	realm       realm
 	uses        uses
+	flushing    sync.Mutex // held while uses are written, and while all is forgotten
 	changing    sync.Mutex // held by changes of accounts, which look before they write
 	registering sync.Mutex // held while a service is registered, before changing
 }

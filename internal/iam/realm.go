@@ -64,6 +64,8 @@ func (r *realm) clear() {
 func (d *Directory) Forget(wipe func() error) error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
+	d.flushing.Lock()
+	defer d.flushing.Unlock()
 	err := wipe()
 	d.realm.clear()
 	d.ready.clear()

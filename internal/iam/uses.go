@@ -65,6 +65,8 @@ func (u *uses) giveBack(all map[string]store.AccessKeyUse) {
 
 // FlushUses writes down when access keys were last used.
 func (d *Directory) FlushUses(ctx context.Context) error {
+	d.flushing.Lock()
+	defer d.flushing.Unlock()
 	all := d.uses.take()
 	if len(all) == 0 {
 		return nil

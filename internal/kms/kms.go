@@ -68,8 +68,9 @@ type Service struct {
 	principals  Principals
 	attestation *attest.Verifier // nil for no roots
 
-	book *quota.Book
-	uses *uses // last uses of keys that are not yet in the store
+	book     *quota.Book
+	uses     *uses      // last uses of keys that are not yet in the store
+	flushing sync.Mutex // held while uses are written, and while all is forgotten
 
 	due    sync.Mutex             // held by RunDue
 	failed map[key.Name]time.Time // RunDue's own: keys whose work failed, and when

@@ -103,6 +103,8 @@ func (s *Service) Seed(ctx context.Context, seed *Seed) error {
 	return s.guard.Act(guard.SeedKey, seed.Name, func(p guard.Permit) (*audit.Fields, error) {
 		details := new(audit.Fields)
 		details.String("keyId", string(seed.ID))
+		details.Objects("aliases", len(seed.Aliases), func(i int, f *audit.Fields) { f.String("aliasName", string(seed.Aliases[i])) })
+		details.Bool("changed", len(next.Material) > 0) // there was one with this id
 		return details, s.seedMaterial(ctx, p, next, seed.Material)
 	}, func() error { return s.commitSeed(ctx, next, aliases) })
 }
@@ -220,11 +222,18 @@ func (s *Service) commitSeed(ctx context.Context, k *key.Key, aliases []aliasNam
 	return err
 }
 
+// Rehearse does what concerns the whole server and no key, with its record first, which is one of an account and Region.
+func (s *Service) Rehearse(e guard.Event, account arn.Account, region arn.Region, details *audit.Fields, do func() error) error {
+	return s.guard.ActOnAll(e, account, region, details, do)
+}
+
 // Forget has wipe empty the store and drops everything that is remembered of it, for servers that others test with. No request may
 // be under way.
 func (s *Service) Forget(wipe func() error) error {
 	s.due.Lock()
 	defer s.due.Unlock()
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
 	err := wipe()
 	s.keys.clear()
 	s.aliases.clear()

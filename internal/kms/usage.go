@@ -110,6 +110,8 @@ func (u *uses) wrote(batch []store.KeyUse) {
 
 // FlushUses writes down when keys were last used. What could not be written stays for the next time.
 func (s *Service) FlushUses(ctx context.Context) error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
 	all := s.uses.list()
 	for len(all) > 0 {
 		batch := all[:min(len(all), flushBatch)]

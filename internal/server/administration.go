@@ -5,12 +5,26 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/keywright/keywright/internal/admin"
+	"github.com/keywright/keywright/internal/pipeline"
 )
+
+// between has the Meddler know of administrators' requests as of those of clients, but for those that wait for the next record,
+// which would hold it up and look at nothing that it changes.
+func between(m pipeline.Meddler, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/"+admin.MethodFollowEvents) {
+			defer m.Begin()()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // noSocket is the AdminSocket of a server that has none.
 const noSocket = "none"

@@ -226,7 +226,11 @@ func (s *Server) doors() {
 	})
 	s.health.store, s.health.probe = s.in.Store, s.find
 	s.admin = smallServer(s.health.handler(s.metrics.Handler()))
-	s.operators = smallServer(s.administration.Handler())
+	operators := s.administration.Handler()
+	if c.Meddler != nil {
+		operators = between(c.Meddler, operators)
+	}
+	s.operators = smallServer(operators)
 }
 
 // smallServer returns a server for a few clients with short questions.
