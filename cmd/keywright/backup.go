@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +30,13 @@ func restoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printBackup(c, "Restored "+config.Data, info, unsealed)
+			if err := printBackup(c, "Restored "+config.Data, info, unsealed); err != nil {
+				return err
+			}
+			if names, err := os.ReadDir(config.AuditDir()); err == nil && len(names) > 0 {
+				return nil
+			}
+			return printAll(c.OutOrStdout(), "Its audit log is not in "+config.AuditDir()+": put it there, or run keywright audit begin.")
 		})
 }
 
