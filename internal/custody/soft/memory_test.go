@@ -22,11 +22,15 @@ func heap() int {
 func TestMemoryOfOpenedKeys(t *testing.T) {
 	const n = 50
 	e := soft.New(root(t.Context(), t.Fatal)())
-	check := func(what string, said, is int) {
+	check := func(what string, said int, measure func() int) {
 		t.Helper()
-		if is > said+said/5+100 || is < said/4 {
-			t.Errorf("%s takes %d octets, said to take %d", what, is, said)
+		var is int
+		for range 5 { // what others leave behind is collected now and then, meanwhile
+			if is = measure(); is <= said+said/5+100 && is >= said/4 {
+				return
+			}
 		}
+		t.Errorf("%s takes %d octets, said to take %d", what, is, said)
 	}
 	for _, row := range keyspec.All() {
 		k := &key.Key{Name: key.Name{Account: "111122223333", Region: "us-east-1", ID: "1234abcd-12ab-34cd-56ef-1234567890ab"}, Spec: row.Spec}
@@ -35,15 +39,17 @@ func TestMemoryOfOpenedKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &key.Material{ID: id, Wrapped: wrapped}
-		hold := func(one func() any) int {
-			all := make([]any, n)
-			before := heap()
-			for i := range all {
-				all[i] = one()
+		hold := func(one func() any) func() int {
+			return func() int {
+				all := make([]any, n)
+				before := heap()
+				for i := range all {
+					all[i] = one()
+				}
+				after := heap()
+				runtime.KeepAlive(all)
+				return (after - before) / n
 			}
-			after := heap()
-			runtime.KeepAlive(all)
-			return (after - before) / n
 		}
 		check(string(row.Spec), keyspec.PrivateMemory(row.Spec), hold(func() any {
 			opened, err := e.Open(k, m)
