@@ -18,6 +18,7 @@ import (
 type installation struct {
 	database []byte
 	sealKey  []byte
+	audit    map[string][]byte // the files of the audit log, without which the server does not start
 
 	open, closed, lent, disabled, pending knownKey // closed denies its own account to decrypt, and to delete it while it is in use, lent lets the other account in
 	policies                              map[string]string
@@ -87,6 +88,13 @@ func install(t *testing.T) *installation {
 	check(t, err)
 	in.sealKey, err = os.ReadFile(filepath.Join(dir, "seal.key"))
 	check(t, err)
+	in.audit = map[string][]byte{}
+	files, err := os.ReadDir(filepath.Join(dir, "audit"))
+	check(t, err)
+	for _, f := range files {
+		in.audit[f.Name()], err = os.ReadFile(filepath.Join(dir, "audit", f.Name()))
+		check(t, err)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "keywright.db-wal")); err == nil {
 		t.Fatal("the server left a journal behind: the database file is not all there is")
 	}
@@ -100,8 +108,11 @@ func (in *installation) keys() []knownKey {
 // write puts a copy of the installation, with another database, into an empty directory.
 func (in *installation) write(t *testing.T, dir string, database []byte) {
 	t.Helper()
-	check(t, os.MkdirAll(dir, 0o700))
+	check(t, os.MkdirAll(filepath.Join(dir, "audit"), 0o700))
 	check(t, os.WriteFile(filepath.Join(dir, "keywright.db"), database, 0o600))
+	for name, text := range in.audit {
+		check(t, os.WriteFile(filepath.Join(dir, "audit", name), text, 0o600))
+	}
 	check(t, os.WriteFile(filepath.Join(dir, "seal.key"), in.sealKey, 0o600))
 }
 
