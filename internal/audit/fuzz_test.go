@@ -171,8 +171,9 @@ func FuzzIndexEntries(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if len(got) != n {
-			t.Fatalf("%d records, want %d", len(got), n)
+		// Fewer are right where an entry's end is too far away for one reading: the next one begins with it.
+		if len(got) < 1 || len(got) > n || bytes.Equal(b, index) && len(got) < n {
+			t.Fatalf("%d records, want 1 to %d", len(got), n)
 		}
 		for i := range got {
 			if !bytes.Equal(got[i], records[at+i]) && bytes.Equal(b, index) {
