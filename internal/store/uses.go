@@ -91,6 +91,9 @@ func (s *Store) GetKeyUse(ctx context.Context, n key.Name) (*KeyUse, error) {
 func (tx *Tx) PutKeyUse(u *KeyUse) error {
 	r, err := tx.g.w.verifier.keyUseRow(u)
 	if err == nil {
+		err = tx.touch(scope{u.Key.Account, u.Key.Region})
+	}
+	if err == nil {
 		_, err = tx.exec(upsertKeyUse, r.body, r.tag, r.account, r.region, r.key)
 	}
 	return doing("writing the last use of a key", err)
@@ -100,6 +103,7 @@ var keyUseTable = table[keyUseRow]{
 	walkKeyUses, scanKeyUseRow,
 	[]any{"", "", ""},
 	func(r keyUseRow) []any { return []any{r.account, r.region, r.key} },
+	func(r keyUseRow) scope { return within(r.account, r.region) },
 }
 
 func (tx *Tx) rekeyKeyUse(r keyUseRow, checkOnly bool) (bool, error) {
