@@ -110,4 +110,3 @@ func TestPostgres(t *testing.T) {
 	postgres(t) // skips
 	storetest.Run(t, postgresHarness())
 }
-

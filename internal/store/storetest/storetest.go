@@ -69,6 +69,13 @@ func Run(t *testing.T, h Harness) {
 		{"UsesSince", testUsesSince},
 		{"Rekey", testRekey},
 		{"RotateRoot", testRotateRoot},
+		{"ReplaceKey", testReplaceKey},
+		{"Expect", testExpect},
+		{"Trim", testTrim},
+		{"SeenBeside", testSeenBeside},
+		{"ManyWriters", testManyWriters},
+		{"ReadsHold", testReadsHold},
+		{"RotateBeside", testRotateBeside},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
 	}
