@@ -352,7 +352,9 @@ func testSeenBeside(t *testing.T, h Harness) {
 	update(t, two, func(tx *store.Tx) error {
 		return errors.Join(tx.PutAccessKey(inactive), tx.PutAccessKeyUse("AKIA1", store.AccessKeyUse{At: moment, Region: region, Service: "kms"}))
 	})
-	update(t, two, func(tx *store.Tx) error { return errors.Join(tx.DeleteGrant(k.Name, grant(k, 1).ID), tx.DeleteAccessKey("AKIA1")) })
+	update(t, two, func(tx *store.Tx) error {
+		return errors.Join(tx.DeleteGrant(k.Name, grant(k, 1).ID), tx.DeleteAccessKey("AKIA1"))
+	})
 	var seen []string
 	for _, r := range []arn.Region{store.GlobalRegion, region} {
 		changes, err := one.ChangesSince(ctx, account, r, 0, 10)
