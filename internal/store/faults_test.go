@@ -75,8 +75,7 @@ func (f *faults) serve() {
 
 // copy carries what one side says to the other.
 func (f *faults) copy(to, from net.Conn, mute *atomic.Bool, fromClient bool) {
-	defer to.Close()
-	defer from.Close()
+	defer func() { _, _ = to.Close(), from.Close() }()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
