@@ -105,6 +105,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		}
 		err = db.start(ctx, policy)
 	}
+	if err != nil && db.shared && judge(err) == again {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), db.Close())
 	}
@@ -197,7 +200,8 @@ func (u unprepared) bound(ctx context.Context) (context.Context, context.CancelF
 	return ctx, func() {}, false
 }
 
-// Initialize stores the root of trust of a new installation. ErrInitialized if there is one already.
+// Initialize stores the root of trust of a new installation. ErrInitialized if there is one already, ErrTransferring if one is
+// about to come.
 func (db *DB) Initialize(ctx context.Context, sealed seal.Sealed) error {
 	return db.writeSealed(ctx, func(tx *sql.Tx) error {
 		var n int
@@ -206,6 +210,12 @@ func (db *DB) Initialize(ctx context.Context, sealed seal.Sealed) error {
 		}
 		if n > 0 {
 			return ErrInitialized
+		}
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM meta WHERE name = $1`, transferName).Scan(&n); err != nil {
+			return err
+		}
+		if n > 0 {
+			return ErrTransferring
 		}
 		return insertSealed(ctx, tx, sealed)
 	})
