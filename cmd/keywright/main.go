@@ -58,7 +58,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return withHint(err, "see keywright "+c.Name()+" --help")
 	})
-	root.AddCommand(devCommand(), serverCommand(), initCommand(), accountCommand(), controlCommand(), serviceCommand(), whyCommand(), whoCanCommand(), putKeyPolicyCommand(), sealCommand(), backupCommand(), restoreCommand(), versionCommand())
+	root.AddCommand(devCommand(), serverCommand(), initCommand(), accountCommand(), controlCommand(), serviceCommand(), whyCommand(), whoCanCommand(), putKeyPolicyCommand(), sealCommand(), backupCommand(), restoreCommand(), storeCommand(), versionCommand())
 	return root
 }
 

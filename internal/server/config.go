@@ -33,8 +33,10 @@ type Config struct {
 	// AdminSocket is the path of the Unix socket for administrators, which only the owner of the process can open; "none" for
 	// no socket. Empty means admin.sock in the data directory, and none without a data directory.
 	AdminSocket string `yaml:"adminSocket"`
-	// Data is the data directory. It is required in a file; empty means that everything stays in memory.
+	// Data is the data directory, one for each server. It is required in a file; empty means that everything stays in memory.
 	Data string `yaml:"data"`
+	// Store is a database in place of the one in the data directory.
+	Store Storage `yaml:"store"`
 	// Seals say how the root key is opened: the first that opens is enough. A file needs one at least.
 	Seals []Seal `yaml:"seals"`
 	// Audit says where records go.
@@ -143,7 +145,7 @@ func ParseConfig(text []byte) (Config, error) {
 
 // paths are the members that name files.
 func (c *Config) paths() []*string {
-	all := []*string{&c.Data, &c.Audit.Dir, &c.Attestation.Roots}
+	all := []*string{&c.Data, &c.Audit.Dir, &c.Attestation.Roots, &c.Store.PasswordFile}
 	if c.AdminSocket != noSocket {
 		all = append(all, &c.AdminSocket)
 	}
@@ -162,6 +164,9 @@ func (c *Config) check() error {
 		if err := c.Seals[i].check(); err != nil {
 			return fmt.Errorf("seals: number %d: %w", i+1, err)
 		}
+	}
+	if err := c.Store.check(); err != nil {
+		return fmt.Errorf("store: %w", err)
 	}
 	if c.Audit.Durability != "" {
 		if _, err := audit.ParseDurability(c.Audit.Durability); err != nil {

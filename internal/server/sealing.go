@@ -24,7 +24,7 @@ var (
 
 // openReadOnly opens the store beside a server that may run on it.
 func openReadOnly(ctx context.Context, c Config) (*store.DB, error) {
-	db, err := store.Open(ctx, store.Options{Dir: c.Data, ReadOnly: true})
+	db, err := c.openStore(ctx, func(o *store.Options) { o.ReadOnly, o.Existing = true, true })
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", c.Data, store.ErrNotInitialized)
 	}
@@ -169,6 +169,9 @@ func CheckBackup(ctx context.Context, c Config, path string, unsealed bool, ask 
 // Restore checks a backup as Backup does, and makes the store of the data directory from it. A directory that has a store
 // is refused.
 func Restore(ctx context.Context, c Config, from string, unsealed bool, ask Ask) (store.BackupInfo, error) {
+	if c.Store.DSN != "" {
+		return store.BackupInfo{}, store.ErrBackupElsewhere
+	}
 	info, err := CheckBackup(ctx, c, from, unsealed, ask)
 	if err != nil {
 		return info, err
