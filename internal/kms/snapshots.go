@@ -117,8 +117,29 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 
 // change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that
 // ends it. When change returns without an error the new state is on disk and every later request sees it. Related keys are locked
-// with it: material whose time is over goes from all of them before.
-func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (*snapshot, error) {
+// with it: material whose time is over goes from all of them before. Where another process changed the key since it was read, edit
+// gets it once more.
+func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (snap *snapshot, err error) {
+	err = unconflicted(func() error {
+		snap, err = s.changeOnce(ctx, name, edit)
+		return err
+	})
+	return snap, err
+}
+
+// conflictTries is how often a change begins again because another process changed the same at the same time.
+const conflictTries = 20
+
+// unconflicted repeats a change that found something else in the store than in memory, which has forgotten it then.
+func unconflicted(change func() error) error {
+	err := change()
+	for i := 1; i < conflictTries && errors.Is(err, store.ErrConflict); i++ {
+		err = change()
+	}
+	return err
+}
+
+func (s *Service) changeOnce(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (*snapshot, error) {
 	set, unlock, err := s.lockRegions(ctx, name)
 	if err != nil {
 		return nil, err
@@ -128,7 +149,7 @@ func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snap
 	if err := edit(current, next); err != nil {
 		return nil, err
 	}
-	return s.commit(ctx, next, erasing(current.Key, next))
+	return s.commit(ctx, current.Key, next, erasing(current.Key, next))
 }
 
 // erasing returns what a transaction does besides if a key loses octets of its material: they must not stay in any file. It is
@@ -146,15 +167,15 @@ func erasing(now, next *key.Key) func(*store.Tx) error {
 	return nil
 }
 
-// commit writes a key and shows its snapshot. extra, if not nil, adds writes to the same transaction. The caller holds the
+// commit writes a key in place of what it was, nil if it is new, and shows its snapshot; store.ErrConflict if it was something else. extra, if not nil, adds writes to the same transaction. The caller holds the
 // key's lock, or has just made the key.
-func (s *Service) commit(ctx context.Context, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
+func (s *Service) commit(ctx context.Context, was, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
 	snap, err := s.snapshot(k)
 	if err != nil {
 		return nil, err
 	}
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
-		if err := tx.PutKey(k); err != nil {
+		if err := tx.ReplaceKey(was, k); err != nil {
 			return err
 		}
 		if extra != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -91,6 +92,15 @@ func (tx *Tx) Expect(a arn.Account, r arn.Region, n int64) error {
 	return err
 }
 
+// ExpectKey gives ErrConflict unless a key is what it was when the caller read it, in all its columns; ErrNotFound if it is gone.
+func (tx *Tx) ExpectKey(was *key.Key) error {
+	now, err := tx.GetKey(was.Name)
+	if err == nil && !bytes.Equal(encodeKey(now), encodeKey(was)) {
+		err = ErrConflict
+	}
+	return doing("looking whether a key has changed", err)
+}
+
 // ReplaceKey writes a key in place of what it was when the caller read it. ErrConflict if it is not that any more, in any of its
 // columns; ErrNotFound if it is gone. Without a key that it was, the key is new, and ErrExists says that it is there.
 func (tx *Tx) ReplaceKey(was, is *key.Key) error {
@@ -131,8 +141,7 @@ func (tx *Tx) replaceKey(was, is *key.Key) error {
 
 // replaceOlder is for a row whose body has another layout than is written now, or that differs. It returns how many rows it wrote.
 func (tx *Tx) replaceOlder(was *key.Key, r keyRow) (int64, error) {
-	now, err := tx.GetKey(was.Name)
-	if err != nil || string(encodeKey(now)) != string(encodeKey(was)) {
+	if err := tx.ExpectKey(was); err != nil {
 		return 0, err
 	}
 	return tx.exec(updateKey, r.due, r.body, r.tag, r.account, r.region, r.id)

@@ -40,6 +40,11 @@ func testReplaceKey(t *testing.T, h Harness) {
 	if err := replace(described, described); err != nil {
 		t.Errorf("in place of itself: %v", err)
 	}
+	for was, want := range map[*key.Key]error{k: store.ErrConflict, described: nil, Key(): store.ErrNotFound} {
+		if err := s.Update(ctx, func(tx *store.Tx) error { return tx.ExpectKey(was) }); !errors.Is(err, want) {
+			t.Errorf("expecting %q: %v, want %v", was.Description, err, want)
+		}
+	}
 	if err := replace(described, Key()); err == nil || errors.Is(err, store.ErrConflict) {
 		t.Errorf("another key: %v", err)
 	}
