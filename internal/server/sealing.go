@@ -98,11 +98,20 @@ func (i *Installation) Rotate(ctx context.Context, c Config, now time.Time, ask 
 		return 0, err
 	}
 	rewrap := custody.New(soft.New(i.Barrier)).Rewrap
-	if rows, err = i.Store.Rekey(ctx, rewrap); err != nil {
-		return rows, err
-	}
-	if err := i.Store.DropOldDomainKeys(ctx, rewrap); err != nil {
-		return rows, err
+	const tries = 3
+	for try := 1; ; try++ {
+		n, err := i.Store.Rekey(ctx, rewrap)
+		if rows += n; err != nil {
+			return rows, err
+		}
+		// Another server may have written what it had wrapped before. After the first try none does any more.
+		err = i.Store.DropOldDomainKeys(ctx, rewrap)
+		if err == nil {
+			break
+		}
+		if try == tries || !errors.Is(err, store.ErrStale) {
+			return rows, err
+		}
 	}
 	if sealed, err = i.DB.Sealed(ctx); err != nil {
 		return rows, err

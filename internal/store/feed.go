@@ -112,6 +112,9 @@ func (tx *Tx) replaceKey(was, is *key.Key) error {
 	if err == nil {
 		err = tx.touch(scope{is.Account, is.Region})
 	}
+	if err == nil {
+		err = tx.g.w.current(is)
+	}
 	if err != nil {
 		return err
 	}

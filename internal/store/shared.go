@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/seal"
 )
 
 // What the writer does on an engine that many processes use.
@@ -23,6 +25,36 @@ type marker struct {
 	writer     string
 	mark       int64
 	generation string // for which the barrier has all domain keys
+	retired    string // with which version of the domain keys all material has to be wrapped
+}
+
+// retiredName is the row of table meta with the version of domain keys before which all others are about to be dropped.
+const retiredName = "newest of retired domain keys"
+
+// retireDomainKeys has every process refuse to write material that is not wrapped with the newest domain key: what was wrapped before
+// the key came can be on its way to the store still.
+func (s *Store) retireDomainKeys(ctx context.Context) error {
+	if !s.db.shared {
+		return nil
+	}
+	return s.db.writeSealed(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, statements[upsertMeta], retiredName, fmt.Sprint(s.verifier.barrier.Newest(seal.Material)))
+		return err
+	})
+}
+
+// current gives ErrConflict if material of a key is wrapped with a domain key that is about to be dropped.
+func (w *writer) current(k *key.Key) error {
+	b := w.verifier.barrier
+	if !w.shared || w.marker.retired != fmt.Sprint(b.Newest(seal.Material)) {
+		return nil
+	}
+	for i := range k.Material {
+		if b.Older(seal.Material, k.Material[i].Wrapped) {
+			return fmt.Errorf("%w: its material is wrapped with an old domain key", ErrConflict)
+		}
+	}
+	return nil
 }
 
 // forgetWriters is after how long the row of a process that writes no more is removed.
@@ -173,10 +205,14 @@ func (g *group) prepareShared(ran []*update) error {
 		if err == nil {
 			err = g.w.verifier.barrier.Load(keys)
 		}
-		if err != nil {
+		var retired string
+		if err == nil {
+			retired, err = one(g.ctx, g, scanText, selectMeta, retiredName)
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("loading new domain keys: %w", err)
 		}
-		m.generation = generation
+		m.generation, m.retired = generation, retired
 	}
 	var all []scope
 	for _, u := range ran {

@@ -176,6 +176,9 @@ func (tx *Tx) PutKey(k *key.Key) error {
 	if err == nil {
 		err = tx.touch(scope{k.Account, k.Region})
 	}
+	if err == nil {
+		err = tx.g.w.current(k)
+	}
 	if err != nil {
 		return doing("writing a key", err)
 	}

@@ -146,9 +146,14 @@ func (s *Store) Rekey(ctx context.Context, rewrap Rewrap) (int64, error) {
 
 // DropOldDomainKeys removes from the store every domain key but the newest of each domain. Before, it checks that no row
 // needs one of the others: ErrStale if one does, which Rekey mends. Opaque tokens that were made with an old key become
-// invalid at the next start.
+// invalid at the next start. From its beginning no process writes material any more that is wrapped with another key than the
+// newest: it gets ErrConflict.
 func (s *Store) DropOldDomainKeys(ctx context.Context, rewrap Rewrap) error {
-	stale, err := s.rekey(ctx, rewrap, true)
+	err := s.retireDomainKeys(ctx)
+	var stale int64
+	if err == nil {
+		stale, err = s.rekey(ctx, rewrap, true)
+	}
 	if err == nil && stale > 0 {
 		err = fmt.Errorf("%w: %d rows", ErrStale, stale)
 	}

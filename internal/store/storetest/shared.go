@@ -337,6 +337,48 @@ func testRotateBeside(t *testing.T, h Harness) {
 	}
 }
 
+// testWrappedBefore writes material that was wrapped before a rotation of the domain keys that has ended since.
+func testWrappedBefore(t *testing.T, h Harness) {
+	nodes := besides(t, h, 2)
+	s, other := nodes[0], nodes[1]
+	ctx, k := t.Context(), Key()
+	w, v := wrapping{s.Barrier()}, wrapping{other.Barrier()}
+	if err := v.wrap(k.Name, &k.Material[0], "the material"); err != nil {
+		t.Fatal(err)
+	}
+	rotate(t, s)
+	if _, err := s.Rekey(ctx, w.rewrap); err != nil {
+		t.Fatal(err)
+	}
+	put(t, other, k) // nobody has dropped anything yet
+	if err := s.DropOldDomainKeys(ctx, w.rewrap); !errors.Is(err, store.ErrStale) {
+		t.Errorf("dropping a key that was just used: %v", err)
+	}
+	late := Key()
+	late.Material[0].Wrapped = k.Material[0].Wrapped
+	for what, f := range map[string]func(*store.Tx) error{
+		"PutKey": func(tx *store.Tx) error { return tx.PutKey(late) }, "ReplaceKey": func(tx *store.Tx) error { return tx.ReplaceKey(nil, late) },
+	} {
+		if err := other.Update(ctx, f); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("%s of material under a key that goes: %v", what, err)
+		}
+	}
+	if _, err := s.Rekey(ctx, w.rewrap); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DropOldDomainKeys(ctx, w.rewrap); err != nil {
+		t.Fatal(err)
+	}
+	got, err := other.GetKey(ctx, k.Name)
+	if err != nil || v.open(k.Name, got.Material[0]) != "the material" {
+		t.Errorf("%v", err)
+	}
+	if err := v.wrap(late.Name, &late.Material[0], "new"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, other, late)
+}
+
 // testSeenBeside changes things in one process and looks at them in another.
 func testSeenBeside(t *testing.T, h Harness) {
 	nodes := besides(t, h, 2)

@@ -76,6 +76,7 @@ func Run(t *testing.T, h Harness) {
 		{"ManyWriters", testManyWriters},
 		{"ReadsHold", testReadsHold},
 		{"RotateBeside", testRotateBeside},
+		{"WrappedBefore", testWrappedBefore},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
 	}
