@@ -66,10 +66,18 @@ func aKey() *key.Key {
 	}
 }
 
-func BenchmarkPutKey(b *testing.B) {
+// eachEngine runs a benchmark on SQLite and, if there is one, on PostgreSQL.
+func eachEngine(b *testing.B, run func(b *testing.B, make func(*testing.B) *store.Store)) {
+	b.Run("SQLite", func(b *testing.B) { run(b, func(b *testing.B) *store.Store { return open(b, b.TempDir()) }) })
+	b.Run("PostgreSQL", func(b *testing.B) { run(b, func(b *testing.B) *store.Store { return openPostgres(b, postgres(b)) }) })
+}
+
+func BenchmarkPutKey(b *testing.B) { eachEngine(b, benchmarkPutKey) }
+
+func benchmarkPutKey(b *testing.B, make func(*testing.B) *store.Store) {
 	for _, writers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			s := open(b, b.TempDir())
+			s := make(b)
 			b.SetParallelism((writers + 1) / 2) // of two processors
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
@@ -107,8 +115,10 @@ func BenchmarkFailingUpdates(b *testing.B) {
 }
 
 // BenchmarkReads reads from a store of 100,000 keys: the first page, the last page, a key, the number of keys.
-func BenchmarkReads(b *testing.B) {
-	s := open(b, b.TempDir())
+func BenchmarkReads(b *testing.B) { eachEngine(b, benchmarkReads) }
+
+func benchmarkReads(b *testing.B, make func(*testing.B) *store.Store) {
+	s := make(b)
 	ctx := b.Context()
 	var some *key.Key
 	for range 400 {
@@ -141,6 +151,9 @@ func BenchmarkReads(b *testing.B) {
 		})
 	}
 	b.Run("backup", func(b *testing.B) {
+		if strings.Contains(b.Name(), "PostgreSQL") {
+			b.Skip("it has means of its own")
+		}
 		for i := 0; b.Loop(); i++ {
 			if err := s.DB().Backup(ctx, fmt.Sprintf("%s/%d", b.TempDir(), i)); err != nil {
 				b.Fatal(err)
@@ -158,10 +171,21 @@ func BenchmarkReads(b *testing.B) {
 
 // BenchmarkOpen opens and unseals a store that is there already, as a start of the server does.
 func BenchmarkOpen(b *testing.B) {
-	dir := b.TempDir()
-	for b.Loop() {
-		if err := open(b, dir).DB().Close(); err != nil {
-			b.Fatal(err)
+	b.Run("SQLite", func(b *testing.B) {
+		dir := b.TempDir()
+		for b.Loop() {
+			if err := open(b, dir).DB().Close(); err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
+	})
+	b.Run("PostgreSQL", func(b *testing.B) {
+		dsn := postgres(b)
+		openPostgres(b, dsn)
+		for b.Loop() {
+			if err := openPostgres(b, dsn).DB().Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
