@@ -75,7 +75,7 @@ func (tx *Tx) touchAccessKey(id string) error {
 	}
 	r, err := one(context.Background(), tx.g, scanAccessKeyRow, selectAccessKey, id)
 	if err != nil {
-		return tx.failed(err)
+		return err
 	}
 	return tx.touch(global(arn.Account(r.account)))
 }

@@ -196,6 +196,8 @@ func (u unprepared) query(ctx context.Context, s statement, args ...any) (*sql.R
 	return u.tx.QueryContext(ctx, statements[s], args...)
 }
 
+func (u unprepared) note(err error) error { return err }
+
 func (u unprepared) bound(ctx context.Context) (context.Context, context.CancelFunc, bool) {
 	return ctx, func() {}, false
 }

@@ -147,7 +147,7 @@ func TestLostConnections(t *testing.T) {
 	f, s, direct := openBehind(t)
 	ctx := t.Context()
 	want := int64(0)
-	for _, text := range []string{"begin", "for share", "savepoint", "for update", "into keys", "into changes", "release", "update counters", "into writers", "commit"} {
+	for _, text := range []string{"begin", "for share", "for update", "into keys", "into changes", "update counters", "into writers", "commit"} {
 		for _, forward := range []bool{false, true} {
 			k := aKey()
 			// The driver prepares a statement once for each connection: all of them are new.
@@ -165,6 +165,23 @@ func TestLostConnections(t *testing.T) {
 			}
 			if _, err := direct.GetKey(ctx, k.Name); err != nil {
 				t.Error(err)
+			}
+		}
+	}
+	// An update that fails after it wrote leaves nothing, and its own error.
+	refused := errors.New("refused by the test")
+	for _, text := range []string{"into keys", "savepoint one", "rollback to", "release"} {
+		for _, forward := range []bool{false, true} {
+			f.cut()
+			f.fail(text, forward, false, 1)
+			err := s.Update(ctx, func(tx *store.Tx) error {
+				if err := tx.ReplaceKey(nil, aKey()); err != nil {
+					return err
+				}
+				return refused
+			})
+			if left := f.fault.Load().times.Load(); !errors.Is(err, refused) || left > 0 {
+				t.Errorf("cut at %s, forwarded %v: %v; %d faults are left", text, forward, err, left)
 			}
 		}
 	}

@@ -23,7 +23,22 @@ func (tx *Tx) ChangesSince(a arn.Account, r arn.Region, n int64, limit int) ([]C
 	if err := tx.touch(scope{a, r}); err != nil {
 		return nil, err
 	}
-	return changesSince(context.Background(), tx.g, scope{a, r}, n, limit)
+	found, err := changesSince(context.Background(), tx.g, scope{a, r}, n, limit)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range slices.Concat(tx.g.changes, tx.changes) { // they are not written yet
+		if c.scope == (scope{a, r}) && c.N > n && len(found) < limit {
+			found = append(found, c.Change)
+		}
+	}
+	return found, nil
+}
+
+// change is a Change and where it is.
+type change struct {
+	scope
+	Change
 }
 
 func changesSince(ctx context.Context, q querier, s scope, n int64, limit int) ([]Change, error) {

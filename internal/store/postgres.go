@@ -218,11 +218,8 @@ const (
 	unknown                    // it may have been committed
 )
 
-// What PostgreSQL calls two errors.
-const (
-	lockNotAvailable = "55P03" // at once, or within lock_timeout
-	inFailed         = "25P02" // an earlier statement of the transaction failed
-)
+// lockNotAvailable is what PostgreSQL says where a lock cannot be had at once, or within lock_timeout.
+const lockNotAvailable = "55P03"
 
 // isState reports whether an error is the server's, of that SQLSTATE.
 func isState(err error, code string) bool {

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/seal"
@@ -19,6 +22,10 @@ import (
 
 // errRestart says that a transaction must begin again.
 var errRestart = errors.New("the transaction has to begin again")
+
+// errCareful says that an update of several has to be undone, for which each needs a savepoint of its own. That is rare, and savepoints
+// are two statements for each.
+var errCareful = errors.New("an update has to be undone alone")
 
 // marker numbers the transactions of one process, so that the database can say which was its last.
 type marker struct {
@@ -104,9 +111,14 @@ func (w *writer) runSharedGroup(updates []*update) {
 		return
 	}
 	until := time.Now().Add(w.store.patience)
+	careful := false
 	for delay := firstRetryDelay; ; delay = min(2*delay, lastRetryDelay) {
 		w.aside = nil
-		v, err := w.attempt(ran)
+		v, err := w.attempt(ran, careful)
+		if errors.Is(err, errCareful) {
+			careful = true
+			continue
+		}
 		if v == unknown {
 			v, err = w.inquire(err, until)
 		}
@@ -144,11 +156,12 @@ func (w *writer) pause(d time.Duration) bool {
 }
 
 // attempt runs the updates in one transaction. Without an error it has ended well.
-func (w *writer) attempt(ran []*update) (verdict, error) {
+func (w *writer) attempt(ran []*update, careful bool) (verdict, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), w.store.patience+w.store.timeout)
 	defer cancel()
 	g, err := w.begin(ctx)
 	if err == nil {
+		g.careful = careful
 		err = g.prepareShared(ran)
 	}
 	for _, u := range ran {
@@ -175,9 +188,11 @@ func (w *writer) attempt(ran []*update) (verdict, error) {
 	}
 	w.store.unreplicated.Store(false)
 	if err := g.tx.Commit(); err != nil {
+		_ = g.conn.Close() // its pool knows whether it is good
 		w.renew()
 		return judgeCommit(err), err
 	}
+	_ = g.conn.Close() // to its pool
 	if w.store.unreplicated.Load() {
 		return unknown, errUnreplicated
 	}
@@ -234,15 +249,23 @@ func compareScopes(a, b scope) int {
 	return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.region, b.region))
 }
 
-// finishShared writes what is written once for all updates.
+// finishShared writes what is written once for all updates, and asks for it all at once.
 func (g *group) finishShared() error {
-	if err := g.writeCounters(); err != nil {
-		return err
-	}
 	m := &g.w.marker
 	m.mark++
-	_, err := g.exec(putMark, m.writer, m.mark, g.w.store.now().UnixMilli())
-	return err
+	var batch pgx.Batch
+	for _, c := range g.changes {
+		batch.Queue(statements[insertChange], string(c.account), string(c.region), c.N, string(c.Kind), c.Ref)
+	}
+	for s, c := range g.counters {
+		if c.changed {
+			batch.Queue(statements[updateCounter], c.n, c.keys, string(s.account), string(s.region))
+		}
+	}
+	batch.Queue(statements[putMark], m.writer, m.mark, g.w.store.now().UnixMilli())
+	ctx, cancel, _ := g.bound(g.ctx)
+	defer cancel()
+	return g.conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(ctx, &batch).Close() })
 }
 
 // inquire asks the database what became of the transaction with the last mark, whose commit ended with an error. The row of marks
@@ -319,13 +342,4 @@ func (tx *Tx) scopes() []scope {
 	}
 	slices.SortFunc(all, compareScopes)
 	return slices.Compact(all)
-}
-
-// failed notes that a statement failed that is not tx.exec's, unless it says only that there is nothing.
-func (tx *Tx) failed(err error) error {
-	var corrupt *CorruptRowError
-	if err != nil && !errors.Is(err, ErrNotFound) && !errors.As(err, &corrupt) && tx.g.w.shared {
-		tx.broken = err
-	}
-	return err
 }

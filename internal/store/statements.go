@@ -233,6 +233,8 @@ type querier interface {
 	// bound returns a context for a query and for reading what it gives, and whether the query may be made again after an error
 	// that says nothing about it.
 	bound(ctx context.Context) (context.Context, context.CancelFunc, bool)
+	// note hears of the error of a query, or nil, and returns it.
+	note(err error) error
 }
 
 func (p *prepared) query(ctx context.Context, s statement, args ...any) (*sql.Rows, error) {
@@ -249,6 +251,8 @@ func (p *prepared) bound(ctx context.Context) (context.Context, context.CancelFu
 	ctx, cancel := context.WithTimeout(ctx, p.timeout+networkTime)
 	return ctx, cancel, true
 }
+
+func (p *prepared) note(err error) error { return err }
 
 // networkTime is what a statement may take longer than on the server.
 const networkTime = time.Second
@@ -274,7 +278,7 @@ func collectOnce[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T,
 	defer cancel()
 	rows, err := q.query(ctx, s, args...)
 	if err != nil {
-		return nil, retry, err
+		return nil, retry, q.note(err)
 	}
 	defer rows.Close() // its error is that of rows.Err
 	var out []T
@@ -285,7 +289,7 @@ func collectOnce[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T,
 		}
 		out = append(out, v)
 	}
-	return out, retry, rows.Err()
+	return out, retry, q.note(rows.Err())
 }
 
 // one runs a query that gives one row at most; ErrNotFound if there is none.

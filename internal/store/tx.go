@@ -20,6 +20,7 @@ type Tx struct {
 	wrote    bool              // more than claims
 	deleted  bool              // something that must not stay in the files
 	onCommit []func()
+	changes  []change // for the feed, on a shared engine
 
 	misplaced bool  // it has to begin again, with the scopes that it wants
 	wants     scope // which it could not have, if misplaced
@@ -64,9 +65,11 @@ func (tx *Tx) save() error {
 	if err := tx.usable(); err != nil || tx.saved {
 		return err
 	}
-	if _, err := tx.g.exec(savepoint); err != nil {
-		tx.broken = err
-		return err
+	if !tx.g.w.shared || tx.g.careful {
+		if _, err := tx.g.exec(savepoint); err != nil {
+			tx.broken = err
+			return err
+		}
 	}
 	tx.saved = true
 	return nil
@@ -120,6 +123,10 @@ func (tx *Tx) changed(s scope, kind ChangeKind, ref string, more int64) error {
 	c.keys += more
 	c.changed = true
 	tx.setCounter(s, c)
+	if tx.g.w.shared {
+		tx.changes = append(tx.changes, change{s, Change{c.n, kind, ref}})
+		return nil
+	}
 	_, err = tx.exec(insertChange, string(s.account), string(s.region), c.n, string(kind), ref)
 	return err
 }

@@ -266,6 +266,21 @@ type group struct {
 	stmts    [statementCount]*sql.Stmt // those of the writer, bound to tx when first used
 	counters map[scope]counter         // those that were claimed
 	wrote    bool                      // there is something to commit
+
+	// These are for a shared engine.
+	conn    *sql.Conn // that tx is on
+	careful bool      // each update has a savepoint of its own; if not, the first that has to be undone ends the transaction
+	changes []change  // to be written at the end
+	failed  error     // the last error of a statement of the update that runs
+}
+
+// note takes notice of an error of a statement. On a shared engine it ends what the statement is part of, whether or not the
+// update says so.
+func (g *group) note(err error) error {
+	if err != nil && g.w.shared {
+		g.failed = err
+	}
+	return err
 }
 
 // scope is what has change numbers of its own.
@@ -287,11 +302,21 @@ type counter struct {
 
 // begin begins a transaction, for which ctx is valid until its end.
 func (w *writer) begin(ctx context.Context) (*group, error) {
-	tx, err := w.db.BeginTx(ctx, nil)
+	g := &group{w: w, ctx: ctx, counters: map[scope]counter{}}
+	var err error
+	if w.shared {
+		if g.conn, err = w.db.Conn(ctx); err == nil {
+			if g.tx, err = g.conn.BeginTx(ctx, nil); err != nil {
+				_ = g.conn.Close() // nothing was begun
+			}
+		}
+	} else {
+		g.tx, err = w.db.BeginTx(ctx, nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("beginning a transaction: %w", err)
 	}
-	return &group{w: w, ctx: ctx, tx: tx, counters: map[scope]counter{}}, nil
+	return g, nil
 }
 
 func (g *group) statement(s statement) *sql.Stmt {
@@ -305,7 +330,8 @@ func (g *group) exec(s statement, args ...any) (sql.Result, error) {
 	if g.w.shared {
 		ctx, cancel, _ := g.bound(g.ctx)
 		defer cancel()
-		return g.tx.ExecContext(ctx, statements[s], args...)
+		result, err := g.tx.ExecContext(ctx, statements[s], args...)
+		return result, g.note(err)
 	}
 	return g.statement(s).ExecContext(g.ctx, args...)
 }
@@ -318,6 +344,7 @@ func (g *group) query(ctx context.Context, s statement, args ...any) (*sql.Rows,
 	return g.statement(s).QueryContext(g.ctx, args...)
 }
 
+// bound implements querier.
 func (g *group) bound(ctx context.Context) (context.Context, context.CancelFunc, bool) {
 	if !g.w.shared {
 		return ctx, func() {}, false
@@ -329,6 +356,7 @@ func (g *group) bound(ctx context.Context) (context.Context, context.CancelFunc,
 // run runs one update. The error is one that makes the transaction unusable; the update's own goes to u.err.
 func (g *group) run(u *update) error {
 	u.err, u.panicked, u.onCommit, u.deleted = nil, "", nil, false // this may be a second run
+	g.failed = nil
 	tx := &Tx{g: g}
 	u.panicked, u.err = call(u.f, tx)
 	tx.over = true
@@ -336,15 +364,25 @@ func (g *group) run(u *update) error {
 	if tx.broken != nil && !failed {
 		u.err, failed = tx.broken, true // f swallowed it
 	}
-	if tx.broken != nil && g.w.shared && !tx.misplaced && judge(tx.broken) == again {
-		return tx.broken // of the connection or of the other processes, and not of the update
+	if g.failed != nil && !tx.misplaced {
+		if judge(g.failed) == again {
+			return g.failed // of the connection or of the other processes, and not of the update
+		}
+		if !failed {
+			u.err, failed = g.failed, true // likewise
+		}
+	}
+	if g.w.shared && !g.careful && (failed && tx.wrote || g.failed != nil) {
+		return errCareful
+	}
+	if !failed || g.w.shared && !g.careful { // what was claimed stays claimed
+		g.takeIn(tx)
 	}
 	if !failed {
 		u.onCommit, u.deleted = tx.onCommit, tx.deleted
-		for s, c := range tx.counters {
-			g.counters[s] = c
-		}
-		g.wrote = g.wrote || tx.wrote
+	}
+	if g.w.shared && !g.careful {
+		return nil
 	}
 	if tx.misplaced {
 		u.scopes = append(u.scopes, tx.scopes()...)
@@ -360,17 +398,19 @@ func (g *group) run(u *update) error {
 	}
 	// If the engine gave up the whole transaction, as it does when the disk is full, there is no savepoint any more and
 	// this fails.
-	_, err := g.exec(releaseSavepoint)
-	if isState(err, inFailed) { // f swallowed the error of a query
-		u.err = err
-		if _, err = g.exec(rollbackToSavepoint); err == nil {
-			_, err = g.exec(releaseSavepoint)
-		}
-	}
-	if err != nil {
+	if _, err := g.exec(releaseSavepoint); err != nil {
 		return fmt.Errorf("ending an update: %w", err)
 	}
 	return nil
+}
+
+// takeIn notes what an update did, if it stays.
+func (g *group) takeIn(tx *Tx) {
+	for s, c := range tx.counters {
+		g.counters[s] = c
+	}
+	g.wrote = g.wrote || tx.wrote
+	g.changes = append(g.changes, tx.changes...)
 }
 
 // call runs f and catches its panic.
@@ -411,6 +451,7 @@ func (g *group) writeCounters() error {
 func (g *group) rollback() {
 	err := g.tx.Rollback()
 	if g.w.shared { // a connection that does not roll back is given up by its pool
+		_ = g.conn.Close()
 		return
 	}
 	if err != nil && !errors.Is(err, sql.ErrTxDone) {
