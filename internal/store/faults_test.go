@@ -121,10 +121,10 @@ func (f *faults) cut() {
 	f.conns = nil
 }
 
-// fail has the next text that contains text meet with a fault, so many times.
-func (f *faults) fail(text string, forward, silent bool, times int32) {
+// fail has the next text that contains text meet with a fault, once.
+func (f *faults) fail(text string, forward, silent bool) {
 	x := &fault{text: text, forward: forward, silent: silent}
-	x.times.Store(times)
+	x.times.Store(1)
 	f.fault.Store(x)
 }
 
@@ -152,7 +152,7 @@ func TestLostConnections(t *testing.T) {
 			k := aKey()
 			// The driver prepares a statement once for each connection: all of them are new.
 			f.cut()
-			f.fail(text, forward, false, 1)
+			f.fail(text, forward, false)
 			calls := 0
 			err := s.Update(ctx, func(tx *store.Tx) error {
 				tx.OnCommit(func() { calls++ })
@@ -173,7 +173,7 @@ func TestLostConnections(t *testing.T) {
 	for _, text := range []string{"into keys", "savepoint one", "rollback to", "release"} {
 		for _, forward := range []bool{false, true} {
 			f.cut()
-			f.fail(text, forward, false, 1)
+			f.fail(text, forward, false)
 			err := s.Update(ctx, func(tx *store.Tx) error {
 				if err := tx.ReplaceKey(nil, aKey()); err != nil {
 					return err
@@ -207,7 +207,7 @@ func TestReadsSurviveCuts(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	f.fail("from keys", true, false, 1) // in the middle of one
+	f.fail("from keys", true, false) // in the middle of one
 	if _, err := s.GetKey(t.Context(), k.Name); err != nil {
 		t.Error(err)
 	}
@@ -239,7 +239,7 @@ func TestUnknown(t *testing.T) {
 	for _, forward := range []bool{false, true} {
 		f, s, direct := openBehind(t)
 		k := aKey()
-		f.fail("commit", forward, true, 1)
+		f.fail("commit", forward, true)
 		done := make(chan error, 1)
 		go func() {
 			done <- s.Update(context.Background(), func(tx *store.Tx) error { return tx.PutKey(k) })

@@ -381,15 +381,12 @@ func (g *group) run(u *update) error {
 	if !failed {
 		u.onCommit, u.deleted = tx.onCommit, tx.deleted
 	}
-	if g.w.shared && !g.careful {
-		return nil
-	}
 	if tx.misplaced {
 		u.scopes = append(u.scopes, tx.scopes()...)
 		g.w.aside = append(g.w.aside, u)
 	}
-	if !tx.saved {
-		return nil // it wrote nothing
+	if !tx.saved || g.w.shared && !g.careful {
+		return nil // there is nothing to undo
 	}
 	if failed {
 		if _, err := g.exec(rollbackToSavepoint); err != nil {
