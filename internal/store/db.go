@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,8 +57,9 @@ type DB struct {
 	now          func() time.Time
 	installation string
 
-	mu    sync.Mutex
-	store *Store // once unsealed
+	mu         sync.Mutex
+	store      *Store // once unsealed
+	generation string // of the seals and domain keys that Sealed returned last
 }
 
 // Open opens the store, or makes an empty one. Unless it is read-only the data directory is locked until Close: the error
@@ -179,6 +181,13 @@ func (db *DB) Sealed(ctx context.Context) (seal.Sealed, error) {
 	if out.DomainKeys, err = collect(ctx, q, scanDomainKey, selectDomainKeys); err != nil {
 		return out, fmt.Errorf("reading domain keys: %w", err)
 	}
+	generation, err := one(ctx, q, scanText, selectMeta, generationName)
+	if err != nil && !errors.Is(err, ErrNotFound) { // as in older backups
+		return out, fmt.Errorf("reading domain keys: %w", err)
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.generation = generation
 	return out, nil
 }
 
@@ -224,12 +233,15 @@ func (db *DB) Initialize(ctx context.Context, sealed seal.Sealed) error {
 }
 
 // ReplaceSealed stores sealed in place of all seals and domain keys, in one step: after seals were added or removed, and
-// after seal.Barrier.RotateRoot.
+// after seal.Barrier.RotateRoot. What it replaces is what Sealed returned last: ErrConflict if there are others by now.
 func (db *DB) ReplaceSealed(ctx context.Context, sealed seal.Sealed) error {
 	if len(sealed.Seals) == 0 {
 		return seal.ErrLastSeal
 	}
 	err := db.writeSealed(ctx, func(tx *sql.Tx) error {
+		if err := db.sameGeneration(ctx, tx); err != nil {
+			return err
+		}
 		for _, q := range []string{`DELETE FROM seals`, `DELETE FROM domain_keys`} {
 			if _, err := tx.ExecContext(ctx, q); err != nil {
 				return err
@@ -249,6 +261,28 @@ func (db *DB) ReplaceSealed(ctx context.Context, sealed seal.Sealed) error {
 const generationName = "seals and domain keys"
 
 const nextGeneration = `UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = '` + generationName + `'`
+
+// sameGeneration gives ErrConflict if somebody else changed seals or domain keys since Sealed read them. The caller has counted its own
+// change.
+func (db *DB) sameGeneration(ctx context.Context, tx *sql.Tx) error {
+	if !db.shared {
+		return nil
+	}
+	db.mu.Lock()
+	read, err := strconv.ParseInt(db.generation, 10, 64)
+	db.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("counting changes of seals: %w", err)
+	}
+	var now string
+	if err := tx.QueryRowContext(ctx, statements[selectMeta], generationName).Scan(&now); err != nil {
+		return err
+	}
+	if now != strconv.FormatInt(read+1, 10) {
+		return ErrConflict
+	}
+	return nil
+}
 
 // AddDomainKeys stores more domain keys; it is what seal.Barrier.RotateDomainKeys saves with.
 func (db *DB) AddDomainKeys(ctx context.Context, keys []seal.DomainKey) error {

@@ -379,6 +379,28 @@ func testWrappedBefore(t *testing.T, h Harness) {
 	put(t, other, late)
 }
 
+// testSealsBeside has two processes change the seals: the second one must not undo what the first one did.
+func testSealsBeside(t *testing.T, h Harness) {
+	nodes := besides(t, h, 2)
+	ctx, one, two := t.Context(), nodes[0], nodes[1]
+	sealed, err := two.DB().Sealed(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotate(t, one)
+	if err := two.DB().ReplaceSealed(ctx, sealed); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("over domain keys that are newer: %v", err)
+	}
+	if sealed, err = two.DB().Sealed(ctx); err != nil || len(sealed.DomainKeys) != 8 {
+		t.Fatalf("%d domain keys, %v", len(sealed.DomainKeys), err)
+	}
+	if err := two.DB().ReplaceSealed(ctx, sealed); err != nil {
+		t.Error(err)
+	}
+	put(t, one, Key())
+	put(t, two, Key())
+}
+
 // testSeenBeside changes things in one process and looks at them in another.
 func testSeenBeside(t *testing.T, h Harness) {
 	nodes := besides(t, h, 2)

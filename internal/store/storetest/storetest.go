@@ -77,6 +77,7 @@ func Run(t *testing.T, h Harness) {
 		{"ReadsHold", testReadsHold},
 		{"RotateBeside", testRotateBeside},
 		{"WrappedBefore", testWrappedBefore},
+		{"SealsBeside", testSealsBeside},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
 	}
