@@ -20,8 +20,9 @@ run: build ## a server for development on its embedded default
 
 test: lint generate-check test-go test-race test-conformance fuzz ## all that CI asks
 
+# The store's tests run on PostgreSQL, too: on the one that KEYWRIGHT_POSTGRES names, or on one that ends with them.
 test-go: build
-	$(GO) test ./...
+	@if [ -n "$$KEYWRIGHT_POSTGRES" ]; then set -x; $(GO) test ./...; else set -x; scripts/postgres run $(GO) test ./...; fi
 
 # The race detector needs cgo.
 test-race:
