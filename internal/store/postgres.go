@@ -202,7 +202,7 @@ func sharedMigrator(ctx context.Context, db *sql.DB) (*goose.Provider, error) {
 	if cockroach { // no advisory locks; who comes second fails, and starts again
 		return goose.NewProvider(goose.DialectPostgres, db, files)
 	}
-	locker, err := lock.NewPostgresSessionLocker()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)) // once a second, for two minutes
 	if err != nil {
 		return nil, err
 	}

@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"database/sql"
+	"errors"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/store/storetest"
 )
@@ -109,4 +112,39 @@ func postgresHarness() storetest.Harness {
 func TestPostgres(t *testing.T) {
 	postgres(t) // skips
 	storetest.Run(t, postgresHarness())
+}
+
+// TestOpenTogether has several processes find an empty database at the same time: they make one store of it.
+func TestOpenTogether(t *testing.T) {
+	dsn := postgres(t)
+	var wg sync.WaitGroup
+	installations := make([]string, 5)
+	for i := range installations {
+		wg.Go(func() {
+			db, err := store.Open(t.Context(), store.Options{DSN: dsn})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { _ = db.Close() })
+			_, sealed, err := seal.Initialize(t.Context(), storetest.Clock(), storetest.Seal())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := db.Initialize(t.Context(), sealed); err != nil && !errors.Is(err, store.ErrInitialized) {
+				t.Error(err)
+			}
+			if sealed, err = db.Sealed(t.Context()); err != nil || len(sealed.Seals) != 1 || len(sealed.DomainKeys) != 4 {
+				t.Errorf("%d seals, %d domain keys, %v", len(sealed.Seals), len(sealed.DomainKeys), err)
+			}
+			storetest.Unseal(t, db)
+			installations[i] = db.Installation()
+		})
+	}
+	wg.Wait()
+	slices.Sort(installations)
+	if one := slices.Compact(installations); len(one) != 1 || one[0] == "" {
+		t.Errorf("installations %q", one)
+	}
 }
