@@ -95,13 +95,19 @@ func (s *Store) TrimChanges(ctx context.Context, keep int64) (int64, error) {
 	return total, nil
 }
 
-// Expect gives ErrConflict unless the change feed of an account and Region stands at n: unless everything there is as it was then.
-func (tx *Tx) Expect(a arn.Account, r arn.Region, n int64) error {
+// Position is Store.Position inside the transaction: as it will be at its end, if the update changes nothing more.
+func (tx *Tx) Position(a arn.Account, r arn.Region) (int64, error) {
 	if err := tx.usable(); err != nil {
-		return err
+		return 0, err
 	}
 	c, err := tx.counter(scope{a, r})
-	if err == nil && c.n != n {
+	return c.n, err
+}
+
+// Expect gives ErrConflict unless the change feed of an account and Region stands at n: unless everything there is as it was then.
+func (tx *Tx) Expect(a arn.Account, r arn.Region, n int64) error {
+	now, err := tx.Position(a, r)
+	if err == nil && now != n {
 		err = ErrConflict
 	}
 	return err
