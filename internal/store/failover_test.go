@@ -41,7 +41,7 @@ func TestFailOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // what is left is another user's
+	defer func() { _ = os.RemoveAll(dir) }()     // what is left is another user's
 	if err := os.Chmod(dir, 0o755); err != nil { // another user runs the server
 		t.Fatal(err)
 	}
