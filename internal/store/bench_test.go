@@ -3,6 +3,8 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -114,14 +116,18 @@ func BenchmarkFailingUpdates(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
-// BenchmarkReads reads from a store of 100,000 keys: the first page, the last page, a key, the number of keys.
+// BenchmarkReads reads from a store of 100,000 keys, or as many as KEYWRIGHT_STORE_KEYS says: the first page, the last page, a key, the number of keys.
 func BenchmarkReads(b *testing.B) { eachEngine(b, benchmarkReads) }
 
 func benchmarkReads(b *testing.B, make func(*testing.B) *store.Store) {
 	s := make(b)
 	ctx := b.Context()
 	var some *key.Key
-	for range 400 {
+	keys := 100_000
+	if n, err := strconv.Atoi(os.Getenv("KEYWRIGHT_STORE_KEYS")); err == nil {
+		keys = n
+	}
+	for range keys / 250 {
 		err := s.Update(ctx, func(tx *store.Tx) error {
 			for range 250 {
 				some = aKey()
@@ -136,6 +142,7 @@ func benchmarkReads(b *testing.B, make func(*testing.B) *store.Store) {
 		}
 	}
 	for name, f := range map[string]func() error{
+		"due":        func() error { _, err := s.DueKeys(ctx, time.Now(), 100); return err },
 		"first page": func() error { _, _, err := s.ListKeys(ctx, account, region, "", 100); return err },
 		"last page":  func() error { _, _, err := s.ListKeys(ctx, account, region, "ff", 100); return err },
 		"key":        func() error { _, err := s.GetKey(ctx, some.Name); return err },

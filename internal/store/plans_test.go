@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"database/sql"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -32,33 +34,57 @@ func TestQueryPlansOnPostgres(t *testing.T) {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
-	for _, q := range store.Queries() {
-		if !strings.Contains(q, "WHERE") { // all of a table, in order
-			continue
-		}
-		rows, err := db.QueryContext(t.Context(), "EXPLAIN "+q, planArguments(q)...)
+	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} { // for these values, and for any
+		c, err := db.Conn(t.Context())
 		if err != nil {
-			t.Fatalf("%s: %v", q, err)
-		}
-		var plan []string
-		for rows.Next() {
-			var line string
-			if err := rows.Scan(&line); err != nil {
-				t.Fatal(err)
-			}
-			plan = append(plan, line)
-		}
-		if err := rows.Err(); err != nil {
 			t.Fatal(err)
 		}
-		text := strings.Join(plan, "\n")
-		sorts := strings.Contains(text, "Sort") && strings.Contains(q, "LIMIT") // without a limit it is all that it finds
-		if !strings.Contains(text, "Index") || strings.Contains(text, "Seq Scan") || sorts {
-			t.Errorf("%s\nis run as\n%s", q, text)
+		defer func() { _ = c.Close() }() // it only asked
+		if _, err := c.ExecContext(t.Context(), "SET plan_cache_mode = "+mode); err != nil {
+			t.Fatal(err)
 		}
-		if strings.HasPrefix(q, "SELECT key_id FROM keys") && !strings.Contains(text, "Index Only Scan") {
-			t.Errorf("a page of keys reads the rows:\n%s", text)
+		for _, q := range store.Queries() {
+			if strings.Contains(q, "WHERE") { // and not all of a table, in order
+				checkPlan(t, c, mode, q)
+			}
 		}
+	}
+}
+
+func checkPlan(t *testing.T, c *sql.Conn, mode, q string) {
+	t.Helper()
+	if _, err := c.ExecContext(t.Context(), "PREPARE asked AS "+q); err != nil {
+		t.Fatalf("%s: %v", q, err)
+	}
+	var values []string
+	for _, v := range planArguments(q) {
+		values = append(values, fmt.Sprintf("'%v'", v))
+	}
+	rows, err := c.QueryContext(t.Context(), "EXPLAIN EXECUTE asked("+strings.Join(values, ", ")+")")
+	if err != nil {
+		t.Fatalf("%s: %v", q, err)
+	}
+	var plan []string
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			t.Fatal(err)
+		}
+		plan = append(plan, line)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ExecContext(t.Context(), "DEALLOCATE asked"); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(plan, "\n")
+	sorts := strings.Contains(text, "Sort") && strings.Contains(q, "LIMIT") // without a limit it is all that it finds
+	if !strings.Contains(text, "Index") || strings.Contains(text, "Seq Scan") || sorts {
+		t.Errorf("%s\nis run with %s as\n%s", q, mode, text)
+	}
+	if strings.HasPrefix(q, "SELECT key_id FROM keys") && !strings.Contains(text, "Index Only Scan") {
+		t.Errorf("a page of keys reads the rows with %s:\n%s", mode, text)
 	}
 }
 
