@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"net/url"
 	"os"
@@ -134,5 +135,48 @@ func TestFailOver(t *testing.T) {
 	p, err3 := s.Position(t.Context(), account, region)
 	if err := errors.Join(err, err2, err3); err != nil || counts.Keys != there || counts.Aliases != there || n != there || p != 2*there {
 		t.Errorf("%d keys are there, but %+v, counted %d, position %d, %v", there, counts, n, p, err)
+	}
+	notReplicated(t, s, with(t, other, "synchronous_commit", "local"))
+}
+
+// notReplicated has a commit wait for a standby that is not there, and somebody end the wait: the server says that it is done.
+func notReplicated(t *testing.T, s *store.Store, dsn string) {
+	t.Helper()
+	admin, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = admin.Close() }() // it only asked
+	for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"} {
+		if _, err := admin.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(500 * time.Millisecond) // for the sessions to read it
+	k := aKey()
+	done := make(chan error, 1)
+	go func() {
+		done <- s.Update(context.Background(), func(tx *store.Tx) error { return tx.ReplaceKey(nil, k) })
+	}()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		var cancelled int
+		err := admin.QueryRowContext(t.Context(), "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&cancelled)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("nobody waits for a standby: %v", err)
+		}
+		if cancelled > 0 {
+			break
+		}
+	}
+	if err := <-done; !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("a commit that may not be on the standby: %v", err)
+	}
+	for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()"} {
+		if _, err := admin.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.GetKey(t.Context(), k.Name); err != nil {
+		t.Errorf("it is on the primary all the same: %v", err)
 	}
 }

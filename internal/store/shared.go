@@ -190,6 +190,9 @@ func (w *writer) attempt(ran []*update, careful bool) (verdict, error) {
 	if err := g.tx.Commit(); err != nil {
 		_ = g.conn.Close() // its pool knows whether it is good
 		w.renew()
+		if w.store.unreplicated.Load() {
+			return unknown, errors.Join(errUnreplicated, err)
+		}
 		return judgeCommit(err), err
 	}
 	_ = g.conn.Close() // to its pool
@@ -269,7 +272,8 @@ func (g *group) finishShared() error {
 }
 
 // inquire asks the database what became of the transaction with the last mark, whose commit ended with an error. The row of marks
-// is locked by that transaction for as long as it has not ended, so that what the row says is final.
+// is locked by that transaction for as long as it has not ended, so that what the row says is final. The question commits something
+// itself: when that is on a standby that has to be waited for, so is everything before it.
 func (w *writer) inquire(why error, until time.Time) (verdict, error) {
 	if errors.Is(why, errUnreplicated) {
 		return unknown, why
@@ -282,7 +286,7 @@ func (w *writer) inquire(why error, until time.Time) (verdict, error) {
 			return 0, nil
 		case err == nil || errors.Is(err, ErrNotFound):
 			return again, why
-		case judge(err) != again || !time.Now().Before(until) || !w.pause(delay):
+		case judge(err) != again && !errors.Is(err, errAskAgain) || !time.Now().Before(until) || !w.pause(delay):
 			return unknown, errors.Join(why, err)
 		}
 	}
@@ -295,9 +299,26 @@ func (w *writer) lastMark() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = tx.Rollback() }() // it only asks
-	return one(ctx, unprepared{tx}, scanNumber, lockMark, w.marker.writer)
+	defer func() { _ = tx.Rollback() }() // unless it was committed
+	mark, err := one(ctx, unprepared{tx}, scanNumber, lockMark, w.marker.writer)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := tx.ExecContext(ctx, statements[putMark], w.marker.writer, mark, w.store.now().UnixMilli()); err != nil {
+		return 0, err
+	}
+	w.store.unreplicated.Store(false)
+	if err := tx.Commit(); err != nil {
+		return 0, errors.Join(errAskAgain, err)
+	}
+	if w.store.unreplicated.Load() {
+		return 0, errUnreplicated
+	}
+	return mark, nil
 }
+
+// errAskAgain says that a question did not end, whatever became of it.
+var errAskAgain = errors.New("the question has to be asked again")
 
 // claim locks the row of a counter, which it makes if it is not there.
 func (tx *Tx) claim(s scope) (counter, error) {
