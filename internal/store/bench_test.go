@@ -80,6 +80,7 @@ func benchmarkPutKey(b *testing.B, make func(*testing.B) *store.Store) {
 	for _, writers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			s := make(b)
+			b.ResetTimer()
 			b.SetParallelism((writers + 1) / 2) // of two processors
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {

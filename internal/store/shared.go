@@ -35,7 +35,8 @@ type marker struct {
 	retired    string // with which version of the domain keys all material has to be wrapped
 }
 
-// retiredName is the row of table meta with the version of domain keys before which all others are about to be dropped.
+// retiredName is the row of table meta with the version of domain keys before which all others are about to be dropped. All domains have
+// the same: they are rotated together.
 const retiredName = "newest of retired domain keys"
 
 // retireDomainKeys has every process refuse to write material that is not wrapped with the newest domain key: what was wrapped before
@@ -45,7 +46,7 @@ func (s *Store) retireDomainKeys(ctx context.Context) error {
 		return nil
 	}
 	return s.db.writeSealed(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, statements[upsertMeta], retiredName, fmt.Sprint(s.verifier.barrier.Newest(seal.Material)))
+		_, err := tx.ExecContext(ctx, statements[upsertMeta], retiredName, fmt.Sprint(s.verifier.barrier.Newest(seal.Row)))
 		return err
 	})
 }
@@ -53,11 +54,11 @@ func (s *Store) retireDomainKeys(ctx context.Context) error {
 // current gives ErrConflict if material of a key is wrapped with a domain key that is about to be dropped.
 func (w *writer) current(k *key.Key) error {
 	b := w.verifier.barrier
-	if !w.shared || w.marker.retired != fmt.Sprint(b.Newest(seal.Material)) {
+	if !w.shared || w.marker.retired != fmt.Sprint(b.Newest(seal.Row)) {
 		return nil
 	}
 	for i := range k.Material {
-		if b.Older(seal.Material, k.Material[i].Wrapped) {
+		if b.OldMaterial(k.Material[i].Wrapped) {
 			return fmt.Errorf("%w: its material is wrapped with an old domain key", ErrConflict)
 		}
 	}
