@@ -23,8 +23,9 @@ test: setup lint generate-check test-go test-race test-conformance fuzz ## all t
 setup: ## installs what the tests need, where it is missing
 	scripts/setup
 
+# The store's tests run on PostgreSQL, too: on the one that KEYWRIGHT_POSTGRES names, or on one that ends with them.
 test-go: build
-	$(GO) test ./...
+	@if [ -n "$$KEYWRIGHT_POSTGRES" ]; then set -x; $(GO) test ./...; else set -x; scripts/postgres run $(GO) test ./...; fi
 
 # The race detector needs cgo.
 test-race:

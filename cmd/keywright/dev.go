@@ -31,7 +31,7 @@ const (
 // devOptions are the flags of keywright dev.
 type devOptions struct {
 	listen, data, socket   string
-	admin                  string
+	admin, store           string
 	accounts               []string
 	accessKeyID, secretKey string
 	partition              string
@@ -57,13 +57,16 @@ live in DIR and audit records in DIR/audit; the key file that unseals DIR lies i
 the keys: do not use it for keys that matter. For those there are keywright init and keywright server.
 
 A control endpoint beside it moves the clock, makes keys with known material, has calls fail, and takes everything away between
-two tests: docs/testing.md.`,
+two tests: docs/testing.md.
+
+With --store keys live in a PostgreSQL database, which several servers for development can share. Its seal is known to everybody.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runDev(c.Context(), &o, c.OutOrStdout()) },
 	}
 	f := c.Flags()
 	f.StringVar(&o.listen, "listen", server.DefaultListen, "loopback address and port to serve on; port 0 takes any free one")
 	f.StringVar(&o.data, "data", "", "directory to keep keys and audit records in (default: memory)")
+	f.StringVar(&o.store, "store", "", "URL of a PostgreSQL database to keep keys in, such as postgres://user:password@127.0.0.1/name?sslmode=disable")
 	f.StringVar(&o.socket, "admin-socket", "", "path of the administrators' socket, which keywright why, service and the like ask (default: admin.sock in DIR, and none without --data)")
 	f.StringVar(&o.admin, "admin", "", "loopback address and port of /healthz, /readyz and /metrics (default: none)")
 	f.StringArrayVar(&o.accounts, "account", nil, "account id; or ID=ACCESSKEYID:SECRET for a further account, repeatable (default "+devAccount+")")
@@ -168,7 +171,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		defer func() { err = errors.Join(err, ca.close()) }()
 		config.Certificate, scheme, bundle = ca.get, "https", ca.bundle
 	}
-	in, err := openDev(ctx, o.data)
+	in, err := openDev(ctx, &config, o.store)
 	if err != nil {
 		return err
 	}
@@ -232,14 +235,20 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// openDev opens the installation in dir, or makes it there, or in memory if there is no dir.
-func openDev(ctx context.Context, dir string) (*server.Installation, error) {
-	if dir == "" {
+// openDev opens the installation in the database or in the data directory, or makes it there, or in memory if there is neither.
+func openDev(ctx context.Context, c *server.Config, database string) (in *server.Installation, err error) {
+	if database != "" {
+		if c.Store, err = server.ParseStorage(database); err != nil {
+			return nil, fmt.Errorf("--store: %w", err)
+		}
+		return server.DevelopmentInstallation(ctx, *c, time.Now())
+	}
+	if c.Data == "" {
 		return server.EphemeralInstallation(ctx, time.Now())
 	}
-	keyPath := filepath.Join(dir, "seal.key")
-	config := server.Config{Data: dir, Seals: []server.Seal{{Kind: seal.KindKeyFile, Name: "dev", File: keyPath}}}
-	in, err := server.OpenInstallation(ctx, config, nil)
+	keyPath := filepath.Join(c.Data, "seal.key")
+	config := server.Config{Data: c.Data, Seals: []server.Seal{{Kind: seal.KindKeyFile, Name: "dev", File: keyPath}}}
+	in, err = server.OpenInstallation(ctx, config, nil)
 	if !errors.Is(err, store.ErrNotInitialized) {
 		return in, err
 	}

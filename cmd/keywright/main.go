@@ -59,7 +59,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return withHint(err, "see keywright "+c.Name()+" --help")
 	})
-	root.AddCommand(devCommand(), serverCommand(), initCommand(), accountCommand(), controlCommand(), serviceCommand(), quotaCommand(), whyCommand(), whoCanCommand(), putKeyPolicyCommand(), auditCommand(), sealCommand(), backupCommand(), restoreCommand(), statusCommand(), versionCommand())
+	root.AddCommand(devCommand(), serverCommand(), initCommand(), accountCommand(), controlCommand(), serviceCommand(), quotaCommand(), whyCommand(), whoCanCommand(), putKeyPolicyCommand(), auditCommand(), sealCommand(), backupCommand(), restoreCommand(), storeCommand(), statusCommand(), versionCommand())
 	return root
 }
 

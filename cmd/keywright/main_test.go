@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/secret"
 	"github.com/keywright/keywright/internal/sigv4"
 )
@@ -73,8 +76,49 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": startServer, "capture": capture, "secretfree": secretFree, "httpget": httpGet, "flip": flip,
+			"database": database,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "postgres" {
+				return false, errors.New("unknown condition " + cond)
+			}
+			return os.Getenv("KEYWRIGHT_POSTGRES") != "", nil
 		},
 	})
+}
+
+// database is "database FILES…": it makes a schema in the database that KEYWRIGHT_POSTGRES names, sets $DATABASE to its URL with the
+// password, $URL_OF_DATABASE to the one without, $DBPASS to the password, and names it as the store of each configuration.
+func database(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: database FILES...")
+	}
+	u, err := url.Parse(os.Getenv("KEYWRIGHT_POSTGRES"))
+	ts.Check(err)
+	schema := "test_" + strings.ReplaceAll(arn.NewUUID(), "-", "")
+	db, err := sql.Open("pgx", u.String())
+	ts.Check(err)
+	_, err = db.Exec("CREATE SCHEMA " + schema)
+	ts.Check(err)
+	ts.Defer(func() {
+		_, err := db.Exec("DROP SCHEMA " + schema + " CASCADE")
+		ts.Check(errors.Join(err, db.Close()))
+	})
+	q := u.Query()
+	q.Set("search_path", schema)
+	u.RawQuery = q.Encode()
+	password, _ := u.User.Password()
+	ts.Setenv("DATABASE", u.String())
+	u.User = url.User(u.User.Username())
+	ts.Setenv("URL_OF_DATABASE", u.String())
+	ts.Setenv("DBPASS", password)
+	for _, file := range args {
+		path := ts.MkAbs(file)
+		text, err := os.ReadFile(path)
+		ts.Check(err)
+		text = append(text, "store:\n  dsn: "+u.String()+"\n  passwordEnv: DBPASS\n"...)
+		ts.Check(os.WriteFile(path, text, 0o600))
+	}
 }
 
 var readyLine = regexp.MustCompile(`Keywright is ready on (\S+)`)
@@ -185,7 +229,7 @@ func lookPath(ts *testscript.TestScript) (string, error) {
 
 func scriptEnv(ts *testscript.TestScript) []string {
 	env := os.Environ()
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "PHRASE"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "PHRASE", "DBPASS"} {
 		env = append(env, name+"="+ts.Getenv(name))
 	}
 	return env

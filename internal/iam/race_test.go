@@ -61,3 +61,43 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Two servers change one account: each reads again what the other one has changed, and nothing is lost or beyond a quota.
+func TestChangesOnTwoServers(t *testing.T) {
+	one := newWorld(t)
+	two := *one
+	two.directory = two.newDirectory(10)
+	c := one.root(alice)
+	roots := []*client{one.client(c), two.client(c)}
+	for _, root := range roots { // both remember the account
+		root.do(&iamapi.ListUsersRequest{})
+	}
+	roots[0].do(&iamapi.CreateUserRequest{UserName: str("ann")})
+	if _, err := roots[1].call("CreateUser", &iamapi.CreateUserRequest{UserName: str("ann")}); err == nil {
+		t.Error("a user of a name that the other server has given")
+	}
+	roots[1].do(&iamapi.PutUserPolicyRequest{UserName: str("ann"), PolicyName: str("p"), PolicyDocument: str(allowAll)})
+	var wg sync.WaitGroup
+	var made [2]int
+	for i, root := range roots {
+		wg.Go(func() {
+			for n := range 10 {
+				must(root, &iamapi.CreateUserRequest{UserName: str(fmt.Sprintf("user-%d-%d", i, n))})
+			}
+			for range 3 {
+				if _, err := root.call("CreateAccessKey", &iamapi.CreateAccessKeyRequest{UserName: str("ann")}); err == nil {
+					made[i]++
+				}
+			}
+		})
+	}
+	wg.Wait()
+	three := *one
+	three.directory = three.newDirectory(10)
+	if l := three.client(c).do(&iamapi.ListUsersRequest{}).(*iamapi.ListUsersResponse).Users; len(l) != 21 {
+		t.Errorf("%d users, want 21", len(l))
+	}
+	if made[0]+made[1] != 2 {
+		t.Errorf("%v access keys of one user, of whom two are allowed", made)
+	}
+}

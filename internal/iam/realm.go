@@ -93,6 +93,10 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 	if v := d.realm.get(a); v != nil {
 		return v, nil
 	}
+	position, err := d.store.Position(ctx, a, store.GlobalRegion) // first: what is read then is as new as that, or newer
+	if err != nil {
+		return nil, err
+	}
 	account, err := d.store.GetAccount(ctx, a)
 	if err != nil {
 		return nil, err
@@ -102,6 +106,7 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 		return nil, err
 	}
 	v := newView(account)
+	v.position = position
 	for _, n := range all {
 		if err := v.add(n); err != nil {
 			return nil, fmt.Errorf("reading %s %s of account %s: %w", n.Kind, n.ID, a, err)
@@ -120,10 +125,22 @@ type change struct {
 }
 
 // change runs f on a copy of the account's view, writes what f changed and then shows the copy to everybody. call may be
-// nil for a change that has no audit record of its own.
+// nil for a change that has no audit record of its own. Where another server changed the account since it was read, it is read again and f
+// is run once more.
 func (d *Directory) change(ctx context.Context, call *guard.Call, a arn.Account, f func(*change) error) error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
+	err := d.changeOnce(ctx, call, a, f)
+	for i := 1; i < conflictTries && errors.Is(err, store.ErrConflict); i++ {
+		err = d.changeOnce(ctx, call, a, f)
+	}
+	return err
+}
+
+// conflictTries is how often a change begins again because another server changed the same account at the same time.
+const conflictTries = 20
+
+func (d *Directory) changeOnce(ctx context.Context, call *guard.Call, a arn.Account, f func(*change) error) error {
 	v, err := d.load(ctx, a)
 	if err != nil {
 		return err
@@ -138,12 +155,14 @@ func (d *Directory) change(ctx context.Context, call *guard.Call, a arn.Account,
 		}
 	}
 	err = d.store.Update(ctx, func(tx *store.Tx) error {
-		for _, w := range c.writes {
-			if err := w(tx); err != nil {
-				return err
-			}
+		err := tx.Expect(a, store.GlobalRegion, v.position)
+		for i := 0; i < len(c.writes) && err == nil; i++ {
+			err = c.writes[i](tx)
 		}
-		return nil
+		if err == nil {
+			c.position, err = tx.Position(a, store.GlobalRegion)
+		}
+		return err
 	})
 	if err == nil {
 		d.realm.put(c.view)

@@ -73,15 +73,7 @@ func (d *Directory) FlushUses(ctx context.Context) error {
 	}
 	err := d.store.Update(ctx, func(tx *store.Tx) error {
 		for id, use := range all {
-			k, err := tx.GetAccessKey(id)
-			if errors.Is(err, store.ErrNotFound) {
-				continue // it was deleted
-			}
-			if err != nil {
-				return err
-			}
-			k.LastUsed = use
-			if err := tx.PutAccessKey(k); err != nil {
+			if err := tx.PutAccessKeyUse(id, use); err != nil && !errors.Is(err, store.ErrNotFound) { // it was deleted
 				return err
 			}
 		}

@@ -20,6 +20,7 @@ import (
 // view. Whoever remembers what he learned from a view compares its generation with that of the view now.
 type view struct {
 	generation uint64 // no two views in a process have the same
+	position   int64  // of the account's change feed, of which the view has everything
 
 	account   *store.Account
 	users     shelf[*identity.User]

@@ -85,7 +85,7 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 	if err := r.makeMaterial(k, in); err != nil {
 		return nil, err
 	}
-	snap, err := r.commit(r.ctx, k, func(tx *store.Tx) error { return r.keyQuota(tx, k.Name) })
+	snap, err := r.commit(r.ctx, nil, k, func(tx *store.Tx) error { return r.keyQuota(tx, k.Name) })
 	if err != nil {
 		return nil, err
 	}

@@ -115,7 +115,7 @@ func (r *request) makeManaged(k *key.Key, alias *key.Alias) (snap *snapshot, err
 		k.Material = []key.Material{m}
 		return nil, err
 	}, func() error {
-		snap, err = r.commit(r.ctx, k, func(tx *store.Tx) error { return tx.InsertAlias(alias) })
+		snap, err = r.commit(r.ctx, nil, k, func(tx *store.Tx) error { return tx.InsertAlias(alias) })
 		return err
 	})
 	return snap, err

@@ -166,7 +166,7 @@ func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(
 		err := s.store.Update(ctx, func(tx *store.Tx) error { return set.write(tx, extra) })
 		for i, k := range set.next {
 			switch {
-			case k == set.gone:
+			case k == set.gone && !errors.Is(err, store.ErrConflict):
 				s.forget(k.Name)
 			case err != nil:
 				s.keys.drop(k.Name) // as in commit
@@ -181,10 +181,15 @@ func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(
 func (g *regionSet) write(tx *store.Tx, extra func(*store.Tx) error) error {
 	for i, k := range g.next {
 		var err error
-		if k == g.gone {
-			err = tx.DeleteKey(k.Name)
-		} else {
-			err = tx.PutKey(k)
+		switch {
+		case k == g.gone:
+			if err = tx.ExpectKey(g.now[i].Key); err == nil {
+				err = tx.DeleteKey(k.Name)
+			}
+		case i < len(g.now):
+			err = tx.ReplaceKey(g.now[i].Key, k)
+		default:
+			err = tx.ReplaceKey(nil, k)
 		}
 		if err != nil {
 			return err
@@ -226,6 +231,10 @@ func follows(was, is *key.Key) bool {
 
 // changeRegions changes the request's key and those that share with it, under the rules of change.
 func (r *request) changeRegions(edit func(*regionSet) error) error {
+	return unconflicted(func() error { return r.changeRegionsOnce(edit) })
+}
+
+func (r *request) changeRegionsOnce(edit func(*regionSet) error) error {
 	set, unlock, err := r.lockRegions(r.ctx, r.key.Name)
 	if err != nil {
 		return gone(r.key.Name, err)

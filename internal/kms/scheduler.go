@@ -91,8 +91,8 @@ func (s *Service) runDueKey(ctx context.Context, name key.Name) error {
 	} else if err == nil {
 		err = s.workOnKey(ctx, name)
 	}
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errNotDue) {
-		return nil // it has changed since the store was asked
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errNotDue) || errors.Is(err, store.ErrConflict) {
+		return nil // it has changed since the store was asked: what is due still is found with the next look
 	}
 	return err
 }
@@ -148,7 +148,7 @@ func (s *Service) makeReady(ctx context.Context, set *regionSet) error {
 		k.State = key.PendingImport
 	}
 	commit := func() error {
-		_, err := s.commit(context.WithoutCancel(ctx), k, nil)
+		_, err := s.commit(context.WithoutCancel(ctx), set.now[0].Key, k, nil)
 		return err
 	}
 	if made {

@@ -191,8 +191,15 @@ func (s *Service) seedMaterial(ctx context.Context, p guard.Permit, k *key.Key, 
 
 // commitSeed stores a seeded key with its aliases, which it takes from other keys. The caller holds the locks of both.
 func (s *Service) commitSeed(ctx context.Context, k *key.Key, aliases []aliasName) error {
+	var was *key.Key
+	switch now, err := s.loadStored(ctx, k.Name); {
+	case err == nil:
+		was = now.Key
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
 	var moved []key.Name
-	_, err := s.commit(ctx, k, func(tx *store.Tx) error {
+	_, err := s.commit(ctx, was, k, func(tx *store.Tx) error {
 		moved = []key.Name{k.Name}
 		if err := s.keyQuota(tx, k.Name); err != nil {
 			return err

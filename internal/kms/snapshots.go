@@ -163,10 +163,15 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 
 // change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that
 // ends it. When change returns without an error the new state is on disk and every later request sees it. Material whose time is
-// over goes before, from all related keys; otherwise nothing depends on those, which may be damaged.
-func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (*snapshot, error) {
+// over goes before, from all related keys; otherwise nothing depends on those, which may be damaged. Where another process changed
+// the key since it was read, edit gets it once more.
+func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (snap *snapshot, err error) {
 	for {
-		snap, expired, err := s.tryChange(ctx, name, edit)
+		var expired bool
+		err = unconflicted(func() error {
+			snap, expired, err = s.tryChange(ctx, name, edit)
+			return err
+		})
 		if !expired {
 			return snap, err
 		}
@@ -174,6 +179,18 @@ func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snap
 			return nil, err
 		}
 	}
+}
+
+// conflictTries is how often a change begins again because another process changed the same at the same time.
+const conflictTries = 20
+
+// unconflicted repeats a change that found something else in the store than in memory, which has forgotten it then.
+func unconflicted(change func() error) error {
+	err := change()
+	for i := 1; i < conflictTries && errors.Is(err, store.ErrConflict); i++ {
+		err = change()
+	}
+	return err
 }
 
 // tryChange is change for a key of which no material has expired: otherwise it reports that, and does nothing.
@@ -190,7 +207,7 @@ func (s *Service) tryChange(ctx context.Context, name key.Name, edit func(now *s
 	if err := edit(now, next); err != nil {
 		return nil, false, err
 	}
-	snap, err = s.commit(ctx, next, erasing(now.Key, next))
+	snap, err = s.commit(ctx, now.Key, next, erasing(now.Key, next))
 	return snap, false, err
 }
 
@@ -209,15 +226,15 @@ func erasing(now, next *key.Key) func(*store.Tx) error {
 	return nil
 }
 
-// commit writes a key and shows its snapshot. extra, if not nil, adds writes to the same transaction. The caller holds the
-// key's lock, or has just made the key.
-func (s *Service) commit(ctx context.Context, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
+// commit writes a key in place of what it was, nil if it is new, and shows its snapshot; store.ErrConflict if it was something else.
+// extra, if not nil, adds writes to the same transaction. The caller holds the key's lock, or has just made the key.
+func (s *Service) commit(ctx context.Context, was, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
 	snap, err := s.snapshot(k)
 	if err != nil {
 		return nil, err
 	}
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
-		if err := tx.PutKey(k); err != nil {
+		if err := tx.ReplaceKey(was, k); err != nil {
 			return err
 		}
 		if extra != nil {

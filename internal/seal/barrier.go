@@ -184,6 +184,13 @@ func (b *Barrier) Stale(d Domain, blob []byte) bool {
 	return !ok || version != b.Newest(d)
 }
 
+// OldMaterial reports whether wrapped material has a key that came before the newest. Of what is no blob it reports false. It is for
+// the store, which looks at the version and has no business with what is inside.
+func (b *Barrier) OldMaterial(blob []byte) bool {
+	version, ok := parseBlob(blob)
+	return ok && version > 0 && version < b.Newest(Material)
+}
+
 // Tag appends to dst the tag of data under the newest key of the domain: TagSize octets. Data must come from a named
 // function that makes it unambiguous. Only an invalid domain gives an error.
 func (b *Barrier) Tag(dst []byte, d Domain, data []byte) ([]byte, error) {

@@ -339,6 +339,9 @@ func TestRotateDomainKeys(t *testing.T) {
 	if !opens(b, seal.Row, "aad", "old", old) || !opens(b, seal.Row, "aad", "new", fresh) {
 		t.Error("a blob does not open after the rotation")
 	}
+	if !b.OldMaterial(old) || b.OldMaterial(fresh) || b.OldMaterial([]byte("no blob")) {
+		t.Error("OldMaterial does not tell an old key from the newest")
+	}
 	if !b.Stale(seal.Row, old) || b.Stale(seal.Row, fresh) || !b.StaleTag(seal.Row, oldTag) || b.VerifyTag(seal.Row, []byte("old"), oldTag) != nil {
 		t.Error("old and new are not told apart")
 	}

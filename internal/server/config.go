@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 
@@ -38,8 +40,13 @@ type Config struct {
 	// AdminSocket is the path of the Unix socket for administrators, which only the owner of the process can open; "none" for
 	// no socket. Empty means admin.sock in the data directory, and none without a data directory.
 	AdminSocket string `yaml:"adminSocket"`
-	// Data is the data directory. It is required in a file; empty means that everything stays in memory.
+	// Data is the data directory, one for each server. It is required in a file; empty means that everything stays in memory.
 	Data string `yaml:"data"`
+	// Node names this server among those that share a database: each has an audit log of its own. It has up to 64 letters, digits, dots,
+	// dashes and underscores. Empty means the name of the machine.
+	Node string `yaml:"node"`
+	// Store is a database in place of the one in the data directory.
+	Store Storage `yaml:"store"`
 	// Seals say how the root key is opened: the first that opens is enough. A file needs one at least.
 	Seals []Seal `yaml:"seals"`
 	// Audit says where records go.
@@ -171,9 +178,26 @@ func ParseConfig(text []byte) (Config, error) {
 	return c, c.check()
 }
 
+// nodeForm is the form of a node's name, which every name of a host has, too.
+var nodeForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// node returns the name of this server among those that share its database; "" if none do.
+func (c *Config) node() (string, error) {
+	if c.Store.DSN == "" || c.Node != "" {
+		return c.Node, nil
+	}
+	name, err := os.Hostname()
+	if err != nil || !nodeForm.MatchString(name) {
+		return "", fmt.Errorf("this machine has no name that a node can have: %w", cmp.Or(err, errNoNode))
+	}
+	return name, nil
+}
+
+var errNoNode = errors.New("name it with node")
+
 // paths are the members that name files.
 func (c *Config) paths() []*string {
-	all := []*string{&c.Data, &c.Audit.Dir, &c.Attestation.Roots, &c.Traces.HeadersFile}
+	all := []*string{&c.Data, &c.Audit.Dir, &c.Attestation.Roots, &c.Traces.HeadersFile, &c.Store.PasswordFile}
 	if c.AdminSocket != noSocket {
 		all = append(all, &c.AdminSocket)
 	}
@@ -195,6 +219,12 @@ func (c *Config) check() error {
 		if err := c.Seals[i].check(); err != nil {
 			return fmt.Errorf("seals: number %d: %w", i+1, err)
 		}
+	}
+	if err := c.Store.check(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if c.Node != "" && !nodeForm.MatchString(c.Node) {
+		return errors.New("node: up to 64 letters, digits, dots, dashes and underscores are a name")
 	}
 	if err := sink.CheckAll(c.Audit.Sinks); err != nil {
 		return fmt.Errorf("audit: sinks: %w", err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/quota"
+	"github.com/keywright/keywright/internal/store"
 )
 
 // Filled returns the configuration with defaults in place of zeros: what a server really does. What has no default but nothing, and
@@ -16,6 +17,9 @@ func (c Config) Filled() Config {
 	c.Listen = cmp.Or(c.Listen, DefaultListen)
 	set(&c.Drain, 25*time.Second)
 	set(&c.Schedule, time.Second)
+	set(&c.Store.Timeout, store.DefaultTimeout)
+	set(&c.Store.Patience, store.DefaultPatience)
+	c.Store.Connections = cmp.Or(c.Store.Connections, store.DefaultReaders)
 	c.Audit.Durability = cmp.Or(c.Audit.Durability, defaultDurability)
 	set(&c.Audit.FlushEvery, time.Second)
 	set(&c.Audit.CheckpointEvery, time.Second)

@@ -16,7 +16,8 @@ import (
 // auditSecret is the name of the seed of the key that signs audit checkpoints, as the store keeps it: never change it.
 const auditSecret = "audit checkpoints"
 
-// auditState is the name under which the store keeps the newest checkpoint of the audit log, as its text without signature. It is
+// auditState is the name under which the store keeps the newest checkpoint of the audit log, as its text without signature; where several
+// servers share the store, each has one, with a space and the node's name behind. It is
 // encrypted as secrets are, and so authenticated: whoever writes to the directory of the log cannot have it say that the log was shorter.
 const auditState = "audit state"
 
@@ -44,14 +45,21 @@ func (i *Installation) auditSeed(ctx context.Context, make bool) (secret.Bytes, 
 	return seed, err
 }
 
+func (i *Installation) auditState() string {
+	if i.node == "" {
+		return auditState
+	}
+	return auditState + " " + i.node
+}
+
 // rememberCheckpoint keeps what the newest checkpoint of the audit log says.
 func (i *Installation) rememberCheckpoint(text []byte) error {
-	return i.Store.PutSmallSecret(context.Background(), auditState, secret.Take(bytes.Clone(text)))
+	return i.Store.PutSmallSecret(context.Background(), i.auditState(), secret.Take(bytes.Clone(text)))
 }
 
 // knownCheckpoint returns what rememberCheckpoint was given last, nil for nothing.
 func (i *Installation) knownCheckpoint(ctx context.Context) ([]byte, error) {
-	text, err := i.Store.SmallSecret(ctx, auditState, nil)
+	text, err := i.Store.SmallSecret(ctx, i.auditState(), nil)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
@@ -64,7 +72,7 @@ func (i *Installation) knownCheckpoint(ctx context.Context) ([]byte, error) {
 // BeginAudit has an installation forget which audit log it had: the next start takes what is in the log's directory, or begins a
 // new log where there is none. It is for an operator who has moved a damaged log away.
 func (i *Installation) BeginAudit(ctx context.Context) error {
-	return i.Store.DropSmallSecret(ctx, auditState)
+	return i.Store.DropSmallSecret(ctx, i.auditState())
 }
 
 // AuditKey returns the text that verifies the checkpoints of the configuration's audit log. It comes from the installation and not

@@ -17,6 +17,8 @@ type Installation struct {
 	DB      *store.DB
 	Store   *store.Store
 	Barrier *seal.Barrier
+
+	node string // the name of this server among those that share the store; "" if none do
 }
 
 // Close closes the store.
@@ -33,13 +35,17 @@ func (e *SealedError) Error() string { return "no seal opens the root key: " + e
 // Unwrap returns why.
 func (e *SealedError) Unwrap() error { return e.Why }
 
-// OpenInstallation opens the store of the data directory with the first of the configured seals that opens. The error
+// OpenInstallation opens the store that the configuration names with the first of the configured seals that opens. The error
 // wraps store.ErrNotInitialized, store.ErrLocked or a *SealedError for what an operator can mend.
 func OpenInstallation(ctx context.Context, c Config, ask Ask) (*Installation, error) {
-	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) { // do not make the directory of a misspelt name
+	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) && c.Store.DSN == "" { // do not make the directory of a misspelt name
 		return nil, fmt.Errorf("%s: %w", c.Data, store.ErrNotInitialized)
 	}
-	db, err := store.Open(ctx, store.Options{Dir: c.Data, Now: c.Now})
+	node, err := c.node()
+	if err != nil {
+		return nil, err
+	}
+	db, err := c.openStore(ctx, func(o *store.Options) { o.Existing = true })
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +53,7 @@ func OpenInstallation(ctx context.Context, c Config, ask Ask) (*Installation, er
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	in.node = node
 	return in, nil
 }
 
@@ -83,9 +90,9 @@ func openAny(ctx context.Context, sealed seal.Sealed, seals []Seal, ask Ask) (*s
 }
 
 // CreateInstallation makes the root of trust of a new installation, wrapped by every configured seal. Key files that are
-// not there are made. A data directory that has an installation is refused with store.ErrInitialized.
+// not there are made. A data directory or database that has an installation is refused with store.ErrInitialized.
 func CreateInstallation(ctx context.Context, c Config, now time.Time, ask Ask) (*Installation, error) {
-	db, err := store.Open(ctx, store.Options{Dir: c.Data, Now: c.Now})
+	db, err := c.openStore(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +147,34 @@ func EphemeralInstallation(ctx context.Context, now time.Time) (*Installation, e
 		return nil, err
 	}
 	in, err := initialize(ctx, db, now, seal.KeyFile("memory", secret.Take(randomOctets(32))))
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return in, nil
+}
+
+// DevelopmentInstallation opens the installation in a database, or makes it there, with a seal that everybody knows, so that several
+// servers for development can share it.
+func DevelopmentInstallation(ctx context.Context, c Config, now time.Time) (*Installation, error) {
+	db, err := c.openStore(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	known := seal.KeyFile("development", secret.FromString("known to everybody: not a secret"))
+	in, err := initialize(ctx, db, now, known)
+	if errors.Is(err, store.ErrInitialized) { // perhaps by another server, just now
+		var sealed seal.Sealed
+		var barrier *seal.Barrier
+		if sealed, err = db.Sealed(ctx); err == nil {
+			barrier, err = seal.Unseal(ctx, sealed, known)
+		}
+		if err == nil {
+			var s *store.Store
+			if s, err = db.Unseal(ctx, barrier); err == nil {
+				return &Installation{DB: db, Store: s, Barrier: barrier}, nil
+			}
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

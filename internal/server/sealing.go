@@ -24,7 +24,7 @@ var (
 
 // openReadOnly opens the store beside a server that may run on it.
 func openReadOnly(ctx context.Context, c Config) (*store.DB, error) {
-	db, err := store.Open(ctx, store.Options{Dir: c.Data, ReadOnly: true})
+	db, err := c.openStore(ctx, func(o *store.Options) { o.ReadOnly, o.Existing = true, true })
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", c.Data, store.ErrNotInitialized)
 	}
@@ -98,11 +98,20 @@ func (i *Installation) Rotate(ctx context.Context, c Config, now time.Time, ask 
 		return 0, err
 	}
 	rewrap := custody.New(soft.New(i.Barrier)).Rewrap
-	if rows, err = i.Store.Rekey(ctx, rewrap); err != nil {
-		return rows, err
-	}
-	if err := i.Store.DropOldDomainKeys(ctx, rewrap); err != nil {
-		return rows, err
+	const tries = 3
+	for try := 1; ; try++ {
+		n, err := i.Store.Rekey(ctx, rewrap)
+		if rows += n; err != nil {
+			return rows, err
+		}
+		// Another server may have written what it had wrapped before. After the first try none does any more.
+		err = i.Store.DropOldDomainKeys(ctx, rewrap)
+		if err == nil {
+			break
+		}
+		if try == tries || !errors.Is(err, store.ErrStale) {
+			return rows, err
+		}
 	}
 	if sealed, err = i.DB.Sealed(ctx); err != nil {
 		return rows, err
@@ -169,6 +178,9 @@ func CheckBackup(ctx context.Context, c Config, path string, unsealed bool, ask 
 // Restore checks a backup as Backup does, and makes the store of the data directory from it. A directory that has a store
 // is refused.
 func Restore(ctx context.Context, c Config, from string, unsealed bool, ask Ask) (store.BackupInfo, error) {
+	if c.Store.DSN != "" {
+		return store.BackupInfo{}, store.ErrBackupElsewhere
+	}
 	info, err := CheckBackup(ctx, c, from, unsealed, ask)
 	if err != nil {
 		return info, err

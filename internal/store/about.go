@@ -22,7 +22,7 @@ func (db *DB) Octets() int64 {
 
 // SchemaVersion returns the number of the last migration that ran.
 func (db *DB) SchemaVersion(ctx context.Context) (int64, error) {
-	n, err := schemaVersion(ctx, db.read)
+	n, err := db.schemaVersion(ctx, db.read)
 	if err != nil {
 		return 0, fmt.Errorf("reading the schema's version: %w", err)
 	}

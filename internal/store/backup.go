@@ -18,7 +18,12 @@ import (
 // It runs beside the server, from its process or from another one that opened the store read-only; updates go on
 // meanwhile. An existing file is not touched: the error is os.ErrExist, wrapped. The copy is as sealed as the store is: it
 // opens with the seals that the store had.
+//
+// A store on PostgreSQL is refused with ErrBackupElsewhere.
 func (db *DB) Backup(ctx context.Context, path string) error {
+	if db.shared {
+		return ErrBackupElsewhere
+	}
 	return doing("backing up", placeFile(path, func(partial string) (err error) {
 		source := db.read
 		if db.path != "" { // a reader's connections refuse to write, even to another file
@@ -57,6 +62,9 @@ func placeFile(path string, fill func(partial string) error) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
+// ErrBackupElsewhere says that the store is on a database that has means of its own.
+var ErrBackupElsewhere = errors.New("the store is on PostgreSQL, whose own programs back it up and restore it")
+
 // BackupInfo is what CheckBackup finds.
 type BackupInfo struct {
 	Installation string // of the store that it is a copy of
@@ -94,7 +102,7 @@ func (db *DB) inspect(ctx context.Context) (BackupInfo, error) {
 		return info, fmt.Errorf("the file is damaged: %s", result)
 	}
 	var err error
-	if info.Schema, err = schemaVersion(ctx, db.read); err != nil {
+	if info.Schema, err = db.schemaVersion(ctx, db.read); err != nil {
 		return info, err
 	}
 	counted := map[string]*int64{

@@ -3,6 +3,8 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -66,10 +68,19 @@ func aKey() *key.Key {
 	}
 }
 
-func BenchmarkPutKey(b *testing.B) {
+// eachEngine runs a benchmark on SQLite and, if there is one, on PostgreSQL.
+func eachEngine(b *testing.B, run func(b *testing.B, make func(*testing.B) *store.Store)) {
+	b.Run("SQLite", func(b *testing.B) { run(b, func(b *testing.B) *store.Store { return open(b, b.TempDir()) }) })
+	b.Run("PostgreSQL", func(b *testing.B) { run(b, func(b *testing.B) *store.Store { return openPostgres(b, postgres(b)) }) })
+}
+
+func BenchmarkPutKey(b *testing.B) { eachEngine(b, benchmarkPutKey) }
+
+func benchmarkPutKey(b *testing.B, make func(*testing.B) *store.Store) {
 	for _, writers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			s := open(b, b.TempDir())
+			s := make(b)
+			b.ResetTimer()
 			b.SetParallelism((writers + 1) / 2) // of two processors
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
@@ -106,12 +117,18 @@ func BenchmarkFailingUpdates(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
-// BenchmarkReads reads from a store of 100,000 keys: the first page, the last page, a key, the number of keys.
-func BenchmarkReads(b *testing.B) {
-	s := open(b, b.TempDir())
+// BenchmarkReads reads from a store of 100,000 keys, or as many as KEYWRIGHT_STORE_KEYS says: the first page, the last page, a key, the number of keys.
+func BenchmarkReads(b *testing.B) { eachEngine(b, benchmarkReads) }
+
+func benchmarkReads(b *testing.B, make func(*testing.B) *store.Store) {
+	s := make(b)
 	ctx := b.Context()
 	var some *key.Key
-	for range 400 {
+	keys := 100_000
+	if n, err := strconv.Atoi(os.Getenv("KEYWRIGHT_STORE_KEYS")); err == nil {
+		keys = n
+	}
+	for range keys / 250 {
 		err := s.Update(ctx, func(tx *store.Tx) error {
 			for range 250 {
 				some = aKey()
@@ -126,6 +143,7 @@ func BenchmarkReads(b *testing.B) {
 		}
 	}
 	for name, f := range map[string]func() error{
+		"due":        func() error { _, err := s.DueKeys(ctx, time.Now(), 100); return err },
 		"first page": func() error { _, _, err := s.ListKeys(ctx, account, region, "", 100); return err },
 		"last page":  func() error { _, _, err := s.ListKeys(ctx, account, region, "ff", 100); return err },
 		"key":        func() error { _, err := s.GetKey(ctx, some.Name); return err },
@@ -141,6 +159,9 @@ func BenchmarkReads(b *testing.B) {
 		})
 	}
 	b.Run("backup", func(b *testing.B) {
+		if strings.Contains(b.Name(), "PostgreSQL") {
+			b.Skip("it has means of its own")
+		}
 		for i := 0; b.Loop(); i++ {
 			if err := s.DB().Backup(ctx, fmt.Sprintf("%s/%d", b.TempDir(), i)); err != nil {
 				b.Fatal(err)
@@ -158,10 +179,21 @@ func BenchmarkReads(b *testing.B) {
 
 // BenchmarkOpen opens and unseals a store that is there already, as a start of the server does.
 func BenchmarkOpen(b *testing.B) {
-	dir := b.TempDir()
-	for b.Loop() {
-		if err := open(b, dir).DB().Close(); err != nil {
-			b.Fatal(err)
+	b.Run("SQLite", func(b *testing.B) {
+		dir := b.TempDir()
+		for b.Loop() {
+			if err := open(b, dir).DB().Close(); err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
+	})
+	b.Run("PostgreSQL", func(b *testing.B) {
+		dsn := postgres(b)
+		openPostgres(b, dsn)
+		for b.Loop() {
+			if err := openPostgres(b, dsn).DB().Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

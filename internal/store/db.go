@@ -7,22 +7,36 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/seal"
+	"github.com/keywright/keywright/internal/secret"
 )
 
 // Options say which store to open.
 type Options struct {
 	// Dir is the data directory. It is made if it is not there. Empty means a store in memory that ends with Close.
 	Dir string
+	// DSN is the URL of a database on PostgreSQL: postgres://user@host,otherhost/name?sslmode=verify-full. Without TLS only this
+	// machine is spoken to. The data directory, if there is one, is locked and holds nothing.
+	DSN string
+	// Password is that of the database, in place of what the DSN says.
+	Password secret.Bytes
+	// Existing refuses a database on PostgreSQL that was never a store with ErrNotInitialized, instead of making one of it.
+	Existing bool
+	// Timeout bounds a statement on PostgreSQL. Zero means 5 s.
+	Timeout time.Duration
+	// Patience is for how long an update is tried on PostgreSQL when connections are lost or others are in the way. Zero means 10 s.
+	Patience time.Duration
 	// ReadOnly opens the store beside a server that runs on it: no lock, no migration, no writing. A store that is not
 	// there is an error then.
 	ReadOnly bool
-	// Readers is how many queries may run at once, besides the writer. Zero means four. In memory there is one
-	// connection for all.
+	// Readers is how many queries may run at once, besides the writer. Zero means four, and eight on PostgreSQL. In memory there
+	// is one connection for all.
 	Readers int
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -34,13 +48,18 @@ type Options struct {
 type DB struct {
 	write, read  *sql.DB // the same in memory; write is nil if read-only
 	lock         *Lock
-	path         string // absolute; empty in memory
+	shared       bool          // on an engine that other processes use at the same time: PostgreSQL
+	timeout      time.Duration // of a statement, if shared
+	patience     time.Duration // of an update, if shared
+	unreplicated atomic.Bool   // a commit did not wait for the standby that it has to wait for
+	path         string        // absolute; empty in memory and if shared
 	log          *slog.Logger
 	now          func() time.Time
 	installation string
 
-	mu    sync.Mutex
-	store *Store // once unsealed
+	mu         sync.Mutex
+	store      *Store // once unsealed
+	generation string // of the seals and domain keys that Sealed returned last
 }
 
 // Open opens the store, or makes an empty one. Unless it is read-only the data directory is locked until Close: the error
@@ -53,25 +72,34 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if db.now == nil {
 		db.now = time.Now
 	}
-	readers := o.Readers
-	if readers <= 0 {
-		readers = 4
-	}
+	db.shared = o.DSN != ""
+	db.timeout, db.patience = orDefault(o.Timeout, DefaultTimeout), orDefault(o.Patience, DefaultPatience)
 	var err error
-	if o.Dir != "" {
-		if db.path, err = filepath.Abs(filepath.Join(o.Dir, databaseName)); err != nil {
-			return nil, fmt.Errorf("opening the store: %w", err)
-		}
-	}
 	switch {
-	case o.ReadOnly && o.Dir == "":
+	case o.ReadOnly && o.Dir == "" && !db.shared:
 		return nil, errors.New("a store in memory cannot be opened read-only")
 	case o.Dir != "" && !o.ReadOnly:
 		if db.lock, err = LockDir(o.Dir); err != nil {
 			return nil, err
 		}
 	}
-	db.write, db.read, err = openPools(db.path, o.ReadOnly, readers)
+	if db.shared {
+		db.write, db.read, err = db.sharedPools(o)
+	} else {
+		readers := o.Readers
+		if readers <= 0 {
+			readers = 4
+		}
+		if o.Dir != "" {
+			db.path, err = filepath.Abs(filepath.Join(o.Dir, databaseName))
+		}
+		if err == nil {
+			db.write, db.read, err = openPools(db.path, o.ReadOnly, readers)
+		}
+	}
+	if err == nil && db.shared && o.Existing {
+		err = db.mustExist(ctx)
+	}
 	if err == nil {
 		policy := schemaIsUpdated
 		if o.ReadOnly {
@@ -79,26 +107,39 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		}
 		err = db.start(ctx, policy)
 	}
+	if err != nil && db.shared && judge(err) == again {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), db.Close())
 	}
 	return db, nil
 }
 
+// mustExist refuses an empty database.
+func (db *DB) mustExist(ctx context.Context) error {
+	version, err := db.schemaVersion(ctx, db.read)
+	if err == nil && version == 0 {
+		err = ErrNotInitialized
+	}
+	return err
+}
+
 // start looks at the schema and reads, or makes, the installation's id.
 func (db *DB) start(ctx context.Context, policy schemaPolicy) error {
 	if policy != schemaIsUpdated {
-		if err := migrate(ctx, db.read, policy); err != nil {
+		if err := db.migrate(ctx, db.read, policy); err != nil {
 			return err
 		}
 	} else {
-		if err := migrate(ctx, db.write, policy); err != nil {
+		if err := db.migrate(ctx, db.write, policy); err != nil {
 			return err
 		}
-		_, err := db.write.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ('installation', $1)
-			ON CONFLICT (name) DO NOTHING`, arn.NewUUID())
-		if err != nil {
-			return err
+		for name, value := range map[string]string{"installation": arn.NewUUID(), generationName: "0"} {
+			_, err := db.write.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`, name, value)
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return db.read.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'installation'`).Scan(&db.installation)
@@ -121,7 +162,11 @@ func (db *DB) Close() error {
 // Sealed reads the seals and domain keys. ErrNotInitialized if there are none.
 func (db *DB) Sealed(ctx context.Context) (seal.Sealed, error) {
 	var out seal.Sealed
-	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // both lists from one state
+	options := &sql.TxOptions{ReadOnly: true} // both lists from one state
+	if db.shared {
+		options.Isolation = sql.LevelRepeatableRead
+	}
+	tx, err := db.read.BeginTx(ctx, options)
 	if err != nil {
 		return out, fmt.Errorf("reading seals: %w", err)
 	}
@@ -136,6 +181,13 @@ func (db *DB) Sealed(ctx context.Context) (seal.Sealed, error) {
 	if out.DomainKeys, err = collect(ctx, q, scanDomainKey, selectDomainKeys); err != nil {
 		return out, fmt.Errorf("reading domain keys: %w", err)
 	}
+	generation, err := one(ctx, q, scanText, selectMeta, generationName)
+	if err != nil && !errors.Is(err, ErrNotFound) { // as in older backups
+		return out, fmt.Errorf("reading domain keys: %w", err)
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.generation = generation
 	return out, nil
 }
 
@@ -153,7 +205,14 @@ func (u unprepared) query(ctx context.Context, s statement, args ...any) (*sql.R
 	return u.tx.QueryContext(ctx, statements[s], args...)
 }
 
-// Initialize stores the root of trust of a new installation. ErrInitialized if there is one already.
+func (u unprepared) note(err error) error { return err }
+
+func (u unprepared) bound(ctx context.Context) (context.Context, context.CancelFunc, bool) {
+	return ctx, func() {}, false
+}
+
+// Initialize stores the root of trust of a new installation. ErrInitialized if there is one already, ErrTransferring if one is
+// about to come.
 func (db *DB) Initialize(ctx context.Context, sealed seal.Sealed) error {
 	return db.writeSealed(ctx, func(tx *sql.Tx) error {
 		var n int
@@ -163,17 +222,26 @@ func (db *DB) Initialize(ctx context.Context, sealed seal.Sealed) error {
 		if n > 0 {
 			return ErrInitialized
 		}
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM meta WHERE name = $1`, transferName).Scan(&n); err != nil {
+			return err
+		}
+		if n > 0 {
+			return ErrTransferring
+		}
 		return insertSealed(ctx, tx, sealed)
 	})
 }
 
 // ReplaceSealed stores sealed in place of all seals and domain keys, in one step: after seals were added or removed, and
-// after seal.Barrier.RotateRoot.
+// after seal.Barrier.RotateRoot. What it replaces is what Sealed returned last: ErrConflict if there are others by now.
 func (db *DB) ReplaceSealed(ctx context.Context, sealed seal.Sealed) error {
 	if len(sealed.Seals) == 0 {
 		return seal.ErrLastSeal
 	}
 	err := db.writeSealed(ctx, func(tx *sql.Tx) error {
+		if err := db.sameGeneration(ctx, tx); err != nil {
+			return err
+		}
 		for _, q := range []string{`DELETE FROM seals`, `DELETE FROM domain_keys`} {
 			if _, err := tx.ExecContext(ctx, q); err != nil {
 				return err
@@ -181,10 +249,39 @@ func (db *DB) ReplaceSealed(ctx context.Context, sealed seal.Sealed) error {
 		}
 		return insertSealed(ctx, tx, sealed)
 	})
-	if err == nil {
+	if err == nil && !db.shared {
 		db.scrubNow(ctx)
 	}
 	return err
+}
+
+// generationName is the row of table meta that counts how often there were other seals or domain keys. On an engine that many
+// processes use, whoever changes those holds it alone, and every update holds it together with others and looks whether it has the
+// newest domain keys: so nothing is written with those that somebody is about to drop.
+const generationName = "seals and domain keys"
+
+const nextGeneration = `UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = '` + generationName + `'`
+
+// sameGeneration gives ErrConflict if somebody else changed seals or domain keys since Sealed read them. The caller has counted its own
+// change.
+func (db *DB) sameGeneration(ctx context.Context, tx *sql.Tx) error {
+	if !db.shared {
+		return nil
+	}
+	db.mu.Lock()
+	read, err := strconv.ParseInt(db.generation, 10, 64)
+	db.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("counting changes of seals: %w", err)
+	}
+	var now string
+	if err := tx.QueryRowContext(ctx, statements[selectMeta], generationName).Scan(&now); err != nil {
+		return err
+	}
+	if now != strconv.FormatInt(read+1, 10) {
+		return ErrConflict
+	}
+	return nil
 }
 
 // AddDomainKeys stores more domain keys; it is what seal.Barrier.RotateDomainKeys saves with.
@@ -202,7 +299,13 @@ func (db *DB) writeSealed(ctx context.Context, f func(*sql.Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("storing seals: %w", err)
 	}
-	if err := f(tx); err != nil {
+	if db.shared {
+		_, err = tx.ExecContext(ctx, nextGeneration)
+	}
+	if err == nil {
+		err = f(tx)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("storing seals: %w", err), tx.Rollback())
 	}
 	if err := tx.Commit(); err != nil {
@@ -257,13 +360,13 @@ func (db *DB) Unseal(ctx context.Context, b *seal.Barrier) (*Store, error) {
 		return nil, errors.New("the store is unsealed already")
 	}
 	s := &Store{db: db, verifier: verifier{b, db.log}}
-	reads, err := prepare(ctx, db.read, firstWrite)
+	reads, err := db.prepare(ctx, db.read, firstWrite)
 	if err != nil {
 		return nil, fmt.Errorf("unsealing the store: %w", err)
 	}
 	s.reads = &reader{reads, &s.timing}
 	if db.write != nil {
-		if s.writer, err = newWriter(ctx, db.write, s.verifier); err != nil {
+		if s.writer, err = newWriter(ctx, db, s.verifier); err != nil {
 			s.reads.close()
 			return nil, fmt.Errorf("unsealing the store: %w", err)
 		}

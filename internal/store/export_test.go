@@ -13,7 +13,7 @@ func MakeOld(ctx context.Context, path string, version int64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closePools(write, read)) }()
-	m, err := migrator(write)
+	m, err := new(DB).migrator(ctx, write)
 	if err == nil {
 		_, err = m.UpTo(ctx, version)
 	}
@@ -27,7 +27,7 @@ func NewestSchema() (int64, error) {
 		return 0, err
 	}
 	defer db.Close()
-	m, err := migrator(db)
+	m, err := new(DB).migrator(context.Background(), db)
 	if err != nil {
 		return 0, err
 	}

@@ -182,6 +182,9 @@ func (s *Store) grantsInPlace(grants []*key.Grant, belongs func(*key.Grant) bool
 func (tx *Tx) PutGrant(g *key.Grant) error {
 	r, err := tx.g.w.verifier.grantRow(g)
 	if err == nil {
+		err = tx.touch(scope{g.Key.Account, g.Key.Region})
+	}
+	if err == nil {
 		_, err = tx.exec(upsertGrant, r.account, r.region, r.key, r.id, r.retiring, r.body, r.tag)
 	}
 	if err == nil {
@@ -195,6 +198,9 @@ func grantRef(n key.Name, id string) string { return string(n.ID) + "/" + id }
 
 // DeleteGrant removes a grant; ErrNotFound if it is not there.
 func (tx *Tx) DeleteGrant(n key.Name, id string) error {
+	if err := tx.touch(scope{n.Account, n.Region}); err != nil {
+		return doing("deleting a grant", err)
+	}
 	count, err := tx.exec(deleteGrant, string(n.Account), string(n.Region), string(n.ID), id)
 	switch {
 	case err != nil:
@@ -208,7 +214,7 @@ func (tx *Tx) DeleteGrant(n key.Name, id string) error {
 
 // GetGrant is Store.GetGrant inside the transaction.
 func (tx *Tx) GetGrant(n key.Name, id string) (*key.Grant, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(scope{n.Account, n.Region}); err != nil {
 		return nil, err
 	}
 	g, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "grants", scanGrantRow, tx.g.w.verifier.grant, selectGrant,
@@ -220,6 +226,7 @@ var grantTable = table[grantRow]{
 	walkGrants, scanGrantRow,
 	[]any{"", "", "", ""},
 	func(r grantRow) []any { return []any{r.account, r.region, r.key, r.id} },
+	func(r grantRow) scope { return within(r.account, r.region) },
 }
 
 // rekeyGrant writes past PutGrant, as rekeyAlias does past PutAlias.

@@ -115,7 +115,7 @@ func (s *Store) IdentityByID(ctx context.Context, id string) (*Identity, error) 
 
 // GetIdentity is Store.GetIdentity inside the transaction.
 func (tx *Tx) GetIdentity(a arn.Account, kind, name string) (*Identity, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(global(a)); err != nil {
 		return nil, err
 	}
 	n, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "identities", scanIdentityRow, tx.g.w.verifier.identity,
@@ -128,23 +128,29 @@ func (tx *Tx) GetIdentity(a arn.Account, kind, name string) (*Identity, error) {
 func (tx *Tx) PutIdentity(n *Identity) error {
 	r, err := tx.g.w.verifier.identityRow(n)
 	if err == nil {
+		err = tx.touch(global(n.Account))
+	}
+	if err == nil {
 		_, err = tx.exec(upsertIdentity, r.account, r.kind, r.name, r.id, r.sealed, r.body, r.tag)
 	}
 	if err == nil {
-		err = tx.changed(scope{n.Account, GlobalRegion}, ChangedIdentity, n.Kind+"/"+n.Name, 0)
+		err = tx.changed(global(n.Account), ChangedIdentity, n.Kind+"/"+n.Name, 0)
 	}
 	return doing("writing an identity", err)
 }
 
 // DeleteIdentity removes an identity; ErrNotFound if it is not there.
 func (tx *Tx) DeleteIdentity(a arn.Account, kind, name string) error {
+	if err := tx.touch(global(a)); err != nil {
+		return doing("deleting an identity", err)
+	}
 	n, err := tx.exec(deleteIdentity, string(a), kind, name)
 	switch {
 	case err != nil:
 	case n == 0:
 		err = ErrNotFound
 	default:
-		err = tx.changed(scope{a, GlobalRegion}, ChangedIdentity, kind+"/"+name, 0)
+		err = tx.changed(global(a), ChangedIdentity, kind+"/"+name, 0)
 	}
 	return doing("deleting an identity", err)
 }
@@ -153,6 +159,7 @@ var identityTable = table[identityRow]{
 	walkIdentities, scanIdentityRow,
 	[]any{"", "", ""},
 	func(r identityRow) []any { return []any{r.account, r.kind, r.name} },
+	func(r identityRow) scope { return global(arn.Account(r.account)) },
 }
 
 // rekeyIdentity writes past PutIdentity: nothing changes that a follower of the feed could see.

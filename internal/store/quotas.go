@@ -83,7 +83,7 @@ func (s *Store) GetQuota(ctx context.Context, a arn.Account, r arn.Region, kind,
 
 // GetQuota is Store.GetQuota inside the transaction.
 func (tx *Tx) GetQuota(a arn.Account, r arn.Region, kind, name string) (*Quota, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(scope{a, r}); err != nil {
 		return nil, err
 	}
 	n, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "quotas", scanQuotaRow, tx.g.w.verifier.quota, selectQuota,
@@ -94,6 +94,9 @@ func (tx *Tx) GetQuota(a arn.Account, r arn.Region, kind, name string) (*Quota, 
 // PutQuota writes what is said of a quota, new or in place of what has its primary key. Its account must be there.
 func (tx *Tx) PutQuota(n *Quota) error {
 	r, err := tx.g.w.verifier.quotaRow(n)
+	if err == nil {
+		err = tx.touch(scope{n.Account, n.Region})
+	}
 	if err == nil {
 		_, err = tx.exec(upsertQuota, r.account, r.region, r.kind, r.name, r.body, r.tag)
 	}
@@ -107,6 +110,7 @@ var quotaTable = table[quotaRow]{
 	walkQuotas, scanQuotaRow,
 	[]any{"", "", "", ""},
 	func(r quotaRow) []any { return []any{r.account, r.region, r.kind, r.name} },
+	func(r quotaRow) scope { return within(r.account, r.region) },
 }
 
 // rekeyQuota writes past PutQuota: nothing changes that a follower of the feed could see.

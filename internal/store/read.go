@@ -175,20 +175,6 @@ func (s *Store) ListAccessKeys(ctx context.Context, a arn.Account) ([]*AccessKey
 	return v, doing("listing access keys", err)
 }
 
-// ChangesSince returns the changes of an account and Region with a number above n, in their order, limit at most.
-func (s *Store) ChangesSince(ctx context.Context, a arn.Account, r arn.Region, n int64, limit int) ([]Change, error) {
-	scan := func(rows *sql.Rows) (c Change, err error) { return c, rows.Scan(&c.N, &c.Kind, &c.Ref) }
-	v, err := collect(ctx, s.reads, scan, selectChanges, string(a), string(r), n, limit)
-	return v, doing("reading changes", err)
-}
-
-// Positions returns how far the change feed of every account and Region has come.
-func (s *Store) Positions(ctx context.Context) ([]Position, error) {
-	scan := func(rows *sql.Rows) (p Position, err error) { return p, rows.Scan(&p.Account, &p.Region, &p.N) }
-	v, err := collect(ctx, s.reads, scan, selectPositions)
-	return v, doing("reading positions", err)
-}
-
 // doing wraps an error, if there is one, with what was being done.
 func doing(what string, err error) error {
 	if err != nil {

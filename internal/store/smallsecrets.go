@@ -24,7 +24,10 @@ func scanSmallSecretRow(rows *sql.Rows) (r smallSecretRow, err error) {
 }
 
 var smallSecretTable = table[smallSecretRow]{
-	walkSmallSecrets, scanSmallSecretRow, []any{smallSecretPrefix}, func(r smallSecretRow) []any { return []any{r.name} },
+	walkSmallSecrets, scanSmallSecretRow,
+	[]any{smallSecretPrefix},
+	func(r smallSecretRow) []any { return []any{r.name} },
+	func(smallSecretRow) scope { return installation },
 }
 
 // smallSecretAssociatedData is what the encryption of a small secret binds.
@@ -56,8 +59,18 @@ func (s *Store) SmallSecret(ctx context.Context, name string, make func() secret
 		return found, doing("reading a secret of the installation", err)
 	}
 	made := make()
-	err = s.Update(ctx, func(tx *Tx) error { return tx.putSmallSecret(row, made) })
-	return made, doing("storing a secret of the installation", err)
+	err = s.Update(ctx, func(tx *Tx) error {
+		err := tx.touch(installation)
+		if err == nil { // another process may have made one meanwhile
+			found, err = verified(ctx, &s.verifier, tx.g, "meta", scanSmallSecretRow, s.verifier.smallSecret, selectSmallSecret, row)
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		found = made
+		return tx.putSmallSecret(row, made)
+	})
+	return found, doing("storing a secret of the installation", err)
 }
 
 // PutSmallSecret stores something under a name that SmallSecret makes nothing for, in place of what it had.
@@ -69,13 +82,19 @@ func (s *Store) PutSmallSecret(ctx context.Context, name string, value secret.By
 // DropSmallSecret deletes what PutSmallSecret stored, if anything, without looking at it.
 func (s *Store) DropSmallSecret(ctx context.Context, name string) error {
 	err := s.Update(ctx, func(tx *Tx) error {
-		_, err := tx.exec(deleteMeta, smallSecretPrefix+name)
+		err := tx.touch(installation)
+		if err == nil {
+			_, err = tx.exec(deleteMeta, smallSecretPrefix+name)
+		}
 		return err
 	})
 	return doing("deleting a secret of the installation", err)
 }
 
 func (tx *Tx) putSmallSecret(row string, value secret.Bytes) error {
+	if err := tx.touch(installation); err != nil {
+		return err
+	}
 	blob, err := tx.g.w.verifier.barrier.Encrypt(seal.Credential, smallSecretAssociatedData(row), value)
 	if err != nil {
 		return err

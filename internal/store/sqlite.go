@@ -131,12 +131,15 @@ func syncDir(dir string) error {
 }
 
 // migrator returns the migrations on a database. It must not be closed: that would close the database.
-func migrator(db *sql.DB) (*goose.Provider, error) {
+func (db *DB) migrator(ctx context.Context, pool *sql.DB) (*goose.Provider, error) {
+	if db.shared {
+		return sharedMigrator(ctx, pool)
+	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	return goose.NewProvider(goose.DialectSQLite3, db, files)
+	return goose.NewProvider(goose.DialectSQLite3, pool, files)
 }
 
 // schemaPolicy says what to do about a schema that is older than this program.
@@ -150,12 +153,12 @@ const (
 
 // migrate looks at the version of the schema and brings it up to date if the policy says so. It refuses a schema that is
 // newer than this program.
-func migrate(ctx context.Context, db *sql.DB, policy schemaPolicy) error {
-	m, err := migrator(db)
+func (db *DB) migrate(ctx context.Context, pool *sql.DB, policy schemaPolicy) error {
+	m, err := db.migrator(ctx, pool)
 	if err != nil {
 		return err
 	}
-	current, err := schemaVersion(ctx, db)
+	current, err := db.schemaVersion(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -167,7 +170,7 @@ func migrate(ctx context.Context, db *sql.DB, policy schemaPolicy) error {
 	case current == newest:
 		return nil
 	case current == 0 && policy != schemaIsUpdated:
-		return errors.New("the file is no Keywright store")
+		return errors.New("this is no Keywright store")
 	case policy == schemaMustFit:
 		return fmt.Errorf("the schema has version %d, not %d: start the server once to bring it up to date", current, newest)
 	case policy == schemaMayBeOlder:
@@ -180,12 +183,16 @@ func migrate(ctx context.Context, db *sql.DB, policy schemaPolicy) error {
 }
 
 // schemaVersion reads the number of the last migration that ran; 0 for an empty database.
-func schemaVersion(ctx context.Context, db *sql.DB) (version int64, err error) {
+func (db *DB) schemaVersion(ctx context.Context, pool *sql.DB) (version int64, err error) {
+	find := `SELECT count(*) FROM sqlite_master WHERE name = 'goose_db_version'`
+	if db.shared {
+		find = `SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = 'goose_db_version'`
+	}
 	var tables int
-	err = db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE name = 'goose_db_version'`).Scan(&tables)
+	err = pool.QueryRowContext(ctx, find).Scan(&tables)
 	if err != nil || tables == 0 {
 		return 0, err
 	}
-	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
+	err = pool.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
 	return version, err
 }

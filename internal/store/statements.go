@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"time"
 )
 
 // Placeholders are $1, $2, … numbered in order of their first appearance: drivers differ in whether they bind by number
@@ -31,6 +33,7 @@ const (
 	selectIdentityByID
 	selectChanges
 	selectPositions
+	selectPosition
 	selectSeals
 	selectDomainKeys
 	walkKeys
@@ -87,13 +90,25 @@ const (
 	wipeCounters
 	wipeQuotas
 	upsertQuota
+	trimChanges
+	updateKeyOf
 	statementCount
+)
+
+// These are for engines that many processes use, and are not prepared.
+const (
+	lockCounter = statementCount + iota
+	tryCounter
+	lockGeneration
+	putMark
+	lockMark
+	allStatements
 )
 
 // firstWrite is where the statements begin that only the writer prepares.
 const firstWrite = savepoint
 
-var statements = [statementCount]string{
+var statements = [allStatements]string{
 	selectKey: `SELECT account, region, key_id, due_ms, body, tag FROM keys
 		WHERE account = $1 AND region = $2 AND key_id = $3`,
 	selectKeyIDs:   `SELECT key_id FROM keys WHERE account = $1 AND region = $2 AND key_id > $3 ORDER BY key_id LIMIT $4`,
@@ -121,6 +136,7 @@ var statements = [statementCount]string{
 	selectIdentityByID: `SELECT account, kind, name, id, sealed, body, tag FROM identities WHERE id = $1`,
 	selectChanges:      `SELECT n, kind, ref FROM changes WHERE account = $1 AND region = $2 AND n > $3 ORDER BY n LIMIT $4`,
 	selectPositions:    `SELECT account, region, n FROM counters ORDER BY account, region`,
+	selectPosition:     `SELECT n FROM counters WHERE account = $1 AND region = $2`,
 	selectSeals:        `SELECT seal_id, kind, name, root_id, created_ms, params, wrapped FROM seals ORDER BY seal_id`,
 	selectDomainKeys:   `SELECT domain, version, root_id, created_ms, wrapped FROM domain_keys ORDER BY domain, version`,
 	walkKeys: `SELECT account, region, key_id, due_ms, body, tag FROM keys
@@ -211,60 +227,116 @@ var statements = [statementCount]string{
 	wipeQuotas:     `DELETE FROM quotas`,
 	upsertQuota: `INSERT INTO quotas (account, region, kind, name, body, tag) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (account, region, kind, name) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
+	trimChanges: `DELETE FROM changes WHERE account = $1 AND region = $2 AND n <= $3`,
+	updateKeyOf: `UPDATE keys SET due_ms = $1, body = $2, tag = $3 WHERE account = $4 AND region = $5 AND key_id = $6 AND body = $7`,
+
+	lockCounter:    `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE`,
+	tryCounter:     `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE NOWAIT`,
+	lockGeneration: `SELECT value FROM meta WHERE name = '` + generationName + `' FOR SHARE`,
+	putMark: `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, $2, $3)
+		ON CONFLICT (writer) DO UPDATE SET mark = excluded.mark, seen_ms = excluded.seen_ms`,
+	lockMark: `SELECT mark FROM writers WHERE writer = $1 FOR UPDATE`,
 }
 
-// prepared holds the statements prepared on one pool, by their number.
-type prepared [statementCount]*sql.Stmt
+// prepared runs the statements on one pool: prepared, by their number, or by their text where the driver remembers what it
+// prepared on which connection.
+type prepared struct {
+	pool    *sql.DB
+	shared  bool
+	timeout time.Duration // of a query, if shared
+	stmts   [statementCount]*sql.Stmt
+}
 
-func prepare(ctx context.Context, db *sql.DB, count statement) (*prepared, error) {
-	p := new(prepared)
+func (db *DB) prepare(ctx context.Context, pool *sql.DB, count statement) (*prepared, error) {
+	p := &prepared{pool: pool, shared: db.shared, timeout: db.timeout}
+	if p.shared {
+		return p, nil
+	}
 	for i := range count {
-		s, err := db.PrepareContext(ctx, statements[i])
+		s, err := pool.PrepareContext(ctx, statements[i])
 		if err != nil {
 			p.close()
 			return nil, fmt.Errorf("preparing statement %d: %w", i, err)
 		}
-		p[i] = s
+		p.stmts[i] = s
 	}
 	return p, nil
 }
 
 func (p *prepared) close() {
-	for _, s := range p {
+	for _, s := range p.stmts {
 		if s != nil {
 			_ = s.Close() // the pool is closed next
 		}
 	}
 }
 
-// querier runs a prepared statement: on the pool of readers, or inside a transaction.
+// querier runs a statement: on the pool of readers, or inside a transaction.
 type querier interface {
 	query(ctx context.Context, s statement, args ...any) (*sql.Rows, error)
+	// bound returns a context for a query and for reading what it gives, and whether the query may be made again after an error
+	// that says nothing about it.
+	bound(ctx context.Context) (context.Context, context.CancelFunc, bool)
+	// note hears of the error of a query, or nil, and returns it.
+	note(err error) error
 }
 
 func (p *prepared) query(ctx context.Context, s statement, args ...any) (*sql.Rows, error) {
-	return p[s].QueryContext(ctx, args...)
+	if p.shared {
+		return p.pool.QueryContext(ctx, statements[s], args...)
+	}
+	return p.stmts[s].QueryContext(ctx, args...)
 }
+
+func (p *prepared) bound(ctx context.Context) (context.Context, context.CancelFunc, bool) {
+	if !p.shared {
+		return ctx, func() {}, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.timeout+networkTime)
+	return ctx, cancel, true
+}
+
+func (p *prepared) note(err error) error { return err }
+
+// networkTime is what a statement may take longer than on the server.
+const networkTime = time.Second
+
+// readTries is how often a query outside a transaction is made when connections are lost.
+const readTries = 3
 
 // collect runs a query and gathers what scan makes of each row.
 func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), s statement, args ...any) ([]T, error) {
 	if r, ok := q.(*reader); ok {
 		defer r.timing.read(r.timing.begin())
 	}
+	for try := 1; ; try++ {
+		out, retry, err := collectOnce(ctx, q, scan, s, args...)
+		if err == nil || !retry || ctx.Err() != nil || judge(err) != again {
+			return out, err
+		}
+		if try == readTries || errors.Is(err, context.DeadlineExceeded) { // not slow things twice
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+}
+
+func collectOnce[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), s statement, args ...any) ([]T, bool, error) {
+	ctx, cancel, retry := q.bound(ctx)
+	defer cancel()
 	rows, err := q.query(ctx, s, args...)
 	if err != nil {
-		return nil, err
+		return nil, retry, q.note(err)
 	}
 	defer rows.Close() // its error is that of rows.Err
 	var out []T
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		out = append(out, v)
 	}
-	return out, rows.Err()
+	return out, retry, q.note(rows.Err())
 }
 
 // one runs a query that gives one row at most; ErrNotFound if there is none.

@@ -1,6 +1,6 @@
 // Package store keeps what Keywright must not forget: keys with their policies, tags and wrapped material, aliases, grants,
-// accounts, access keys, and the sealed root of trust. It is a concrete store over SQL. The engine is SQLite, embedded;
-// the SQL is written so that another engine can run the same text.
+// accounts, access keys, and the sealed root of trust. It is a concrete store over SQL, which two engines run: SQLite, embedded,
+// for one process, and PostgreSQL, or what speaks like it, for many that share one database.
 //
 // # Two types, two states
 //
@@ -20,6 +20,14 @@
 //
 // When Update returns nil, its changes are on disk (fsynced). Updates that wait at the same time share one transaction.
 // Every mutation of a key, alias or grant gets a change number, gapless per account and Region, in the same transaction.
+//
+// # Many processes
+//
+// On PostgreSQL every update takes the counter row of each account and Region that it reads or writes, for as long as its
+// transaction runs: updates of one account and Region follow each other, whichever process they come from, and each sees what
+// those before it left. What a process remembers from outside an update can be old: ReplaceKey and Expect give ErrConflict then.
+// Updates that could not be made, because another came in between or the connection was lost, are made again; where even the
+// database cannot say what became of a commit the error is ErrUnknown.
 //
 // # Never
 //
@@ -54,6 +62,15 @@ var (
 	ErrNewer = errors.New("use a newer Keywright")
 	// ErrStale says that rows still need an old domain key.
 	ErrStale = errors.New("rows still use an old domain key")
+	// ErrConflict says that a row is not what the caller thinks it is: it has to be read again.
+	ErrConflict = errors.New("it was changed by somebody else meanwhile")
+	// ErrUnavailable says that the database does not answer. Nothing was changed.
+	ErrUnavailable = errors.New("the database does not answer")
+	// ErrUnknown says that the connection to the database was lost during a commit, and that nobody can tell whether the changes
+	// were made. They were made as a whole or not at all.
+	ErrUnknown = errors.New("whether the change was made is not known")
+	// ErrTrimmed says that changes that were asked for are not in the feed any more: everything has to be read again.
+	ErrTrimmed = errors.New("older changes are not in the feed any more")
 )
 
 // CorruptRowError says that a stored row was refused: it is not what Keywright wrote there. It has been logged. Key is
@@ -109,6 +126,9 @@ const (
 	ChangedKey   ChangeKind = "key"   // Ref is a key id
 	ChangedAlias ChangeKind = "alias" // Ref is an alias name
 	ChangedGrant ChangeKind = "grant" // Ref is a key id, a slash and a grant id
+	// These are in GlobalRegion.
+	ChangedAccount   ChangeKind = "account"    // Ref is the account's id
+	ChangedAccessKey ChangeKind = "access-key" // Ref is an access key id
 )
 
 // Change is one entry of the change feed of an account and Region.

@@ -13,13 +13,18 @@ import (
 // It is of one goroutine and ends when the function returns.
 type Tx struct {
 	g        *group
-	saved    bool  // the savepoint is set
-	over     bool  // the function has returned
-	broken   error // a statement failed: nothing runs any more
-	wiped    bool  // counters of updates before this one are no more
-	counters map[scope]counter
-	deleted  bool // something that must not stay in the files
+	saved    bool              // the savepoint is set
+	over     bool              // the function has returned
+	broken   error             // a statement failed: nothing runs any more
+	wiped    bool              // counters of updates before this one are no more
+	counters map[scope]counter // those that this update claimed or changed
+	wrote    bool              // more than claims
+	deleted  bool              // something that must not stay in the files
 	onCommit []func()
+	changes  []change // for the feed, on a shared engine
+
+	misplaced bool  // it has to begin again, with the scopes that it wants
+	wants     scope // which it could not have, if misplaced
 }
 
 var errTxOver = errors.New("the transaction is over")
@@ -52,6 +57,7 @@ func (tx *Tx) exec(s statement, args ...any) (int64, error) {
 		tx.broken = err
 		return 0, err
 	}
+	tx.wrote = true
 	tx.deleted = tx.deleted || s == deleteKey || s == deleteDomainKeys
 	return result.RowsAffected()
 }
@@ -61,15 +67,28 @@ func (tx *Tx) save() error {
 	if err := tx.usable(); err != nil || tx.saved {
 		return err
 	}
-	if _, err := tx.g.exec(savepoint); err != nil {
-		tx.broken = err
-		return err
+	if !tx.g.w.shared || tx.g.careful {
+		if _, err := tx.g.exec(savepoint); err != nil {
+			tx.broken = err
+			return err
+		}
 	}
 	tx.saved = true
 	return nil
 }
 
-// counter returns the counter of an account and Region as this update sees it.
+// touch has to come before whatever an update reads or writes in an account and Region. On a shared engine it claims them: from then
+// on until the end of the transaction no other process changes anything there, and every statement sees what was there when it
+// began. So an update can rely on what it read. It is one statement for all updates of a transaction.
+func (tx *Tx) touch(s scope) error {
+	if err := tx.usable(); err != nil || !tx.g.w.shared {
+		return err
+	}
+	_, err := tx.counter(s)
+	return err
+}
+
+// counter returns the counter of an account and Region as this update sees it, and claims it.
 func (tx *Tx) counter(s scope) (counter, error) {
 	if c, ok := tx.counters[s]; ok {
 		return c, nil
@@ -80,13 +99,20 @@ func (tx *Tx) counter(s scope) (counter, error) {
 	if err := tx.save(); err != nil {
 		return counter{}, err
 	}
-	var c counter
-	row := tx.g.statement(claimCounter).QueryRowContext(context.Background(), string(s.account), string(s.region))
-	if err := row.Scan(&c.n, &c.keys); err != nil {
+	c, err := tx.claim(s)
+	if err != nil {
 		tx.broken = fmt.Errorf("claiming a change number: %w", err)
 		return c, tx.broken
 	}
+	tx.setCounter(s, c)
 	return c, nil
+}
+
+func (tx *Tx) setCounter(s scope, c counter) {
+	if tx.counters == nil {
+		tx.counters = map[scope]counter{}
+	}
+	tx.counters[s] = c
 }
 
 // changed gives a change its number and writes it to the feed. more is how many keys there are more than before.
@@ -97,17 +123,19 @@ func (tx *Tx) changed(s scope, kind ChangeKind, ref string, more int64) error {
 	}
 	c.n++
 	c.keys += more
-	if tx.counters == nil {
-		tx.counters = map[scope]counter{}
+	c.changed = true
+	tx.setCounter(s, c)
+	if tx.g.w.shared {
+		tx.changes = append(tx.changes, change{s, Change{c.n, kind, ref}})
+		return nil
 	}
-	tx.counters[s] = c
 	_, err = tx.exec(insertChange, string(s.account), string(s.region), c.n, string(kind), ref)
 	return err
 }
 
 // GetKey is Store.GetKey inside the transaction.
 func (tx *Tx) GetKey(n key.Name) (*key.Key, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(scope{n.Account, n.Region}); err != nil {
 		return nil, err
 	}
 	k, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "keys", scanKeyRow, tx.g.w.verifier.key, selectKey,
@@ -117,7 +145,7 @@ func (tx *Tx) GetKey(n key.Name) (*key.Key, error) {
 
 // CountKeys is Store.CountKeys inside the transaction.
 func (tx *Tx) CountKeys(a arn.Account, r arn.Region) (int64, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(scope{a, r}); err != nil {
 		return 0, err
 	}
 	c, err := tx.counter(scope{a, r})
@@ -126,7 +154,7 @@ func (tx *Tx) CountKeys(a arn.Account, r arn.Region) (int64, error) {
 
 // GetAlias is Store.GetAlias inside the transaction.
 func (tx *Tx) GetAlias(a arn.Account, r arn.Region, name arn.AliasName) (*key.Alias, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(scope{a, r}); err != nil {
 		return nil, err
 	}
 	alias, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "aliases", scanAliasRow, tx.g.w.verifier.alias, selectAlias,
@@ -136,7 +164,7 @@ func (tx *Tx) GetAlias(a arn.Account, r arn.Region, name arn.AliasName) (*key.Al
 
 // CountAliasesOfKey returns how many aliases point at a key.
 func (tx *Tx) CountAliasesOfKey(n key.Name) (int64, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(scope{n.Account, n.Region}); err != nil {
 		return 0, err
 	}
 	count, err := one(context.Background(), tx.g, scanNumber, selectAliasCount, string(n.Account), string(n.Region), string(n.ID))
@@ -145,7 +173,7 @@ func (tx *Tx) CountAliasesOfKey(n key.Name) (int64, error) {
 
 // CountReservedAliases is Store.CountReservedAliases inside the transaction.
 func (tx *Tx) CountReservedAliases(a arn.Account, r arn.Region) (int64, error) {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(scope{a, r}); err != nil {
 		return 0, err
 	}
 	return countReservedAliases(context.Background(), tx.g, a, r)
@@ -154,6 +182,12 @@ func (tx *Tx) CountReservedAliases(a arn.Account, r arn.Region) (int64, error) {
 // PutKey writes a key, new or in place of what is there. Times are kept to the millisecond.
 func (tx *Tx) PutKey(k *key.Key) error {
 	r, err := tx.g.w.verifier.keyRow(k)
+	if err == nil {
+		err = tx.touch(scope{k.Account, k.Region})
+	}
+	if err == nil {
+		err = tx.g.w.current(k)
+	}
 	if err != nil {
 		return doing("writing a key", err)
 	}
@@ -169,7 +203,7 @@ func (tx *Tx) PutKey(k *key.Key) error {
 
 // DeleteKey removes a key, its aliases, its grants and its last use; ErrNotFound if it is not there.
 func (tx *Tx) DeleteKey(n key.Name) error {
-	if err := tx.usable(); err != nil {
+	if err := tx.touch(scope{n.Account, n.Region}); err != nil {
 		return err
 	}
 	aliases, err := collect(context.Background(), tx.g, scanAliasRow, selectAliasesOfKey,
@@ -202,6 +236,9 @@ func (tx *Tx) DeleteKey(n key.Name) error {
 // InsertAlias writes a new alias; ErrExists if the name is taken. The key must be there.
 func (tx *Tx) InsertAlias(a *key.Alias) error {
 	r, err := tx.g.w.verifier.aliasRow(a)
+	if err == nil {
+		err = tx.touch(scope{a.Account, a.Region})
+	}
 	if err != nil {
 		return doing("writing an alias", err)
 	}
@@ -234,6 +271,9 @@ func (tx *Tx) PutAlias(a *key.Alias) error {
 
 // DeleteAlias removes an alias; ErrNotFound if it is not there.
 func (tx *Tx) DeleteAlias(a arn.Account, r arn.Region, name arn.AliasName) error {
+	if err := tx.touch(scope{a, r}); err != nil {
+		return doing("deleting an alias", err)
+	}
 	n, err := tx.exec(deleteAlias, string(a), string(r), string(name))
 	switch {
 	case err != nil:
@@ -243,41 +283,4 @@ func (tx *Tx) DeleteAlias(a arn.Account, r arn.Region, name arn.AliasName) error
 		err = tx.changed(scope{a, r}, ChangedAlias, string(name), 0)
 	}
 	return doing("deleting an alias", err)
-}
-
-// PutAccount writes an account, new or in place of what is there.
-func (tx *Tx) PutAccount(a *Account) error {
-	r, err := tx.g.w.verifier.accountRow(a)
-	if err == nil {
-		_, err = tx.exec(upsertAccount, r.account, r.body, r.tag)
-	}
-	return doing("writing an account", err)
-}
-
-// PutAccessKey writes an access key, new or in place of what is there. Its account must be there.
-func (tx *Tx) PutAccessKey(k *AccessKey) error {
-	r, err := tx.g.w.verifier.accessKeyRow(k)
-	if err == nil {
-		_, err = tx.exec(upsertAccessKey, r.id, r.account, r.principal, r.status, r.sealed, r.body, r.tag)
-	}
-	return doing("writing an access key", err)
-}
-
-// GetAccessKey is Store.GetAccessKey inside the transaction.
-func (tx *Tx) GetAccessKey(id string) (*AccessKey, error) {
-	if err := tx.usable(); err != nil {
-		return nil, err
-	}
-	k, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "access_keys", scanAccessKeyRow, tx.g.w.verifier.accessKey,
-		selectAccessKey, id)
-	return k, doing("reading an access key", err)
-}
-
-// DeleteAccessKey removes an access key; ErrNotFound if it is not there.
-func (tx *Tx) DeleteAccessKey(id string) error {
-	n, err := tx.exec(deleteAccessKey, id)
-	if err == nil && n == 0 {
-		err = ErrNotFound
-	}
-	return doing("deleting an access key", err)
 }

@@ -90,10 +90,13 @@ func (s *Store) GetKeyUse(ctx context.Context, n key.Name) (*KeyUse, error) {
 // any more. A use is no change of the key: it is not in the feed.
 func (tx *Tx) PutKeyUse(u *KeyUse) error {
 	r, err := tx.g.w.verifier.keyUseRow(u)
-	if err != nil {
-		return doing("writing the last use of a key", err)
+	if err == nil {
+		err = tx.touch(scope{u.Key.Account, u.Key.Region})
 	}
-	later, err := tx.laterUse(u)
+	later := false
+	if err == nil {
+		later, err = tx.laterUse(u)
+	}
 	if err == nil && !later {
 		_, err = tx.exec(upsertKeyUse, r.body, r.tag, r.account, r.region, r.key)
 	}
@@ -115,6 +118,7 @@ var keyUseTable = table[keyUseRow]{
 	walkKeyUses, scanKeyUseRow,
 	[]any{"", "", ""},
 	func(r keyUseRow) []any { return []any{r.account, r.region, r.key} },
+	func(r keyUseRow) scope { return within(r.account, r.region) },
 }
 
 func (tx *Tx) rekeyKeyUse(r keyUseRow, checkOnly bool) (bool, error) {
@@ -160,6 +164,9 @@ func (v *verifier) usesSince(ctx context.Context, q querier) (ms string, tag []b
 // whoever takes the row away makes keys seem used, and not unused.
 func (s *Store) trackUses(ctx context.Context, now time.Time) error {
 	return s.Update(ctx, func(tx *Tx) error {
+		if err := tx.touch(installation); err != nil {
+			return err
+		}
 		_, _, err := s.verifier.usesSince(ctx, tx.g)
 		var corrupt *CorruptRowError
 		if err == nil || errors.As(err, &corrupt) { // that is for who reads it
@@ -192,6 +199,9 @@ func (tx *Tx) putUsesSince(ms string) error {
 func (s *Store) rekeyUsesSince(ctx context.Context, checkOnly bool) (n int64, err error) {
 	err = s.Update(ctx, func(tx *Tx) error {
 		n = 0 // this may be a second run
+		if err := tx.touch(installation); err != nil {
+			return err
+		}
 		ms, tag, err := s.verifier.usesSince(ctx, tx.g)
 		if errors.Is(err, ErrNotFound) {
 			return nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/seal"
 )
@@ -20,14 +21,31 @@ type table[R any] struct {
 	scan  func(*sql.Rows) (R, error)
 	first []any         // what comes before every primary key
 	at    func(R) []any // the primary key
+	in    func(R) scope // whose change would change the row
 }
 
 var (
-	accountTable = table[accountRow]{walkAccounts, scanAccountRow, []any{""}, func(r accountRow) []any { return []any{r.account} }}
-	accessTable  = table[accessKeyRow]{walkAccessKeys, scanAccessKeyRow, []any{""}, func(r accessKeyRow) []any { return []any{r.id} }}
-	keyTable     = table[keyRow]{walkKeys, scanKeyRow, []any{"", "", ""}, func(r keyRow) []any { return []any{r.account, r.region, r.id} }}
-	aliasTable   = table[aliasRow]{walkAliases, scanAliasRow, []any{"", "", ""}, func(r aliasRow) []any { return []any{r.account, r.region, r.name} }}
+	accountTable = table[accountRow]{walkAccounts, scanAccountRow, []any{""}, func(r accountRow) []any { return []any{r.account} }, func(r accountRow) scope { return global(arn.Account(r.account)) }}
+	accessTable  = table[accessKeyRow]{walkAccessKeys, scanAccessKeyRow, []any{""}, func(r accessKeyRow) []any { return []any{r.id} }, func(r accessKeyRow) scope { return global(arn.Account(r.account)) }}
+	keyTable     = table[keyRow]{walkKeys, scanKeyRow, []any{"", "", ""}, func(r keyRow) []any { return []any{r.account, r.region, r.id} }, func(r keyRow) scope { return within(r.account, r.region) }}
+	aliasTable   = table[aliasRow]{walkAliases, scanAliasRow, []any{"", "", ""}, func(r aliasRow) []any { return []any{r.account, r.region, r.name} }, func(r aliasRow) scope { return within(r.account, r.region) }}
 )
+
+func within(account, region string) scope { return scope{arn.Account(account), arn.Region(region)} }
+
+// nextTouched is next for rows that are to be written: no other process changes them any more.
+func (t table[R]) nextTouched(tx *Tx, after []any) ([]R, []any, error) {
+	for {
+		claimed := len(tx.counters)
+		rows, at, err := t.next(context.Background(), tx.g, after)
+		for i := 0; i < len(rows) && err == nil; i++ {
+			err = tx.touch(t.in(rows[i]))
+		}
+		if err != nil || len(tx.counters) == claimed {
+			return rows, at, err
+		}
+	}
+}
 
 // next reads the page after a primary key, and the primary key of its last row: nil if there are no more pages.
 func (t table[R]) next(ctx context.Context, q querier, after []any) ([]R, []any, error) {
@@ -130,9 +148,14 @@ func (s *Store) Rekey(ctx context.Context, rewrap Rewrap) (int64, error) {
 
 // DropOldDomainKeys removes from the store every domain key but the newest of each domain. Before, it checks that no row
 // needs one of the others: ErrStale if one does, which Rekey mends. Opaque tokens that were made with an old key become
-// invalid at the next start.
+// invalid at the next start. From its beginning no process writes material any more that is wrapped with another key than the
+// newest: it gets ErrConflict.
 func (s *Store) DropOldDomainKeys(ctx context.Context, rewrap Rewrap) error {
-	stale, err := s.rekey(ctx, rewrap, true)
+	err := s.retireDomainKeys(ctx)
+	var stale int64
+	if err == nil {
+		stale, err = s.rekey(ctx, rewrap, true)
+	}
 	if err == nil && stale > 0 {
 		err = fmt.Errorf("%w: %d rows", ErrStale, stale)
 	}
@@ -187,7 +210,7 @@ func rekeyTable[R any](ctx context.Context, s *Store, t table[R], checkOnly bool
 		var last []any
 		err := s.Update(ctx, func(tx *Tx) error {
 			n = 0 // this may be a second run
-			rows, at, err := t.next(ctx, tx.g, after)
+			rows, at, err := t.nextTouched(tx, after)
 			if err != nil {
 				return err
 			}
@@ -220,7 +243,11 @@ func (tx *Tx) rekeyAccount(r accountRow, checkOnly bool) (bool, error) {
 	if checkOnly {
 		return true, nil
 	}
-	return true, tx.PutAccount(a)
+	if r, err = v.accountRow(a); err != nil {
+		return false, err
+	}
+	_, err = tx.exec(upsertAccount, r.account, r.body, r.tag)
+	return true, err
 }
 
 func (tx *Tx) rekeyAccessKey(r accessKeyRow, checkOnly bool) (bool, error) {
@@ -232,7 +259,7 @@ func (tx *Tx) rekeyAccessKey(r accessKeyRow, checkOnly bool) (bool, error) {
 	if checkOnly {
 		return true, nil
 	}
-	return true, tx.PutAccessKey(k)
+	return true, tx.writeAccessKey(k)
 }
 
 // rekeyAlias writes past PutAlias, as rekeyKey does past PutKey: nothing changes that a follower of the feed could see.

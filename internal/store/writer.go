@@ -24,7 +24,8 @@ const maxGroup = 256
 //
 // If ctx ends before f starts, f does not run and Update returns the context's error. From then on ctx has no say: Update
 // returns what happened. After an error of the commit itself the changes are not visible, and are not on disk as far
-// as the engine knows.
+// as the engine knows; but after ErrUnknown, which only PostgreSQL gives, they may be. ErrUnavailable is of PostgreSQL too:
+// the database could not be reached for as long as Options say, and nothing was changed.
 //
 // A panic of f is passed on to the caller of Update.
 func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
@@ -64,6 +65,7 @@ type update struct {
 	ctx      context.Context
 	f        func(*Tx) error
 	state    atomic.Int32
+	scopes   []scope // that a run before wanted, in order; nil for a first run
 	onCommit []func()
 	deleted  bool          // it deleted what must not stay in the files
 	erases   bool          // and that is on disk: the log is to be folded before the caller is told
@@ -93,22 +95,35 @@ func (u *update) start() bool {
 // writer is the one goroutine that writes. It takes all updates that wait, up to maxGroup, runs them one after the other
 // in one transaction, each in a savepoint of its own once it writes, and commits: one fsync for all of them.
 type writer struct {
-	db       *sql.DB
+	store    *DB
+	db       *sql.DB // the pool that writes
+	shared   bool
 	verifier verifier
 	stmts    *prepared
 	stopped  chan struct{} // closed when the goroutine has ended
+	closing  chan struct{} // closed when it is to end
+	marker   marker
+	aside    []*update // they need locks that can only be had at the beginning of a transaction
 
 	mu     sync.RWMutex // held for reading while queue is sent to, for writing while it is closed
 	closed bool
 	queue  chan *update
 }
 
-func newWriter(ctx context.Context, db *sql.DB, v verifier) (*writer, error) {
-	stmts, err := prepare(ctx, db, statementCount)
+func newWriter(ctx context.Context, db *DB, v verifier) (*writer, error) {
+	stmts, err := db.prepare(ctx, db.write, statementCount)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{db: db, verifier: v, stmts: stmts, stopped: make(chan struct{}), queue: make(chan *update, 4*maxGroup)}
+	w := &writer{
+		store: db, db: db.write, shared: db.shared, verifier: v, stmts: stmts,
+		stopped: make(chan struct{}), closing: make(chan struct{}), queue: make(chan *update, 4*maxGroup),
+	}
+	if w.shared {
+		if err := w.introduce(ctx); err != nil {
+			return nil, err
+		}
+	}
 	go w.run()
 	return w, nil
 }
@@ -133,6 +148,7 @@ func (w *writer) stop() {
 	w.mu.Lock()
 	if !w.closed {
 		w.closed = true
+		close(w.closing)
 		close(w.queue)
 	}
 	w.mu.Unlock()
@@ -142,6 +158,10 @@ func (w *writer) stop() {
 func (w *writer) run() {
 	defer close(w.stopped)
 	defer w.stmts.close()
+	if w.shared {
+		w.runShared()
+		return
+	}
 	scrub := scrubber{db: w.db, log: w.verifier.log}
 	defer scrub.stop()
 	scrub.try()               // what a process that was killed could not
@@ -165,19 +185,7 @@ func (w *writer) run() {
 			fold()
 			continue
 		}
-		group = append(group[:0], first)
-	gather:
-		for len(group) < maxGroup {
-			select {
-			case u, ok := <-w.queue:
-				if !ok {
-					break gather
-				}
-				group = append(group, u)
-			default:
-				break gather
-			}
-		}
+		group = w.gather(append(group[:0], first))
 		w.runGroup(group)
 		done := group[:0]
 		for _, u := range group {
@@ -196,6 +204,22 @@ func (w *writer) run() {
 	}
 }
 
+// gather adds the updates that wait to a group.
+func (w *writer) gather(group []*update) []*update {
+	for len(group) < maxGroup {
+		select {
+		case u, ok := <-w.queue:
+			if !ok {
+				return group
+			}
+			group = append(group, u)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
 // answer tells the callers of updates that they have ended, and returns the list without them.
 func answer(updates []*update) []*update {
 	for _, u := range updates {
@@ -207,13 +231,9 @@ func answer(updates []*update) []*update {
 
 // runGroup runs updates in one transaction and sets their results.
 func (w *writer) runGroup(updates []*update) {
-	var ran []*update
-	g, err := w.begin()
-	for _, u := range updates {
-		if !u.start() {
-			continue
-		}
-		ran = append(ran, u)
+	ran := started(updates)
+	g, err := w.begin(context.Background())
+	for _, u := range ran {
 		if err == nil {
 			err = g.run(u)
 		}
@@ -223,6 +243,21 @@ func (w *writer) runGroup(updates []*update) {
 	} else if g != nil {
 		g.rollback()
 	}
+	settle(ran, err)
+}
+
+// started returns the updates whose callers still wait: they run now.
+func started(updates []*update) (ran []*update) {
+	for _, u := range updates {
+		if u.state.Load() == updateStarted || u.start() {
+			ran = append(ran, u)
+		}
+	}
+	return ran
+}
+
+// settle sets the results of updates whose transaction has ended with err.
+func settle(ran []*update, err error) {
 	for _, u := range ran {
 		switch {
 		case err != nil && u.err == nil && u.panicked == "":
@@ -239,9 +274,26 @@ func (w *writer) runGroup(updates []*update) {
 // group is a transaction that several updates share.
 type group struct {
 	w        *writer
+	ctx      context.Context
 	tx       *sql.Tx
-	stmts    prepared // those of the writer, bound to tx when first used
-	counters map[scope]counter
+	stmts    [statementCount]*sql.Stmt // those of the writer, bound to tx when first used
+	counters map[scope]counter         // those that were claimed
+	wrote    bool                      // there is something to commit
+
+	// These are for a shared engine.
+	conn    *sql.Conn // that tx is on
+	careful bool      // each update has a savepoint of its own; if not, the first that has to be undone ends the transaction
+	changes []change  // to be written at the end
+	failed  error     // the last error of a statement of the update that runs
+}
+
+// note takes notice of an error of a statement. On a shared engine it ends what the statement is part of, whether or not the
+// update says so.
+func (g *group) note(err error) error {
+	if err != nil && g.w.shared {
+		g.failed = err
+	}
+	return err
 }
 
 // scope is what has change numbers of its own.
@@ -250,35 +302,74 @@ type scope struct {
 	region  arn.Region
 }
 
-// counter is a row of counters, as it will be at the commit.
-type counter struct{ n, keys int64 }
+// before orders scopes: a transaction on a shared engine that waits for one has none that comes after it.
+func (s scope) before(t scope) bool {
+	return s.account < t.account || s.account == t.account && s.region < t.region
+}
 
-func (w *writer) begin() (*group, error) {
-	tx, err := w.db.BeginTx(context.Background(), nil)
+// counter is a row of counters, as it will be at the commit.
+type counter struct {
+	n, keys int64
+	changed bool
+}
+
+// begin begins a transaction, for which ctx is valid until its end.
+func (w *writer) begin(ctx context.Context) (*group, error) {
+	g := &group{w: w, ctx: ctx, counters: map[scope]counter{}}
+	var err error
+	if w.shared {
+		if g.conn, err = w.db.Conn(ctx); err == nil {
+			if g.tx, err = g.conn.BeginTx(ctx, nil); err != nil {
+				_ = g.conn.Close() // nothing was begun
+			}
+		}
+	} else {
+		g.tx, err = w.db.BeginTx(ctx, nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("beginning a transaction: %w", err)
 	}
-	return &group{w: w, tx: tx, counters: map[scope]counter{}}, nil
+	return g, nil
 }
 
 func (g *group) statement(s statement) *sql.Stmt {
 	if g.stmts[s] == nil {
-		g.stmts[s] = g.tx.StmtContext(context.Background(), g.w.stmts[s])
+		g.stmts[s] = g.tx.StmtContext(g.ctx, g.w.stmts.stmts[s])
 	}
 	return g.stmts[s]
 }
 
 func (g *group) exec(s statement, args ...any) (sql.Result, error) {
-	return g.statement(s).ExecContext(context.Background(), args...)
+	if g.w.shared {
+		ctx, cancel, _ := g.bound(g.ctx)
+		defer cancel()
+		result, err := g.tx.ExecContext(ctx, statements[s], args...)
+		return result, g.note(err)
+	}
+	return g.statement(s).ExecContext(g.ctx, args...)
 }
 
 // query implements querier.
 func (g *group) query(ctx context.Context, s statement, args ...any) (*sql.Rows, error) {
-	return g.statement(s).QueryContext(ctx, args...)
+	if g.w.shared {
+		return g.tx.QueryContext(ctx, statements[s], args...)
+	}
+	return g.statement(s).QueryContext(g.ctx, args...)
+}
+
+// bound implements querier.
+func (g *group) bound(ctx context.Context) (context.Context, context.CancelFunc, bool) {
+	if !g.w.shared {
+		return ctx, func() {}, false
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, g.w.store.timeout+networkTime)
+	return ctx, cancel, false
 }
 
 // run runs one update. The error is one that makes the transaction unusable; the update's own goes to u.err.
 func (g *group) run(u *update) error {
+	u.err, u.panicked, u.onCommit, u.deleted = nil, "", nil, false // this may be a second run
+	g.failed = nil
 	tx := &Tx{g: g}
 	u.panicked, u.err = call(u.f, tx)
 	tx.over = true
@@ -286,17 +377,29 @@ func (g *group) run(u *update) error {
 	if tx.broken != nil && !failed {
 		u.err, failed = tx.broken, true // f swallowed it
 	}
-	if !failed {
-		u.onCommit, u.deleted = tx.onCommit, tx.deleted
-		if tx.wiped {
-			clear(g.counters)
+	if g.failed != nil && !tx.misplaced {
+		if judge(g.failed) == again {
+			return g.failed // of the connection or of the other processes, and not of the update
 		}
-		for s, c := range tx.counters {
-			g.counters[s] = c
+		if !failed {
+			u.err, failed = g.failed, true // likewise
 		}
 	}
-	if !tx.saved {
-		return nil // it wrote nothing
+	if g.w.shared && !g.careful && (failed && tx.wrote || g.failed != nil) {
+		return errCareful
+	}
+	if !failed || g.w.shared && !g.careful { // what was claimed stays claimed
+		g.takeIn(tx)
+	}
+	if !failed {
+		u.onCommit, u.deleted = tx.onCommit, tx.deleted
+	}
+	if tx.misplaced {
+		u.scopes = append(u.scopes, tx.scopes()...)
+		g.w.aside = append(g.w.aside, u)
+	}
+	if !tx.saved || g.w.shared && !g.careful {
+		return nil // there is nothing to undo
 	}
 	if failed {
 		if _, err := g.exec(rollbackToSavepoint); err != nil {
@@ -311,6 +414,18 @@ func (g *group) run(u *update) error {
 	return nil
 }
 
+// takeIn notes what an update did, if it stays.
+func (g *group) takeIn(tx *Tx) {
+	if tx.wiped {
+		clear(g.counters)
+	}
+	for s, c := range tx.counters {
+		g.counters[s] = c
+	}
+	g.wrote = g.wrote || tx.wrote
+	g.changes = append(g.changes, tx.changes...)
+}
+
 // call runs f and catches its panic.
 func call(f func(*Tx) error, tx *Tx) (panicked string, err error) {
 	defer func() {
@@ -322,11 +437,9 @@ func call(f func(*Tx) error, tx *Tx) (panicked string, err error) {
 }
 
 func (g *group) commit() error {
-	for s, c := range g.counters {
-		if _, err := g.exec(updateCounter, c.n, c.keys, string(s.account), string(s.region)); err != nil {
-			g.rollback()
-			return err
-		}
+	if err := g.writeCounters(); err != nil {
+		g.rollback()
+		return err
 	}
 	if err := g.tx.Commit(); err != nil {
 		// The driver may have left the transaction open. There is one connection: clear it, or the next one fails.
@@ -336,8 +449,25 @@ func (g *group) commit() error {
 	return nil
 }
 
+func (g *group) writeCounters() error {
+	for s, c := range g.counters {
+		if !c.changed {
+			continue
+		}
+		if _, err := g.exec(updateCounter, c.n, c.keys, string(s.account), string(s.region)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (g *group) rollback() {
-	if err := g.tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
+	err := g.tx.Rollback()
+	if g.w.shared { // a connection that does not roll back is given up by its pool
+		_ = g.conn.Close()
+		return
+	}
+	if err != nil && !errors.Is(err, sql.ErrTxDone) {
 		g.w.verifier.log.Error("rolling back", "error", err)
 		_, _ = g.w.db.ExecContext(context.Background(), `ROLLBACK`) // as in commit
 	}

@@ -93,7 +93,7 @@ func testIdentities(t *testing.T, h Harness) {
 	for _, c := range changes {
 		refs = append(refs, string(c.Kind)+" "+c.Ref)
 	}
-	want := []string{"identity user/carol", "identity user/bob", "identity user/bob", "identity user/bob", "identity user/robert"}
+	want := []string{"account 111122223333", "identity user/carol", "identity user/bob", "identity user/bob", "identity user/bob", "identity user/robert"}
 	if err != nil || !slices.Equal(refs, want) {
 		t.Errorf("changes %q, %v", refs, err)
 	}

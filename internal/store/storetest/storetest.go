@@ -29,6 +29,8 @@ type Harness struct {
 	Open func(t testing.TB) *store.Store
 	// Reopen closes a store and opens it again, as a restart does. Nil if the engine forgets.
 	Reopen func(t testing.TB, s *store.Store) *store.Store
+	// Beside opens a store once more, as another process does that uses it at the same time. Nil if only one can use it.
+	Beside func(t testing.TB, s *store.Store) *store.Store
 	// SQL returns a pool on the store's database that may do anything: foreign keys are not enforced on it.
 	SQL func(t testing.TB, s *store.Store) *sql.DB
 }
@@ -68,6 +70,15 @@ func Run(t *testing.T, h Harness) {
 		{"UsesSince", testUsesSince},
 		{"Rekey", testRekey},
 		{"RotateRoot", testRotateRoot},
+		{"ReplaceKey", testReplaceKey},
+		{"Expect", testExpect},
+		{"Trim", testTrim},
+		{"SeenBeside", testSeenBeside},
+		{"ManyWriters", testManyWriters},
+		{"ReadsHold", testReadsHold},
+		{"RotateBeside", testRotateBeside},
+		{"WrappedBefore", testWrappedBefore},
+		{"SealsBeside", testSealsBeside},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
 	}
@@ -484,7 +495,9 @@ func testReopen(t *testing.T, h Harness) {
 		t.Error("the installation has another id")
 	}
 	put(t, s, Key())
-	if p, err := s.Positions(t.Context()); err != nil || !slices.Equal(p, []store.Position{{Account: account, Region: region, N: 53}}) {
+	if p, err := s.Positions(t.Context()); err != nil || !slices.Equal(p, []store.Position{
+		{Account: account, Region: store.GlobalRegion, N: 2}, {Account: account, Region: region, N: 53},
+	}) {
 		t.Errorf("positions %v, %v", p, err)
 	}
 }

@@ -1,0 +1,367 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/key"
+	"github.com/keywright/keywright/internal/seal"
+)
+
+// What the writer does on an engine that many processes use.
+
+// errRestart says that a transaction must begin again.
+var errRestart = errors.New("the transaction has to begin again")
+
+// errCareful says that an update of several has to be undone, for which each needs a savepoint of its own. That is rare, and savepoints
+// are two statements for each.
+var errCareful = errors.New("an update has to be undone alone")
+
+// marker numbers the transactions of one process, so that the database can say which was its last.
+type marker struct {
+	writer     string
+	mark       int64
+	generation string // for which the barrier has all domain keys
+	retired    string // with which version of the domain keys all material has to be wrapped
+}
+
+// retiredName is the row of table meta with the version of domain keys before which all others are about to be dropped. All domains have
+// the same: they are rotated together.
+const retiredName = "newest of retired domain keys"
+
+// retireDomainKeys has every process refuse to write material that is not wrapped with the newest domain key: what was wrapped before
+// the key came can be on its way to the store still.
+func (s *Store) retireDomainKeys(ctx context.Context) error {
+	if !s.db.shared {
+		return nil
+	}
+	return s.db.writeSealed(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, statements[upsertMeta], retiredName, fmt.Sprint(s.verifier.barrier.Newest(seal.Row)))
+		return err
+	})
+}
+
+// current gives ErrConflict if material of a key is wrapped with a domain key that is about to be dropped.
+func (w *writer) current(k *key.Key) error {
+	b := w.verifier.barrier
+	if !w.shared || w.marker.retired != fmt.Sprint(b.Newest(seal.Row)) {
+		return nil
+	}
+	for i := range k.Material {
+		if b.OldMaterial(k.Material[i].Wrapped) {
+			return fmt.Errorf("%w: its material is wrapped with an old domain key", ErrConflict)
+		}
+	}
+	return nil
+}
+
+// forgetWriters is after how long the row of a process that writes no more is removed.
+const forgetWriters = 30 * 24 * time.Hour
+
+// introduce makes the row of this process.
+func (w *writer) introduce(ctx context.Context) error {
+	w.marker.writer = arn.NewUUID()
+	now := w.store.now()
+	_, err := w.db.ExecContext(ctx, `DELETE FROM writers WHERE seen_ms < $1`, now.Add(-forgetWriters).UnixMilli())
+	if err == nil {
+		_, err = w.db.ExecContext(ctx, statements[putMark], w.marker.writer, int64(0), now.UnixMilli())
+	}
+	return doing("introducing a process to the database", err)
+}
+
+// runShared is run for a shared engine: there is no log to fold.
+func (w *writer) runShared() {
+	for first := range w.queue {
+		group := w.gather([]*update{first})
+		for len(group) > 0 {
+			w.runSharedGroup(group)
+			again := w.aside
+			w.aside = nil
+			for _, u := range group {
+				if !slices.Contains(again, u) {
+					close(u.done)
+				}
+			}
+			group = again
+		}
+	}
+}
+
+// How long the writer waits before it tries a transaction again: twice as long each time, and a random part of it, so that
+// processes do not meet again.
+const (
+	firstRetryDelay = 5 * time.Millisecond
+	lastRetryDelay  = time.Second
+)
+
+// runSharedGroup runs updates in one transaction, or in several until one ends in a way that is known, and sets their results. Those that
+// have to be put aside are in w.aside.
+func (w *writer) runSharedGroup(updates []*update) {
+	ran := started(updates)
+	if len(ran) == 0 {
+		return
+	}
+	until := time.Now().Add(w.store.patience)
+	careful := false
+	for delay := firstRetryDelay; ; delay = min(2*delay, lastRetryDelay) {
+		w.aside = nil
+		v, err := w.attempt(ran, careful)
+		if errors.Is(err, errCareful) {
+			careful = true
+			continue
+		}
+		if v == unknown {
+			v, err = w.inquire(err, until)
+		}
+		if v == again && time.Now().Before(until) && w.pause(delay) {
+			continue
+		}
+		switch {
+		case err == nil:
+		case v == again:
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		case v == unknown:
+			err = fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
+		if err != nil { // those end with the others
+			for _, u := range w.aside {
+				u.err = nil
+			}
+			w.aside = nil
+		}
+		settle(slices.DeleteFunc(ran, func(u *update) bool { return slices.Contains(w.aside, u) }), err)
+		return
+	}
+}
+
+// pause waits; false if the writer is to end.
+func (w *writer) pause(d time.Duration) bool {
+	t := time.NewTimer(d/2 + rand.N(d/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-w.closing:
+		return false
+	}
+}
+
+// attempt runs the updates in one transaction. Without an error it has ended well.
+func (w *writer) attempt(ran []*update, careful bool) (verdict, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), w.store.patience+w.store.timeout)
+	defer cancel()
+	g, err := w.begin(ctx)
+	if err == nil {
+		g.careful = careful
+		err = g.prepareShared(ran)
+	}
+	for _, u := range ran {
+		if err == nil {
+			err = g.run(u)
+		}
+	}
+	if err == nil && g.wrote {
+		err = g.finishShared()
+	}
+	if err != nil {
+		if g != nil {
+			g.rollback()
+		}
+		v := judge(err)
+		if v == again {
+			w.renew()
+		}
+		return v, err
+	}
+	if !g.wrote {
+		g.rollback()
+		return 0, nil
+	}
+	w.store.unreplicated.Store(false)
+	if err := g.tx.Commit(); err != nil {
+		_ = g.conn.Close() // its pool knows whether it is good
+		w.renew()
+		if w.store.unreplicated.Load() {
+			return unknown, errors.Join(errUnreplicated, err)
+		}
+		return judgeCommit(err), err
+	}
+	_ = g.conn.Close() // to its pool
+	if w.store.unreplicated.Load() {
+		return unknown, errUnreplicated
+	}
+	return 0, nil
+}
+
+// errUnreplicated says that the server was told not to wait any longer for its standby: what the next primary has is not known.
+var errUnreplicated = errors.New("the commit is on the primary, and may not be on its standby")
+
+// renew gives up the connections that nobody uses: where one was lost, or leads to what is a standby now, the others are likely to be
+// no better.
+func (w *writer) renew() {
+	w.db.SetMaxIdleConns(0)
+	w.db.SetMaxIdleConns(w.db.Stats().MaxOpenConnections)
+}
+
+// prepareShared makes sure that the domain keys are the newest, and takes the scopes that runs before wanted.
+func (g *group) prepareShared(ran []*update) error {
+	generation, err := one(g.ctx, g, scanText, lockGeneration)
+	if err != nil {
+		return fmt.Errorf("looking whether domain keys are new: %w", err)
+	}
+	if m := &g.w.marker; m.generation != generation {
+		keys, err := collect(g.ctx, g, scanDomainKey, selectDomainKeys)
+		if err == nil {
+			err = g.w.verifier.barrier.Load(keys)
+		}
+		var retired string
+		if err == nil {
+			retired, err = one(g.ctx, g, scanText, selectMeta, retiredName)
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("loading new domain keys: %w", err)
+		}
+		m.generation, m.retired = generation, retired
+	}
+	var all []scope
+	for _, u := range ran {
+		all = append(all, u.scopes...)
+	}
+	slices.SortFunc(all, compareScopes)
+	tx := &Tx{g: g, saved: true} // these are no part of any update
+	for _, s := range slices.Compact(all) {
+		c, err := tx.counter(s)
+		if err != nil {
+			return err
+		}
+		g.counters[s] = c
+	}
+	return nil
+}
+
+func compareScopes(a, b scope) int {
+	return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.region, b.region))
+}
+
+// finishShared writes what is written once for all updates, and asks for it all at once.
+func (g *group) finishShared() error {
+	m := &g.w.marker
+	m.mark++
+	var batch pgx.Batch
+	for _, c := range g.changes {
+		batch.Queue(statements[insertChange], string(c.account), string(c.region), c.N, string(c.Kind), c.Ref)
+	}
+	for s, c := range g.counters {
+		if c.changed {
+			batch.Queue(statements[updateCounter], c.n, c.keys, string(s.account), string(s.region))
+		}
+	}
+	batch.Queue(statements[putMark], m.writer, m.mark, g.w.store.now().UnixMilli())
+	ctx, cancel, _ := g.bound(g.ctx)
+	defer cancel()
+	return g.conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(ctx, &batch).Close() })
+}
+
+// inquire asks the database what became of the transaction with the last mark, whose commit ended with an error. The row of marks
+// is locked by that transaction for as long as it has not ended, so that what the row says is final. The question commits something
+// itself: when that is on a standby that has to be waited for, so is everything before it.
+func (w *writer) inquire(why error, until time.Time) (verdict, error) {
+	if errors.Is(why, errUnreplicated) {
+		return unknown, why
+	}
+	w.verifier.log.Warn("asking the database whether a commit was made", "error", why)
+	for delay := firstRetryDelay; ; delay = min(2*delay, lastRetryDelay) {
+		mark, err := w.lastMark()
+		switch {
+		case err == nil && mark == w.marker.mark:
+			return 0, nil
+		case err == nil || errors.Is(err, ErrNotFound):
+			return again, why
+		case judge(err) != again && !errors.Is(err, errAskAgain) || !time.Now().Before(until) || !w.pause(delay):
+			return unknown, errors.Join(why, err)
+		}
+	}
+}
+
+func (w *writer) lastMark() (int64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), w.store.timeout+networkTime)
+	defer cancel()
+	tx, err := w.db.BeginTx(ctx, &sql.TxOptions{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = tx.Rollback() }() // unless it was committed
+	mark, err := one(ctx, unprepared{tx}, scanNumber, lockMark, w.marker.writer)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := tx.ExecContext(ctx, statements[putMark], w.marker.writer, mark, w.store.now().UnixMilli()); err != nil {
+		return 0, err
+	}
+	w.store.unreplicated.Store(false)
+	if err := tx.Commit(); err != nil {
+		return 0, errors.Join(errAskAgain, err)
+	}
+	if w.store.unreplicated.Load() {
+		return 0, errUnreplicated
+	}
+	return mark, nil
+}
+
+// errAskAgain says that a question did not end, whatever became of it.
+var errAskAgain = errors.New("the question has to be asked again")
+
+// claim locks the row of a counter, which it makes if it is not there.
+func (tx *Tx) claim(s scope) (counter, error) {
+	account, region := string(s.account), string(s.region)
+	if !tx.g.w.shared {
+		return one(tx.g.ctx, tx.g, scanCounter, claimCounter, account, region)
+	}
+	if tx.inOrder(s) {
+		c, err := one(tx.g.ctx, tx.g, scanCounter, lockCounter, account, region)
+		if errors.Is(err, ErrNotFound) {
+			c, err = one(tx.g.ctx, tx.g, scanCounter, claimCounter, account, region)
+		}
+		return c, err
+	}
+	c, err := one(tx.g.ctx, tx.g, scanCounter, tryCounter, account, region)
+	if errors.Is(err, ErrNotFound) || isState(err, lockNotAvailable) {
+		tx.misplaced, tx.wants = true, s
+		err = fmt.Errorf("%w: %w", errRestart, err)
+	}
+	return c, err
+}
+
+func scanCounter(rows *sql.Rows) (c counter, err error) { return c, rows.Scan(&c.n, &c.keys) }
+
+// inOrder reports whether the transaction has no scope that comes after s: only then may it wait for s.
+func (tx *Tx) inOrder(s scope) bool {
+	for _, claimed := range []map[scope]counter{tx.counters, tx.g.counters} {
+		for c := range claimed {
+			if s.before(c) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// scopes returns what the update claimed and wanted, in order.
+func (tx *Tx) scopes() []scope {
+	all := []scope{tx.wants}
+	for s := range tx.counters {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, compareScopes)
+	return slices.Compact(all)
+}
