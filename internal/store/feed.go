@@ -83,6 +83,9 @@ func (s *Store) TrimChanges(ctx context.Context, keep int64) (int64, error) {
 		var n int64
 		err := s.Update(ctx, func(tx *Tx) (err error) {
 			if err = tx.touch(scope{p.Account, p.Region}); err == nil {
+				err = tx.noteTrimmed(p, upTo)
+			}
+			if err == nil {
 				n, err = tx.exec(trimChanges, string(p.Account), string(p.Region), upTo)
 			}
 			return err
@@ -93,6 +96,19 @@ func (s *Store) TrimChanges(ctx context.Context, keep int64) (int64, error) {
 		total += n
 	}
 	return total, nil
+}
+
+// noteTrimmed tells followers whose changes will be missing.
+func (tx *Tx) noteTrimmed(p Position, upTo int64) error {
+	if !tx.g.w.shared {
+		return nil
+	}
+	scan := func(rows *sql.Rows) (m writerMark, err error) { return m, rows.Scan(&m.writer, &m.trimmed) }
+	marks, err := collect(tx.g.ctx, tx.g, scan, selectTrimmed, string(p.Account), string(p.Region), upTo)
+	for i := 0; i < len(marks) && err == nil; i++ {
+		_, err = tx.exec(markTrimmed, marks[i].trimmed, marks[i].writer)
+	}
+	return err
 }
 
 // Position is Store.Position inside the transaction: as it will be at its end, if the update changes nothing more.

@@ -259,7 +259,7 @@ func (g *group) finishShared() error {
 	m.mark++
 	var batch pgx.Batch
 	for _, c := range g.changes {
-		batch.Queue(statements[insertChange], string(c.account), string(c.region), c.N, string(c.Kind), c.Ref)
+		batch.Queue(statements[insertNews], string(c.account), string(c.region), c.N, string(c.Kind), c.Ref, m.writer, m.mark)
 	}
 	for s, c := range g.counters {
 		if c.changed {

@@ -102,6 +102,11 @@ const (
 	lockGeneration
 	putMark
 	lockMark
+	insertNews
+	markTrimmed
+	selectTrimmed
+	selectMarks
+	selectChangesOfWriter
 	allStatements
 )
 
@@ -235,6 +240,12 @@ var statements = [allStatements]string{
 	lockGeneration: `SELECT value FROM meta WHERE name = '` + generationName + `' FOR SHARE`,
 	putMark: `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, $2, $3)
 		ON CONFLICT (writer) DO UPDATE SET mark = excluded.mark, seen_ms = excluded.seen_ms`,
+	insertNews:    `INSERT INTO changes (account, region, n, kind, ref, writer, mark) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+	markTrimmed:   `UPDATE writers SET trimmed = $1 WHERE writer = $2 AND trimmed < $1`,
+	selectTrimmed: `SELECT writer, max(mark) FROM changes WHERE account = $1 AND region = $2 AND n <= $3 AND mark > 0 GROUP BY writer`,
+	selectMarks:   `SELECT writer, mark, trimmed FROM writers`,
+	selectChangesOfWriter: `SELECT account, region, n, kind, ref FROM changes WHERE writer = $1 AND mark > 0 AND mark > $2 AND mark <= $3
+		ORDER BY mark, account, region, n LIMIT $4`,
 	lockMark: `SELECT mark FROM writers WHERE writer = $1 FOR UPDATE`,
 }
 

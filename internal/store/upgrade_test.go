@@ -62,11 +62,21 @@ func oldStore(t *testing.T, version int64) (dir string, k *key.Key) {
 		t.Fatal(err)
 	}
 	for _, table := range tablesOf(ctx, t, old) {
-		if _, err := old.ExecContext(ctx, `INSERT INTO main.`+table+` SELECT * FROM source.`+table); err != nil {
+		columns := columnsOf(ctx, t, old, table)
+		if _, err := old.ExecContext(ctx, `INSERT INTO main.`+table+` (`+columns+`) SELECT `+columns+` FROM source.`+table); err != nil {
 			t.Fatalf("%s: %v", table, err)
 		}
 	}
 	return dir, k
+}
+
+// columnsOf returns the columns that a table has in the schema.
+func columnsOf(ctx context.Context, t *testing.T, db *sql.DB, table string) (columns string) {
+	t.Helper()
+	if err := db.QueryRowContext(ctx, `SELECT group_concat(name) FROM pragma_table_info($1, 'main')`, table).Scan(&columns); err != nil {
+		t.Fatal(err)
+	}
+	return columns
 }
 
 // TestUpgradeFromEverySchema opens a store of every program that there has been.

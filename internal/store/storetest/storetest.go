@@ -79,6 +79,10 @@ func Run(t *testing.T, h Harness) {
 		{"RotateBeside", testRotateBeside},
 		{"WrappedBefore", testWrappedBefore},
 		{"SealsBeside", testSealsBeside},
+		{"FollowAlone", testFollowAlone},
+		{"Follow", testFollow},
+		{"FollowTrimmed", testFollowTrimmed},
+		{"FollowWriters", testFollowWriters},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
 	}
