@@ -20,6 +20,9 @@ type realm struct {
 	mu    sync.RWMutex
 	views map[arn.Account]*view
 	count uint64 // of views that ever were
+	// heard is how far the feeds of accounts have come that other servers changed. A view that is older is not shown.
+	heard map[arn.Account]int64
+	epoch uint64 // counts how often all was forgotten because nobody knows what has changed
 }
 
 func (r *realm) get(a arn.Account) *view {
@@ -28,8 +31,8 @@ func (r *realm) get(a arn.Account) *view {
 	return r.views[a]
 }
 
-// put shows a view, which nobody else has yet, to everybody.
-func (r *realm) put(v *view) {
+// put shows a view, which nobody else has yet, to everybody. It is of what was read, or written, since an epoch.
+func (r *realm) put(epoch uint64, v *view) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.views == nil {
@@ -38,13 +41,39 @@ func (r *realm) put(v *view) {
 	r.count++
 	v.generation = r.count
 	v.policyUses = sync.OnceValue(v.countUses)
-	for other := range r.views { // any: whichever goes is read again when it is asked for
+	if epoch != r.epoch || v.position < r.heard[v.account.ID] {
+		delete(r.views, v.account.ID)
+		return
+	}
+	delete(r.heard, v.account.ID) // what comes is newer
+	for other := range r.views {  // any: whichever goes is read again when it is asked for
 		if len(r.views) < r.limit {
 			break
 		}
 		delete(r.views, other)
 	}
 	r.views[v.account.ID] = v
+}
+
+// now returns the epoch to hand to put. Take it before the store is read or written.
+func (r *realm) now() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.epoch
+}
+
+// changed forgets an account whose feed has come to n by another server, unless the view has that.
+func (r *realm) changed(a arn.Account, n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v := r.views[a]; v != nil && v.position >= n {
+		return
+	}
+	delete(r.views, a)
+	if r.heard == nil {
+		r.heard = map[arn.Account]int64{}
+	}
+	r.heard[a] = max(r.heard[a], n)
 }
 
 func (r *realm) drop(a arn.Account) {
@@ -57,6 +86,27 @@ func (r *realm) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.views)
+	clear(r.heard)
+	r.epoch++
+}
+
+// Heard forgets what other servers on the same store have changed, and everything if some of it was lost. What is being read
+// meanwhile is not remembered, so that nothing older than the news is left when it returns. It waits for nobody.
+func (d *Directory) Heard(news []store.News, lost bool) {
+	if lost {
+		d.realm.clear()
+		d.ready.clear()
+		return
+	}
+	for _, n := range news {
+		if n.Region != store.GlobalRegion {
+			continue
+		}
+		d.realm.changed(n.Account, n.N)
+		if n.Kind == store.ChangedAccessKey {
+			d.ready.drop(n.Ref)
+		}
+	}
 }
 
 // Forget has wipe empty the store and drops everything that is remembered of it, for servers that others test with. No request may
@@ -93,6 +143,7 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 	if v := d.realm.get(a); v != nil {
 		return v, nil
 	}
+	epoch := d.realm.now()
 	position, err := d.store.Position(ctx, a, store.GlobalRegion) // first: what is read then is as new as that, or newer
 	if err != nil {
 		return nil, err
@@ -112,7 +163,7 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 			return nil, fmt.Errorf("reading %s %s of account %s: %w", n.Kind, n.ID, a, err)
 		}
 	}
-	d.realm.put(v)
+	d.realm.put(epoch, v)
 	return v, nil
 }
 
@@ -154,6 +205,7 @@ func (d *Directory) changeOnce(ctx context.Context, call *guard.Call, a arn.Acco
 			return err
 		}
 	}
+	epoch := d.realm.now()
 	err = d.store.Update(ctx, func(tx *store.Tx) error {
 		err := tx.Expect(a, store.GlobalRegion, v.position)
 		for i := 0; i < len(c.writes) && err == nil; i++ {
@@ -165,7 +217,7 @@ func (d *Directory) changeOnce(ctx context.Context, call *guard.Call, a arn.Acco
 		return err
 	})
 	if err == nil {
-		d.realm.put(c.view)
+		d.realm.put(epoch, c.view)
 	} else {
 		d.realm.drop(a) // the store knows
 	}

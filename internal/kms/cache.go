@@ -16,6 +16,7 @@ type cache[K comparable, V any] struct {
 	locks [64]sync.Mutex // stripes for whoever loads or changes what a key stands for
 
 	mu    sync.RWMutex
+	news  [64]uint64 // how often something of a stripe was changed by others: see since
 	young map[K]V
 	old   map[K]V
 	load  int // weight of the young generation
@@ -117,12 +118,45 @@ func (c *cache[K, V]) grew(weight int) {
 	c.age(max(weight, 0))
 }
 
-// put sets the value of a key. The caller holds the key's lock.
-func (c *cache[K, V]) put(k K, v V) {
+// since returns a moment for putSince. Whoever reads what a key stands for, or changes it in the store, asks for it before.
+func (c *cache[K, V]) since(k K) (moment uint64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.news[c.stripe(k)]
+}
+
+// putSince sets the value of a key, as it was at a moment or later. If others have changed something since, it may be outdated, and
+// is not remembered. The caller holds the key's lock.
+func (c *cache[K, V]) putSince(moment uint64, k K, v V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.old, k)
-	c.add(k, v)
+	if c.news[c.stripe(k)] == moment {
+		c.add(k, v)
+		return
+	}
+	c.lighten(k)
+	delete(c.young, k)
+}
+
+// changed forgets a key that others have changed. It needs no lock, and so waits for nobody.
+func (c *cache[K, V]) changed(k K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.news[c.stripe(k)]++
+	c.lighten(k)
+	delete(c.young, k)
+	delete(c.old, k)
+}
+
+// allChanged is changed for all keys.
+func (c *cache[K, V]) allChanged() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.news {
+		c.news[i]++
+	}
+	c.young, c.old, c.load = map[K]V{}, nil, 0
 }
 
 // drop forgets a key. The caller holds the key's lock.

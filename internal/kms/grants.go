@@ -150,7 +150,15 @@ func (r *request) withGrants(name key.Name, change func(*snapshot, *grantSet) er
 }
 
 // addGrant stores a grant, or returns the one of the same name and parameters that is there already.
-func (r *request) addGrant(g *key.Grant) (*key.Grant, error) {
+func (r *request) addGrant(g *key.Grant) (there *key.Grant, err error) {
+	err = unconflicted(func() error {
+		there, err = r.tryAddGrant(g)
+		return err
+	})
+	return there, err
+}
+
+func (r *request) tryAddGrant(g *key.Grant) (*key.Grant, error) {
 	err := r.withGrants(g.Key, func(snap *snapshot, set *grantSet) error {
 		if err := r.stillAllowed(snap); err != nil {
 			return err
@@ -168,6 +176,9 @@ func (r *request) addGrant(g *key.Grant) (*key.Grant, error) {
 				return gone(g.Key, err)
 			}
 			if err := r.op.States.blocks(k); err != nil {
+				return err
+			}
+			if err := tx.ExpectGrants(g.Key, set.size()); err != nil {
 				return err
 			}
 			return tx.PutGrant(g)
@@ -213,7 +224,7 @@ func revokeGrant(r *request, in *kmsapi.RevokeGrantRequest) error {
 	if err := checkGrantID(in.GrantID.V); err != nil {
 		return err
 	}
-	set, err := r.grantsOf(r.ctx, r.key.Name)
+	set, err := r.grantsWith(r.ctx, r.key.Name, in.GrantID.V)
 	if err != nil {
 		return err
 	}
@@ -262,7 +273,7 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 	if err != nil {
 		return err
 	}
-	set, err := r.grantsOf(r.ctx, snap.Name)
+	set, err := r.grantsWith(r.ctx, snap.Name, id)
 	if err != nil {
 		return err
 	}

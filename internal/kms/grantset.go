@@ -201,12 +201,22 @@ func (s *Service) grantsOf(ctx context.Context, name key.Name) (*grantSet, error
 	return s.grantsLocked(ctx, name)
 }
 
+// grantsWith is grantsOf for who looks for one of them, which another server may just have made.
+func (s *Service) grantsWith(ctx context.Context, name key.Name, id string) (*grantSet, error) {
+	set, err := s.grantsOf(ctx, name)
+	if err == nil && set.get(id) == nil && s.store.Shared() {
+		s.grants.changed(name)
+		set, err = s.grantsOf(ctx, name)
+	}
+	return set, err
+}
+
 // grantsLocked is grantsOf for who holds the lock of the key in s.grants.
 func (s *Service) grantsLocked(ctx context.Context, name key.Name) (*grantSet, error) {
 	if set, ok := s.grants.look(name); ok {
 		return set, nil
 	}
-	set := new(grantSet)
+	set, moment := new(grantSet), s.grants.since(name)
 	for more, after := true, ""; more; {
 		var list []*key.Grant
 		var err error
@@ -218,7 +228,7 @@ func (s *Service) grantsLocked(ctx context.Context, name key.Name) (*grantSet, e
 			after = g.ID
 		}
 	}
-	s.grants.put(name, set)
+	s.grants.putSince(moment, name, set)
 	return set, nil
 }
 

@@ -85,8 +85,8 @@ func (r *request) admit(snap *snapshot, alias arn.AliasName, q question) (*snaps
 // managedKey makes the AWS managed key k behind a reserved alias, and the alias. Of several callers at the same time one
 // makes it and all get the same.
 func (r *request) managedKey(a aliasName, k *key.Key) (*snapshot, error) {
-	unlock := r.aliases.lock(a)
-	defer unlock()
+	defer r.aliases.lock(a)()
+	moment := r.aliases.since(a)
 	if alias, err := r.store.GetAlias(r.ctx, a.account, a.region, a.name); err == nil {
 		return r.load(r.ctx, key.Name{Account: a.account, Region: a.region, ID: alias.Target})
 	} else if !errors.Is(err, store.ErrNotFound) {
@@ -102,7 +102,7 @@ func (r *request) managedKey(a aliasName, k *key.Key) (*snapshot, error) {
 		return r.load(r.ctx, key.Name{Account: a.account, Region: a.region, ID: existing.Target})
 	}
 	if err == nil {
-		r.aliases.put(a, k.ID)
+		r.aliases.putSince(moment, a, k.ID)
 	}
 	return snap, err
 }

@@ -163,6 +163,10 @@ func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(
 		}
 	}
 	return s.synchronize(set, func() error {
+		moments := make([]uint64, len(set.next))
+		for i, k := range set.next {
+			moments[i] = s.keys.since(k.Name)
+		}
 		err := s.store.Update(ctx, func(tx *store.Tx) error { return set.write(tx, extra) })
 		for i, k := range set.next {
 			switch {
@@ -171,7 +175,7 @@ func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(
 			case err != nil:
 				s.keys.drop(k.Name) // as in commit
 			default:
-				s.keys.put(k.Name, snaps[i])
+				s.keys.putSince(moments[i], k.Name, snaps[i])
 			}
 		}
 		return err

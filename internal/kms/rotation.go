@@ -114,10 +114,19 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 			return nil, err
 		}
 	}
+	err := unconflicted(func() error { return r.rotateOnDemand(fresh) })
+	if err != nil {
+		return nil, err
+	}
+	return &kmsapi.RotateKeyOnDemandResponse{KeyID: wire.Some(r.key.arn)}, nil
+}
+
+// rotateOnDemand gives the request's key the material fresh, or what waits of imported material, if that is still allowed.
+func (r *request) rotateOnDemand(fresh key.Material) error {
 	name := r.key.Name
 	set, unlock, err := r.lockRegions(r.ctx, name)
 	if err != nil {
-		return nil, gone(name, err)
+		return gone(name, err)
 	}
 	defer unlock()
 	now, next := set.now[0], set.own()
@@ -127,15 +136,11 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 		fresh, err = awaited(next)
 	}
 	if err := firstError(err, mayRotate(next, r.most(next.Name, quota.OnDemandRotations), r.now())); err != nil {
-		return nil, err
+		return err
 	}
 	next.Rotation.OnDemand++
 	turn := func(guard.Permit) (*audit.Fields, error) { return r.rotate(set, key.OnDemand, fresh), nil }
-	err = r.guard.Act(guard.RotateKey, name, turn, func() error { return r.commitRegions(context.WithoutCancel(r.ctx), set, nil) })
-	if err != nil {
-		return nil, err
-	}
-	return &kmsapi.RotateKeyOnDemandResponse{KeyID: wire.Some(now.arn)}, nil
+	return r.guard.Act(guard.RotateKey, name, turn, func() error { return r.commitRegions(context.WithoutCancel(r.ctx), set, nil) })
 }
 
 // moment is now as it is stored.

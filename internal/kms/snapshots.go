@@ -105,7 +105,7 @@ func (s *Service) compile(text string, bindings []key.Binding) (*policy.Document
 	if len(bindings) > 0 {
 		doc = doc.Bind(bound(bindings))
 	}
-	s.policies.put(k, compiled{doc, policyMemory(text) + len(k.bindings)}) // compiled twice at the same time, either will do
+	s.policies.putSince(s.policies.since(k), k, compiled{doc, policyMemory(text) + len(k.bindings)}) // compiled twice at the same time, either will do
 	return doc, nil
 }
 
@@ -150,13 +150,14 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 	if snap, ok := s.keys.look(name); ok {
 		return snap, nil
 	}
+	moment := s.keys.since(name)
 	k, err := s.store.GetKey(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	snap, err := s.snapshot(k)
 	if err == nil {
-		s.keys.put(name, snap)
+		s.keys.putSince(moment, name, snap)
 	}
 	return snap, err
 }
@@ -233,6 +234,7 @@ func (s *Service) commit(ctx context.Context, was, k *key.Key, extra func(*store
 	if err != nil {
 		return nil, err
 	}
+	moment := s.keys.since(k.Name)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		if err := tx.ReplaceKey(was, k); err != nil {
 			return err
@@ -246,7 +248,7 @@ func (s *Service) commit(ctx context.Context, was, k *key.Key, extra func(*store
 		s.keys.drop(k.Name) // whether it was written may be unknown: the store knows
 		return nil, err
 	}
-	s.keys.put(k.Name, snap)
+	s.keys.putSince(moment, k.Name, snap)
 	return snap, nil
 }
 
@@ -269,11 +271,12 @@ func (s *Service) target(ctx context.Context, a aliasName) (arn.KeyID, error) {
 	if id, ok := s.aliases.look(a); ok {
 		return id, nil
 	}
+	moment := s.aliases.since(a)
 	alias, err := s.store.GetAlias(ctx, a.account, a.region, a.name)
 	if err != nil {
 		return "", err
 	}
-	s.aliases.put(a, alias.Target)
+	s.aliases.putSince(moment, a, alias.Target)
 	return alias.Target, nil
 }
 
@@ -313,6 +316,7 @@ func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allow
 	if err := allowed(keys); err != nil {
 		return err
 	}
+	moment := s.aliases.since(a)
 	err := s.store.Update(ctx, write)
 	for _, name := range names {
 		s.forgetAliasList(name)
@@ -321,7 +325,7 @@ func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allow
 		s.aliases.drop(a)
 		return err
 	}
-	s.aliases.put(a, t.next)
+	s.aliases.putSince(moment, a, t.next)
 	return nil
 }
 
@@ -338,6 +342,7 @@ func (s *Service) aliasNames(ctx context.Context, name key.Name) ([]string, erro
 		return names, nil
 	}
 	defer s.aliasLists.lock(name)()
+	moment := s.aliasLists.since(name)
 	list, more, err := s.store.ListAliasesOfKey(ctx, name, "", int(min(max(s.most(name, quota.AliasesPerKey), leastListed), mostListed)))
 	if err != nil {
 		return nil, err
@@ -349,7 +354,7 @@ func (s *Service) aliasNames(ctx context.Context, name key.Name) ([]string, erro
 	for i, a := range list {
 		names[i] = string(a.Name)
 	}
-	s.aliasLists.put(name, names)
+	s.aliasLists.putSince(moment, name, names)
 	return names, nil
 }
 

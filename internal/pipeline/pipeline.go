@@ -11,6 +11,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -22,8 +23,10 @@ import (
 	"github.com/keywright/keywright/internal/metrics"
 	"github.com/keywright/keywright/internal/sigv4"
 	"github.com/keywright/keywright/internal/steps"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/tracing"
 	"github.com/keywright/keywright/internal/wire"
+	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
 // MaxBody is how many octets the body of a request may have. The largest legal one has a policy of 131,072 characters,
@@ -87,7 +90,7 @@ type Meddler interface {
 	Do(ctx context.Context, call *guard.Call, again func() error, do func() (wire.Output, error)) (out wire.Output, cut bool, err error)
 }
 
-// Config is what a Pipeline needs. All fields are required but Wall, Meddler, Metrics and Tracer.
+// Config is what a Pipeline needs. All fields are required but Wall, Meddler, Fresh, Metrics and Tracer.
 type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
@@ -96,6 +99,9 @@ type Config struct {
 	Wall func() time.Time
 	// Meddler is nil in every server that is not for tests.
 	Meddler Meddler
+	// Fresh is asked before anything is looked up for a request: whether what is remembered of the store still holds. Nil means that it
+	// always does.
+	Fresh func(context.Context) error
 	// Regions are those that requests may be for. Nil means every Region of valid form.
 	Regions func(arn.Region) bool
 	// Services are the APIs. The first one is addressed by what addresses none.
@@ -110,7 +116,8 @@ type Pipeline struct {
 	guard     *guard.Guard
 	directory *iam.Directory
 	now, wall func() time.Time
-	meddler   Meddler // nil for none
+	meddler   Meddler                     // nil for none
+	fresh     func(context.Context) error // nil: always
 	regions   func(arn.Region) bool
 	services  []*service
 	tracer    *tracing.Tracer
@@ -133,7 +140,7 @@ type operation struct {
 
 // New returns a Pipeline. It panics if a row names an operation that its model does not have, which the first test finds.
 func New(c Config) *Pipeline {
-	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, wall: c.Wall, meddler: c.Meddler, regions: c.Regions, tracer: c.Tracer}
+	p := &Pipeline{guard: c.Guard, directory: c.Directory, now: c.Now, wall: c.Wall, meddler: c.Meddler, fresh: c.Fresh, regions: c.Regions, tracer: c.Tracer}
 	count := func(service, operation string) *metrics.Operation {
 		if c.Metrics == nil {
 			return nil
@@ -153,7 +160,7 @@ func New(c Config) *Pipeline {
 	}
 	p.exchanges.New = func() any {
 		x := &exchange{pipeline: p}
-		x.answer, x.traceID = x.run, x.callersTrace // one closure for all requests of this exchange
+		x.answer, x.traceID = x.attempt, x.callersTrace // one closure for all requests of this exchange
 		return x
 	}
 	return p
@@ -214,10 +221,33 @@ func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 	p.exchanges.Put(x)
 }
 
-// run takes the steps of a request in the order that clients can see.
-func (x *exchange) run(call *guard.Call) (wire.Output, error) {
+// attempt answers a request, or says that it may be made again where the store did not answer in time and nothing has changed.
+func (x *exchange) attempt(call *guard.Call) (wire.Output, error) {
 	x.address = x.pipeline.locate(x.req)
 	call.Service, call.Name = x.address.service.SigningName, x.address.name
+	if fresh := x.pipeline.fresh; fresh != nil {
+		if err := fresh(x.ctx); err != nil {
+			return nil, x.unanswered(err)
+		}
+	}
+	out, err := x.run(call)
+	if errors.Is(err, store.ErrUnavailable) {
+		err = x.unanswered(err)
+	}
+	return out, err
+}
+
+// unanswered is the error for a request that nothing came of, because the store did not answer. Every SDK tries those again.
+func (x *exchange) unanswered(err error) error {
+	slog.Debug("a request was refused because the store did not answer", "operation", x.address.name, "err", err)
+	if x.address.service.SigningName == kmsapi.Service.SigningName {
+		return wire.Errorf(wire.CodeDependencyTimeout, "The system timed out while trying to fulfill the request. You can retry the request.")
+	}
+	return wire.Errorf(wire.CodeServiceUnavailable, "The request has failed due to a temporary failure of the server.")
+}
+
+// run takes the steps of a request in the order that clients can see.
+func (x *exchange) run(call *guard.Call) (wire.Output, error) {
 	if x.req.Oversized {
 		return nil, wire.Errorf(wire.CodeRequestEntityTooLarge, "The request body exceeds %d bytes.", MaxBody)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/fresh"
 	"github.com/keywright/keywright/internal/quota"
 	"github.com/keywright/keywright/internal/store"
 )
@@ -19,6 +20,7 @@ func (c Config) Filled() Config {
 	set(&c.Schedule, time.Second)
 	set(&c.Store.Timeout, store.DefaultTimeout)
 	set(&c.Store.Patience, store.DefaultPatience)
+	set(&c.Store.MaxStaleness, fresh.DefaultMaxStaleness)
 	c.Store.Connections = cmp.Or(c.Store.Connections, store.DefaultReaders)
 	c.Audit.Durability = cmp.Or(c.Audit.Durability, defaultDurability)
 	set(&c.Audit.FlushEvery, time.Second)

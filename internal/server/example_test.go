@@ -73,7 +73,7 @@ func settings(prefix string, of reflect.Type) (all []string) {
 var (
 	derived   = []string{"adminSocket", "audit.dir", "data", "seals"}
 	noDefault = []string{
-		"admin", "node", "store.dsn", "store.passwordFile", "store.passwordEnv", "attestation.roots", "loopbackProviders", "audit.segmentAge", "audit.compress", "audit.retention", "audit.sinks", "quotas.values",
+		"admin", "node", "store.dsn", "store.passwordFile", "store.passwordEnv", "store.serveStaleFor", "attestation.roots", "loopbackProviders", "audit.segmentAge", "audit.compress", "audit.retention", "audit.sinks", "quotas.values",
 		"traces.endpoint", "traces.ratio", "traces.headersFile",
 	}
 )

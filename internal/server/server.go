@@ -65,6 +65,7 @@ type Server struct {
 	recorder    guard.Recorder
 	closeLog    func() error // nil without a log on disk
 	records     audit.Source // what was recorded
+	freshness   *freshness   // nil where nobody else changes the store
 	index       *trail.Index
 	sinks       []*sink.Sink
 	certs       *certificates
@@ -178,6 +179,9 @@ var readyKeys = map[key.Spec]int{keyspec.RSA2048: 32, keyspec.RSA3072: 4, keyspe
 // build makes the services.
 func (s *Server) build() error {
 	c, in := &s.config, s.in
+	if err := s.openFreshness(); err != nil {
+		return err
+	}
 	s.directory = iam.New(iam.Config{
 		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.wall(), Loopback: c.LoopbackProviders}),
 	})
@@ -213,7 +217,7 @@ func (s *Server) regions() func(arn.Region) bool {
 // doors makes what the listeners lead to.
 func (s *Server) doors() {
 	c := &s.config
-	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Wall: c.Wall, Meddler: c.Meddler, Regions: s.regions(), Services: []pipeline.Service{
+	p := pipeline.New(pipeline.Config{Guard: s.guard, Directory: s.directory, Now: c.Now, Wall: c.Wall, Meddler: c.Meddler, Fresh: s.fresh(), Regions: s.regions(), Services: []pipeline.Service{
 		{Model: &kmsapi.Service, Operations: s.kms.Operations()},
 		{Model: &stsapi.Service, Operations: s.directory.STS()},
 		{Model: &iamapi.Service, Operations: s.directory.IAM()},
@@ -294,6 +298,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.tidy()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
+	s.keepFresh(work, &background)
 	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })
 	background.Go(func() { s.directory.RunUses(work) })
 	s.follow(work, &background)

@@ -28,6 +28,12 @@ type Storage struct {
 	Timeout time.Duration `yaml:"timeout"`
 	// Patience is for how long a change is tried again when the connection is lost or other servers are in the way. Zero means 10 s.
 	Patience time.Duration `yaml:"patience"`
+	// MaxStaleness bounds for how long something that another server on the database has changed is still relied on here: a disabled
+	// key, a policy, a grant, an alias, an access key. Zero means 1 s.
+	MaxStaleness time.Duration `yaml:"maxStaleness"`
+	// ServeStaleFor is for how long requests that need nothing from the database are served while it does not answer, by what was so
+	// when it last did. Up to MaxStaleness it changes nothing.
+	ServeStaleFor time.Duration `yaml:"serveStaleFor"`
 	// Connections is how many queries may run at once, besides changes, which take three connections at most. Zero means 8.
 	Connections int `yaml:"connections"`
 
@@ -67,7 +73,7 @@ func (s *Storage) check() error {
 		return errors.New("dsn: want a URL that begins with postgres://")
 	case s.PasswordFile != "" && s.PasswordEnv != "":
 		return errors.New("the password comes from a file or from the environment, not from both")
-	case s.Timeout < 0 || s.Patience < 0 || s.Connections < 0:
+	case s.Timeout < 0 || s.Patience < 0 || s.MaxStaleness < 0 || s.ServeStaleFor < 0 || s.Connections < 0:
 		return errors.New("a negative time or number")
 	}
 	if _, set := u.User.Password(); set || u.Query().Has("password") {

@@ -193,6 +193,23 @@ func (tx *Tx) PutGrant(g *key.Grant) error {
 	return doing("writing a grant", err)
 }
 
+// ExpectGrants gives ErrConflict unless a key has n grants. It is for who remembers its grants while other processes change them, and
+// looks at nothing where none do.
+func (tx *Tx) ExpectGrants(name key.Name, n int) error {
+	if !tx.g.w.shared {
+		return nil
+	}
+	err := tx.touch(scope{name.Account, name.Region})
+	var count int64
+	if err == nil {
+		count, err = one(tx.g.ctx, tx.g, scanNumber, selectGrantCount, string(name.Account), string(name.Region), string(name.ID))
+	}
+	if err == nil && count != int64(n) {
+		err = ErrConflict
+	}
+	return doing("looking whether grants have changed", err)
+}
+
 // grantRef names a grant in the change feed of its account and Region.
 func grantRef(n key.Name, id string) string { return string(n.ID) + "/" + id }
 

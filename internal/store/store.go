@@ -131,6 +131,9 @@ const (
 	ChangedAccessKey ChangeKind = "access-key" // Ref is an access key id
 )
 
+// Shared reports whether other processes may change the store at the same time.
+func (s *Store) Shared() bool { return s.db.shared }
+
 // Change is one entry of the change feed of an account and Region.
 type Change struct {
 	N    int64 // 1, 2, 3, … without gaps, in commit order
