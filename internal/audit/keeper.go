@@ -105,7 +105,7 @@ func (l *Log) age() {
 	}
 	l.aged = true
 	if l.opts.Durability == Written {
-		if err := l.turn(); err != nil {
+		if err := l.turn(0); err != nil {
 			slog.Warn("an old audit segment could not be closed yet", "err", err)
 		}
 		return

@@ -78,7 +78,8 @@ func TestCodesAreBounded(t *testing.T) {
 // disk is a recorder whose disk can be full.
 type disk struct{ full bool }
 
-func (d *disk) Append(...[]byte) error { return d.Reserve() }
+func (d *disk) Append(...[]byte) error         { return d.Reserve() }
+func (d *disk) AppendReserved(...[]byte) error { return d.Reserve() }
 func (d *disk) Reserve() error {
 	if d.full {
 		return errors.New("full")

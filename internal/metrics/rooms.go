@@ -5,6 +5,7 @@ import "time"
 // recorder is what writes audit records: guard.Recorder.
 type recorder interface {
 	Append(records ...[]byte) error
+	AppendReserved(records ...[]byte) error
 	Reserve() error
 }
 
@@ -20,13 +21,23 @@ func (m *Metrics) Recorder(to recorder) *Recorder { return &Recorder{m, to} }
 // Append passes records on.
 func (r *Recorder) Append(records ...[]byte) error {
 	began := time.Now()
-	err := r.to.Append(records...)
+	return r.count(began, len(records), r.to.Append(records...))
+}
+
+// AppendReserved passes the records of a change on.
+func (r *Recorder) AppendReserved(records ...[]byte) error {
+	began := time.Now()
+	return r.count(began, len(records), r.to.AppendReserved(records...))
+}
+
+// count counts records that were passed on.
+func (r *Recorder) count(began time.Time, n int, err error) error {
 	r.m.recordTook.Observe(time.Since(began).Seconds())
 	if err != nil {
 		r.m.recordFailures.Inc()
 		return err
 	}
-	r.m.records.Add(float64(len(records)))
+	r.m.records.Add(float64(n))
 	return nil
 }
 
