@@ -96,7 +96,9 @@ type Log struct {
 	durable  uint64 // all records below are on disk
 	bell     bell
 	broken   bool      // the segment may have octets of a failed write behind size
-	dirty    bool      // Written: something waits for the disk
+	dirty    bool      // Written: something waits for the next flush
+	dirtyAt  time.Time // and since when
+	flushAt  time.Time // since when what the flush takes waits that runs, or failed; zero for none
 	aged     bool      // the segment is old enough to be closed
 	turnAt   time.Time // the next segment could not be begun, and is not tried again before
 	room     int64     // the disk has blocks for the segment up to this size
@@ -278,7 +280,9 @@ func (l *Log) appendNow(records [][]byte, leaves []tlog.Hash) error {
 		s.tail = append(s.tail, entry{leaves[i], before})
 	}
 	l.published(s, len(records))
-	l.dirty = true
+	if !l.dirty {
+		l.dirty, l.dirtyAt = true, time.Now()
+	}
 	return nil
 }
 
@@ -355,9 +359,12 @@ func (l *Log) repair() error {
 		return fmt.Errorf("repairing audit segment: %w", err)
 	}
 	l.suspect.Store(false)
-	l.durable, l.dirty = l.next, false
+	l.flushed()
 	return nil
 }
+
+// flushed notes that all records are on disk. The caller holds mu.
+func (l *Log) flushed() { l.durable, l.dirty, l.flushAt = l.next, false, time.Time{} }
 
 // sync flushes a segment to disk.
 func (l *Log) sync(file *os.File) error {
@@ -388,7 +395,7 @@ func (l *Log) turn(octets int) error {
 	if err := l.mendAll(); err != nil { // a flush beside this one failed
 		return err
 	}
-	l.durable, l.dirty = l.next, false
+	l.flushed()
 	if err := l.nextSegment(octets); err != nil {
 		slog.Error("the next audit segment could not be begun; going on with this one and trying again", "err", err)
 		l.turnAt = time.Now().Add(turnAgain)
@@ -462,7 +469,9 @@ func (l *Log) flusher() {
 func (l *Log) flushWritten() error {
 	l.mu.Lock()
 	file, dirty, next := l.file, l.dirty, l.next
-	l.dirty = false
+	if l.dirty = false; dirty && l.flushAt.IsZero() {
+		l.flushAt = l.dirtyAt
+	}
 	l.mu.Unlock()
 	if !dirty {
 		return nil
@@ -480,7 +489,7 @@ func (l *Log) flushWritten() error {
 			return fmt.Errorf("flushing %s: %w", file.Name(), err)
 		}
 	}
-	l.durable = max(l.durable, next)
+	l.durable, l.flushAt = max(l.durable, next), time.Time{}
 	return nil
 }
 
@@ -507,6 +516,7 @@ func (l *Log) flushBatch() {
 	if probing {
 		text = probeText
 	}
+	l.flushAt = time.Now()
 	before, err := l.write(text)
 	file, wrote := l.file, err == nil
 	l.mu.Unlock()
@@ -514,7 +524,7 @@ func (l *Log) flushBatch() {
 		err = l.sync(file)
 	}
 	l.mu.Lock()
-	if err == nil {
+	if l.flushAt = (time.Time{}); err == nil {
 		l.suspect.Store(false)
 	}
 	switch {

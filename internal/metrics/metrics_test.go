@@ -116,7 +116,7 @@ func everything(now time.Time) metrics.Facts {
 		},
 		Certificate: func() time.Time { return now.Add(36 * time.Hour) }, Connections: func() int { return 7 },
 		Audit: func() metrics.Audit {
-			return metrics.Audit{First: 10, Next: 110, Durable: 100, Checkpointed: 90, Checkpoint: now.Add(-3 * time.Second), Segments: 4}
+			return metrics.Audit{First: 10, Next: 110, Durable: 100, Checkpointed: 90, Checkpoint: now.Add(-3 * time.Second), Segments: 4, Waiting: 1500 * time.Millisecond, Postponed: 6}
 		},
 		Sinks: func() []metrics.Sink {
 			return []metrics.Sink{{Name: "file", Lag: 3}, {Name: "hook", Lag: 99, Failing: true, Delivered: 12, Missed: 1}}
@@ -144,7 +144,7 @@ func TestFacts(t *testing.T) {
 	has(t, text,
 		"keywright_ready 1", "keywright_sealed 0", "keywright_seals 2", "keywright_certificate_expiry_days 1.5", "keywright_connections 7",
 		"keywright_audit_kept_records 100", "keywright_audit_unsynced_records 10", "keywright_audit_unchecked_records 20",
-		"keywright_audit_checkpoint_age_seconds 3", "keywright_audit_segments 4", "keywright_audit_bytes 5000",
+		"keywright_audit_checkpoint_age_seconds 3", "keywright_audit_segments 4", "keywright_audit_unsynced_age_seconds 1.5", "keywright_audit_postponed_segments 6", "keywright_audit_bytes 5000",
 		`keywright_sink_lag_records{sink="hook"} 99`, `keywright_sink_failing{sink="hook"} 1`, `keywright_sink_delivered_records_total{sink="hook"} 12`, `keywright_sink_missed_records_total{sink="hook"} 1`, `keywright_sink_failing{sink="file"} 0`,
 		"keywright_store_bytes 4096", `keywright_cache_hits_total{cache="keys"} 8`, `keywright_cache_misses_total{cache="keys"} 2`,
 		`keywright_quota_used{account="111122223333",bucket="bucket199",region="us-east-1"} 199`,

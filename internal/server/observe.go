@@ -64,6 +64,7 @@ func (s *Server) auditState() metrics.Audit {
 	stats := log.Stats()
 	return metrics.Audit{
 		First: stats.First, Next: stats.Next, Durable: stats.Durable, Checkpointed: stats.Checkpointed, Checkpoint: stats.Checkpoint, Segments: stats.Segments,
+		Waiting: stats.Waiting, Postponed: stats.Postponed,
 	}
 }
 
