@@ -1,6 +1,7 @@
 package trail
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -58,6 +59,7 @@ func Scan(ctx context.Context, src audit.Source, q *Query, before uint64, most i
 				p.Next, p.More = p.Events[n-1].Number, true
 				return p, nil
 			}
+			f.Record = bytes.Clone(f.Record) // the others that were read with it are not kept
 			p.Events = append(p.Events, f)
 			octets += len(f.Record)
 		}
