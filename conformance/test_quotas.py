@@ -198,7 +198,7 @@ def test_denied(server):
     keywright(server, "deny", "--id", asked["Id"])
     assert quotas.get_requested_service_quota_change(RequestId=asked["Id"])["RequestedQuota"]["Status"] == "DENIED"
     assert quotas.get_service_quota(ServiceCode="kms", QuotaCode=code)["Quota"]["Value"] == 100_000
-    assert [s["ServiceCode"] for s in quotas.list_services()["Services"]] == ["cloudtrail", "kms"]
+    assert [s["ServiceCode"] for s in quotas.list_services()["Services"]] == ["cloudtrail", "kms", "servicequotas"]
 
 
 def test_a_lower_number_of_keys(server):
