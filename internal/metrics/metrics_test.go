@@ -102,9 +102,11 @@ func TestRooms(t *testing.T) {
 	s.Read(time.Millisecond)
 	s.Wrote(2*time.Millisecond, false)
 	s.Wrote(time.Second, true)
+	s.Refused("grants")
+	s.Refused("grants")
 	has(t, scrape(t, m),
 		"keywright_audit_records_total 2", "keywright_audit_failures_total 2", "keywright_audit_append_duration_seconds_count 2",
-		"keywright_store_read_duration_seconds_count 1", "keywright_store_write_duration_seconds_count 2", "keywright_store_write_failures_total 1",
+		"keywright_store_read_duration_seconds_count 1", "keywright_store_write_duration_seconds_count 2", "keywright_store_write_failures_total 1", `keywright_store_refused_reads_total{table="grants"} 2`,
 	)
 }
 
@@ -162,7 +164,6 @@ func TestFacts(t *testing.T) {
 	}
 }
 
-// TestEveryMetricIsDescribed looks at both directions: what is served is described, and what is described is served.
 // Two series that cannot be told apart cost none of the others.
 func TestOneBadSeries(t *testing.T) {
 	m := metrics.New("v1")
@@ -174,10 +175,12 @@ func TestOneBadSeries(t *testing.T) {
 	has(t, scrape(t, m), "keywright_connections 7")
 }
 
+// TestEveryMetricIsDescribed looks at both directions: what is served is described, and what is described is served.
 func TestEveryMetricIsDescribed(t *testing.T) {
 	m := metrics.New("v1")
 	m.Watch(everything(time.Now()))
 	m.Operation("kms", "Encrypt").Observe(metrics.Software, "", time.Millisecond)
+	m.Store().Refused("grants")
 	served := map[string]string{}
 	for line := range strings.Lines(scrape(t, m)) {
 		if rest, ok := strings.CutPrefix(line, "# TYPE keywright_"); ok {

@@ -50,7 +50,7 @@ func (r *Recorder) Reserve() error {
 	return err
 }
 
-// Store counts the work of the store: it is a store.Timing.
+// Store counts the work of the store: it is a store.Observer.
 type Store struct{ m *Metrics }
 
 // Store returns what counts the work of the store.
@@ -66,3 +66,6 @@ func (s Store) Wrote(took time.Duration, failed bool) {
 		s.m.writeFailures.Inc()
 	}
 }
+
+// Refused counts a row that was refused when it was read. Tables are the store's own.
+func (s Store) Refused(table string) { s.m.refusedReads.WithLabelValues(table).Inc() }

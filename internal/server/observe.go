@@ -10,7 +10,7 @@ import (
 
 // observe has everything watched that there is to watch. It is called when the rooms are there, before anything runs.
 func (s *Server) observe() {
-	s.in.Store.TellTiming(s.metrics.Store())
+	s.in.Store.Tell(s.metrics.Store())
 	s.census = &census{store: s.in.Store, now: s.config.Now}
 	f := metrics.Facts{
 		Now:         s.config.Now,
