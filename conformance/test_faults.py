@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import time
 import urllib.error
@@ -283,7 +284,8 @@ def run(folder, *arguments, **environment):
     return subprocess.run([str(BINARY), *arguments], capture_output=True, text=True, timeout=30, cwd=folder, env=plain_environment() | environment)
 
 
-@pytest.mark.parametrize("text,said", [("keys: [{id: x}]", 'keys[0] "x"'), ("keyz: []", "keyz not found"), ("keys: [{id: 1234abcd-12ab-34cd-56ef-1234567890ab, material: c2hvcnQ=}]", "material number 1")])
+@pytest.mark.parametrize("text,said", [("keys: [{id: x}]", 'keys[0] "x"'), ("keyz: []", "keyz not found"), ("keys: [{id: 1234abcd-12ab-34cd-56ef-1234567890ab, material: c2hvcnQ=}]", "material number 1"),
+                                       ("keys: [{id: 1234abcd-12ab-34cd-56ef-1234567890ab, rotationPeriodInDays: c2hvcnQ=}]", "of another kind")])
 def test_bad_seed(tmp_path, text, said):
     (tmp_path / "seed.yaml").write_text(text)
     refused = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--seed", "seed.yaml")
@@ -327,11 +329,15 @@ def test_commands(server, control, tmp_path):
     assert "no control endpoint" in run(tmp_path, "dev", "reset", "--control", server.url).stderr
 
 
-@pytest.mark.parametrize("headers", [{"X-Keywright-Dev": ""}, {"X-Keywright-Dev": "1"}, {"Origin": "https://example.com"}, {"Host": "example.com"}, {"Sec-Fetch-Site": "cross-site"}])
+@pytest.mark.parametrize("headers", [{"X-Keywright-Dev": ""}, {"X-Keywright-Dev": "1"}, {"Origin": "https://example.com"}, {"Host": "example.com"}, {"Host": "localhost.example.com"},
+                                     {"Sec-Fetch-Site": "cross-site"}])
 def test_no_web_pages(server, control, headers):
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        control.ask("POST", "/v1/reset", headers=headers)
-    assert refused.value.code == 403 and "Access-Control-Allow-Origin" not in refused.value.headers
+    made = server.boto3().create_key()["KeyMetadata"]["KeyId"]
+    for method in ("POST", "OPTIONS"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            control.ask(method, "/v1/reset", headers=headers)
+        assert refused.value.code == 403 and "Access-Control-Allow-Origin" not in refused.value.headers
+    assert server.boto3().describe_key(KeyId=made), "it is as it was"
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:1", "example.com:1"])
@@ -358,6 +364,15 @@ def listening(pid):
     return found
 
 
+def ask_socket(path, method, target):
+    """The status of an answer by the administrators' socket."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(path))
+        s.sendall(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nX-Keywright-Dev: 1\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
+        return int(s.recv(4096).split()[1])
+
+
 def test_server_answers_none_of_it(tmp_path):
     """`keywright server` listens where its configuration says and nowhere else, takes no word of control, and its doors know nothing of it."""
     (tmp_path / "server.yaml").write_text("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ndata: data\nseals: [{kind: key-file, file: seal.key}]\n")
@@ -378,6 +393,8 @@ def test_server_answers_none_of_it(tmp_path):
                     urllib.request.urlopen(urllib.request.Request(door + path, data=b"{}" if method == "POST" else None, method=method, headers={"X-Keywright-Dev": "1"}), timeout=10)
                 assert refused.value.code in (400, 403, 404, 405), (door, path, refused.value.code)
             assert "no control endpoint" in run(tmp_path, "dev", "reset", "--control", door).stderr
+        for method, path in (("GET", "/v1/clock"), ("POST", "/v1/reset")):
+            assert ask_socket(tmp_path / "data/admin.sock", method, path) in (400, 404, 405)
     finally:
         process.terminate()
         assert process.wait(20) == 0

@@ -117,6 +117,16 @@ def test_dockerfile():
         assert all((ROOT / name).exists() for name in source.split()), source
 
 
+def test_configuration_is_checked_before_an_upgrade(installed):
+    """As docs/upgrade.md says: with a server that serves, and touching nothing."""
+    with installed:
+        asked = run(installed.folder, "status", "--config", "keywright.yaml")
+        assert asked.returncode == 0 and "Version" in asked.stdout, asked.stderr
+        (installed.folder / "other.yaml").write_text((installed.folder / "keywright.yaml").read_text() + "\nbogus: 1\n")
+        refused = run(installed.folder, "status", "--config", "other.yaml")
+        assert refused.returncode == 1 and "reading the configuration" in refused.stderr and "bogus" in refused.stderr
+
+
 def test_binary_is_static():
     """As the image needs it."""
     kind = subprocess.run(["readelf", "--program-headers", str(BINARY)], capture_output=True, text=True) if shutil.which("readelf") else None

@@ -6,7 +6,6 @@ as well.
 import concurrent.futures
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from harness.cli import aws
 from harness.server import ACCOUNT, BINARY, OTHER_ACCOUNT, OTHER_KEY_ID, Server, plain_environment
+from harness.wire import Signing, Wire
 
 SECONDS = int(os.environ.get("KEYWRIGHT_QUOTA_SECONDS", "4"))
 SOAK = SECONDS >= 20
@@ -112,6 +112,18 @@ def finish(process):
     return json.loads(out)
 
 
+def not_slowed(alone, beside):
+    """Fails if calls took much longer beside others than alone: the middle one, all but a hundredth, and the slowest. What is below the floors
+    nobody would notice, and a machine with something else to do for a moment is slower than that. Returns what it found."""
+    assert len(alone) >= 100 and len(beside) >= 100, (len(alone), len(beside))
+    found = []
+    for name, share, times, floor in (("p50", 0.5, 3, 0.01), ("p99", 0.99, 5, 0.05), ("max", 1, 5, 0.25)):
+        one, two = (sorted(took)[min(len(took) - 1, int(share * len(took)))] for took in (alone, beside))
+        found.append(f"{name} {1000 * one:.1f} ms alone, {1000 * two:.1f} ms beside")
+        assert two <= max(times * one, floor), found
+    return "; ".join(found)
+
+
 @pytest.mark.parametrize("mode,region", [(None, "sa-east-1"), ("legacy", "ap-south-1"), ("standard", "ca-central-1")])
 def test_three_times_the_rate(server, mode, region, tally):
     kms = client(server, region, **({"mode": mode} if mode else {}))
@@ -130,9 +142,65 @@ def test_three_times_the_rate(server, mode, region, tally):
     assert abs(served - RATE * SECONDS) <= 0.03 * RATE * SECONDS, f"{served} calls were served in {SECONDS} s of {RATE} each"
     tally(len(outcomes))
     if SOAK:
-        ratio = statistics.median(beside) / statistics.median(alone)
-        print(f"\n{mode}: served {served / SECONDS:.2f}/s of {RATE}/s; another account's median latency {ratio:.2f} times that without load")
-        assert ratio < 3, ratio
+        print(f"\n{mode}: served {served / SECONDS:.2f}/s of {RATE}/s; another account: {not_slowed(alone, beside)}")
+
+
+STORM = """
+import socket, sys, threading, time
+host, port = sys.argv[1].rsplit(":", 1)
+end, request, counts = time.monotonic() + float(sys.argv[2]), sys.stdin.buffer.read(), []
+def ask():
+    with socket.create_connection((host, int(port))) as s, s.makefile("rb") as answers:
+        served = refused = 0
+        while time.monotonic() < end:
+            s.sendall(request)
+            status, length = answers.readline().split()[1], 0
+            while (line := answers.readline()) != b"\\r\\n":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            body = answers.read(length)
+            if status == b"200":
+                served += 1
+            elif b'"ThrottlingException"' in body:
+                refused += 1
+            else:
+                sys.exit(body)
+        counts.append((served, refused))
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+assert len(counts) == len(threads), "a connection failed"
+print(sum(c[0] for c in counts), sum(c[1] for c in counts))
+"""
+
+
+def storm(server, region, key, seconds):
+    """Asks for as much as there is, on 4 connections, in a process that sends one signed request again and again, so that it can ask for
+    more than the server can do. Returns how many were served and how many throttled, per second."""
+    body = json.dumps({"KeyId": key, "Plaintext": "eA=="}).encode()
+    headers = Signing(server.key_id, server.secret, region=region).sign(server.address, Wire.headers("Encrypt"), body) | {"Content-Length": str(len(body))}
+    request = "POST / HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
+    run = subprocess.run([sys.executable, "-c", STORM, server.address, str(seconds)], input=request.encode() + body, stdout=subprocess.PIPE, timeout=120,
+                         env=plain_environment(), check=True)
+    return [int(n) / seconds for n in run.stdout.split()]
+
+
+@pytest.mark.skipif(not SOAK, reason="times are judged in the soak only")
+def test_near_what_the_machine_can_do(server):
+    """An account asks for all that the machine can do, of which it may have half: another one gets on."""
+    region = "eu-west-2"
+    key = client(server, region).create_key()["KeyMetadata"]["KeyId"]
+    set_rate(server, 1_000_000, region)
+    most, _ = storm(server, region, key, 3)
+    rate = int(most / 2)
+    set_rate(server, rate, region)
+    time.sleep(2)
+    alone = finish(other_calls(server, region, 5))
+    beside = other_calls(server, region, SECONDS)
+    served, refused = storm(server, region, key, SECONDS + 1)
+    beside = finish(beside)
+    print(f"\nserved {served:.0f}/s of {rate}/s, refused {refused:.0f}/s, of {most:.0f}/s that the machine can do; another account: {not_slowed(alone, beside)}")
+    assert abs(served - rate) <= 0.1 * rate and refused > 0  # the last interval may have been given and not have passed
 
 
 def test_records_of_refusals(server):
@@ -198,7 +266,7 @@ def test_denied(server):
     keywright(server, "deny", "--id", asked["Id"])
     assert quotas.get_requested_service_quota_change(RequestId=asked["Id"])["RequestedQuota"]["Status"] == "DENIED"
     assert quotas.get_service_quota(ServiceCode="kms", QuotaCode=code)["Quota"]["Value"] == 100_000
-    assert [s["ServiceCode"] for s in quotas.list_services()["Services"]] == ["cloudtrail", "kms"]
+    assert [s["ServiceCode"] for s in quotas.list_services()["Services"]] == ["cloudtrail", "kms", "servicequotas"]
 
 
 def test_a_lower_number_of_keys(server):

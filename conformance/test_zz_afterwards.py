@@ -1,13 +1,15 @@
 """After all others: the audit log of the run against what was called, and the disk against every secret of the run."""
 import base64
 import collections
+import copy
 import json
 import secrets
 
 import pytest
 
 from harness.ledger import forms, search, strings
-from harness.records import OPERATIONS, faults
+from harness.records import OPERATIONS, faults, strays
+from harness.server import Server
 from harness.wire import Wire
 
 
@@ -63,6 +65,7 @@ def test_every_record_has_the_documented_form(shared, afterwards, request, tally
         for fault in faults(record):
             wrong[record["eventName"], fault].append(record)
     assert not wrong, [(name, fault, len(found), found[0]) for (name, fault), found in wrong.items()][:5]
+    assert strays(records) == []
     called = {r["eventName"] for r in records if r["eventSource"] == "kms.amazonaws.com" and "errorCode" not in r}
     if request.session.testscollected > 500:  # the whole suite, not a part of it
         elsewhere = {"ReplicateKey", "UpdatePrimaryRegion"}  # have records in two Regions: test_lookup.py looks at those
@@ -76,6 +79,75 @@ def test_no_secret_in_the_audit_log(shared, afterwards, ledger, tally, request):
         assert len(ledger.plaintexts) > 100 and len(ledger.ciphertexts) > 100 and len(ledger.credentials) >= 4 and len(ledger.tokens) > 20
     assert search(shared.audit_files(), needles) == []
     tally(len(needles))
+
+
+def spoiled(record):
+    """Copies of a record with what a record of the operation cannot have, or without what it must, by what was done to them."""
+    def spoil(what, how):
+        other = copy.deepcopy(record)
+        how(other)
+        if other != record:
+            mutants[what] = other
+    mutants, name = {}, "newSecretName"
+    spoil("a parameter", lambda r: r.update(requestParameters=(r["requestParameters"] or {}) | {name: "x"}))
+    spoil("an answer's member", lambda r: r.update(responseElements=(r["responseElements"] or {}) | {name: "x"}))
+    spoil("additional data", lambda r: r.update(additionalEventData=(r.get("additionalEventData") or {}) | {name: "x"}))
+    for member in ("requestParameters", "responseElements"):
+        spoil(f"a member in {member}", lambda r: [v.update({name: "x"}) for k, v in (r[member] or {}).items() if isinstance(v, dict) and "ontext" not in k])
+    spoil("no resources", lambda r: r.get("resources") and r.pop("resources"))
+    spoil("resources twice", lambda r: r.get("resources") and r["resources"].extend(r["resources"] * 2))
+    spoil("a resource of another account", lambda r: r.get("resources") and r["resources"][0].update(accountId="000000000000"))
+    spoil("no additional data", lambda r: r.pop("additionalEventData", None))
+    spoil("no answer", lambda r: r.update(responseElements=None))
+    spoil("details", lambda r: r.update(serviceEventDetails={name: "x"}))
+    spoil("TLS", lambda r: r.update(tlsDetails={"tlsVersion": "TLSv1.3", "cipherSuite": "x", "clientProvidedHostHeader": "x"}))
+    spoil("read or write", lambda r: r.update(readOnly=not r["readOnly"]))
+    return mutants
+
+
+def test_the_schema_finds(shared, afterwards, tally):
+    """One record of each operation that succeeded, spoiled in every way: the schema finds each."""
+    firsts, missed, tried = {}, [], 0
+    for path in shared.audit_files():
+        for record in map(json.loads, path.read_text().splitlines()):
+            if record["eventType"] == "AwsApiCall" and "errorCode" not in record and "invokedBy" not in record["userIdentity"]:
+                firsts.setdefault((record["eventSource"], record["eventName"]), record)
+    assert len(firsts) > 10
+    for record in firsts.values():
+        for what, mutant in spoiled(record).items():
+            tried += 1
+            if not faults(mutant):
+                missed.append((record["eventName"], what))
+    assert not missed, missed
+    tally(tried)
+
+
+def test_every_record_of_every_server(shared, afterwards, tally):
+    """The servers that tests had for themselves, with settings of their own: their records have the documented form as well."""
+    wrong, seen = collections.Counter(), 0
+    for server in Server.started:
+        for path in (p for p in server.files() if p.suffix == ".jsonl" and p.parent.name == "audit"):
+            records = [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
+            records = [r for r in records if "eventSource" in r]
+            tls = any("tlsDetails" in r for r in records)
+            wrong.update((str(path), r["eventName"], fault) for r in records for fault in faults(r, tls))
+            wrong.update((str(path), found[0]["eventName"], "a stray copy") for found in strays(records))
+            seen += len(records)
+    assert not wrong, wrong.most_common(5)
+    tally(seen)
+
+
+def test_no_secret_of_any_server(shared, afterwards, request, tally):
+    """Neither in the records nor in the log of any server that this run started is a secret of that server."""
+    if request.session.testscollected > 500:  # the whole suite, not a part of it
+        assert len(Server.started) >= 15
+    checked = 0
+    for server in Server.started:
+        ledger = server.ledger
+        needles = {n for n in ledger.plaintexts | ledger.ciphertexts | ledger.tokens if len(n) >= 12} | ledger.credentials
+        assert search(server.files(), needles) == [], server.arguments
+        checked += len(needles)
+    tally(checked)
 
 
 def test_no_secret_on_disk(shared, afterwards, ledger, tally):

@@ -205,7 +205,13 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	}
 	defer heapFloor()()
 	spareProcessor()
-	return s.Run(ctx)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { // a reset that is under way needs the store to its end
+		control.End()
+		stop()
+	})()
+	return s.Run(running)
 }
 
 // announce prints the lines to paste into a shell and then the one that says that requests will be answered.

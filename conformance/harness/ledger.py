@@ -9,7 +9,7 @@ import threading
 
 # Members of requests and answers whose values are for nobody else.
 SECRET_MEMBERS = {"SecretAccessKey", "SessionToken", "Password", "OldPassword", "NewPassword", "WebIdentityToken", "GrantToken", "GrantTokens", "ImportToken",
-                  "EncryptedKeyMaterial", "SharedSecret", "PrivateKeyPlaintext", "EncodedMessage", "CiphertextForRecipient", "Signature", "Mac"}
+                  "EncryptedKeyMaterial", "Plaintext", "SharedSecret", "PrivateKeyPlaintext", "EncodedMessage", "CiphertextForRecipient", "Signature", "Mac"}
 
 
 class Ledger:

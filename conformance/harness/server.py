@@ -35,6 +35,8 @@ def plain_environment():
 class Server:
     """Starts `keywright dev` with the arguments given and waits until it says that it is ready."""
 
+    started = []  # every server of the run, each with what it was told and its own ledger
+
     def __init__(self, folder, *arguments, data=None, ledger=None, environment=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +60,7 @@ class Server:
             if found := READY.search(text):
                 self.url = found[1]
                 self.environment = dict(word.split("=", 1) for line in EXPORT.findall(text) for word in shlex.split(line))
+                self.note()
                 return self
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}:\n{text}")
@@ -65,6 +68,18 @@ class Server:
                 self.kill()
                 raise RuntimeError(f"the server was not ready after {timeout} s:\n{text}")
             time.sleep(0.001)
+
+    def note(self):
+        """Remembers that it ran, and the credentials that it was started with, which its clients sign with."""
+        if self not in Server.started:
+            Server.started.append(self)
+        told = [self.environment.get("AWS_SECRET_ACCESS_KEY", "")]
+        for flag, value in zip(self.arguments, self.arguments[1:]):
+            if flag in ("--root-secret-access-key", "--account"):
+                told.append(value.rpartition(":")[2])
+        for secret in told:
+            if len(secret) >= 12 and "=" not in secret:
+                self.ledger.credential(secret)
 
     def stop(self, sig=signal.SIGTERM, timeout=20):
         """Ends this one process and returns its exit code."""
@@ -120,6 +135,11 @@ class Server:
             self.ledger.crossed(parsed)
         client.meta.events.register("after-call", answered)
         return client
+
+    def files(self):
+        """What it wrote and nobody was to see a secret in: audit logs, what its sinks wrote, and its log. Standard output is where
+        keywright dev prints the credentials that it made."""
+        return [p for p in self.folder.rglob("*") if p.is_file() and (p.suffix in (".jsonl", ".log") or p == self.log)]
 
     def audit_files(self):
         return sorted((pathlib.Path(self.data) / "audit").glob("*.jsonl"))

@@ -180,7 +180,7 @@ func TestReserve(t *testing.T) {
 			if err := l.Reserve(); err != nil {
 				t.Fatal(err)
 			}
-			if err := l.Append(record, []byte("{}")); err != nil {
+			if err := l.AppendReserved(record, []byte("{}")); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -471,3 +471,33 @@ func TestReadWithADamagedIndex(t *testing.T) {
 		}
 	}
 }
+
+// A process that is killed when its second segment has begun, and the index of the first one has no entries yet, has lost nothing.
+func TestKilledBeforeTheFirstIndex(t *testing.T) {
+	o := evident(t.TempDir())
+	o.CheckpointEvery = time.Hour
+	l := open(t, o)
+	checkpoints := filepath.Join(o.Dir, "checkpoints")
+	first := readFile(t, checkpoints)
+	for len(mustSegments(t, o.Dir)) < 2 {
+		appendRecords(t, l, 1)
+	}
+	appendRecords(t, l, 1)
+	next := l.Next()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	index := filepath.Join(o.Dir, "audit-00000001.index")
+	if err := errors.Join(
+		os.WriteFile(checkpoints, first, 0o600), os.Truncate(index, int64(audit.IndexHeadSize(readFile(t, index)))), os.Remove(filepath.Join(o.Dir, "audit-00000002.index")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	if l = open(t, o); l.First() != 0 || l.Next() != next {
+		t.Errorf("records %d to %d, want 0 to %d", l.First(), l.Next(), next)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustVerify(t, audit.VerifyOptions{Dir: o.Dir})
+}

@@ -171,3 +171,45 @@ func TestNothingIsRemovedBeforeTidy(t *testing.T) {
 	l.Hold("a sink that is behind", nil)
 	waitFor(t, func() bool { return l.First() > 0 })
 }
+
+// How long a record has waited for the disk counts from when it was written, over flushes that hang or fail, and ends with one that works.
+func TestWaiting(t *testing.T) {
+	for _, d := range []audit.Durability{audit.Written, audit.Synced} {
+		o := evident(t.TempDir())
+		o.Durability, o.FlushEvery = d, time.Millisecond
+		l := open(t, o)
+		if w := l.Stats().Waiting; w != 0 {
+			t.Errorf("durability %v: %v without a record", d, w)
+		}
+		hangs := make(chan struct{})
+		audit.SyncWith(l, func(f *os.File) error {
+			<-hangs
+			return f.Sync()
+		})
+		done := make(chan struct{})
+		began := time.Now()
+		go func() {
+			defer close(done)
+			if err := l.Append([]byte(`{"n":1}`)); err != nil {
+				t.Error(err)
+			}
+		}()
+		waitFor(t, func() bool { return l.Stats().Waiting > 30*time.Millisecond })
+		if w := l.Stats().Waiting; w > time.Since(began) {
+			t.Errorf("durability %v: %v, longer than since the record was made", d, w)
+		}
+		close(hangs)
+		<-done
+		waitFor(t, func() bool { return l.Stats().Waiting == 0 })
+		if d == audit.Synced {
+			continue
+		}
+		var disk failingDisk
+		audit.SyncWith(l, disk.sync)
+		disk.fails.Store(true)
+		appendRecords(t, l, 1)
+		waitFor(t, func() bool { return l.Stats().Waiting > 30*time.Millisecond }) // many flushes later
+		disk.fails.Store(false)
+		waitFor(t, func() bool { return l.Stats().Waiting == 0 })
+	}
+}

@@ -55,7 +55,7 @@ func TestFullDiskUnderLoad(t *testing.T) {
 						record := fmt.Sprintf(`{"g":%d,"i":%d,"pad":%q}`, g, i, strings.Repeat("p", 900))
 						err := l.Reserve()
 						if err == nil {
-							err = l.Append([]byte(record))
+							err = l.AppendReserved([]byte(record))
 						}
 						switch {
 						case errors.Is(err, syscall.ENOSPC):
@@ -99,5 +99,96 @@ func TestFullDiskUnderLoad(t *testing.T) {
 			}
 			t.Logf("%d records, %d refusals", len(all), refused.Load())
 		})
+	}
+}
+
+// What was reserved is there for the records of changes, whoever else writes meanwhile, and however full the disk is: also in the next
+// segment, and after a flush that failed.
+func TestReservedRoomIsKept(t *testing.T) {
+	for _, c := range []struct {
+		d           audit.Durability
+		segmentSize int64
+	}{{audit.Written, 1 << 30}, {audit.Synced, 1 << 30}, {audit.Written, 500_000}, {audit.Synced, 500_000}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			disk := smallDisk(t)
+			o := audit.Options{Dir: filepath.Join(disk, "audit"), Durability: c.d, SegmentSize: c.segmentSize, CheckpointEvery: time.Hour, FlushEvery: time.Millisecond}
+			l := open(t, o)
+			const changes = 3
+			for range changes + 1 {
+				if err := l.Reserve(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var wg sync.WaitGroup
+			var others atomic.Int64
+			for range 4 {
+				wg.Go(func() {
+					for n := 50_000; n >= 50; {
+						err := l.Append(fmt.Appendf(nil, `{"pad":%q}`, strings.Repeat("p", n)))
+						switch {
+						case errors.Is(err, syscall.ENOSPC):
+							n /= 10
+						case err != nil:
+							t.Error(err)
+							return
+						default:
+							others.Add(1)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			var fails failingDisk
+			audit.SyncWith(l, fails.sync)
+			fails.fails.Store(true)
+			if err := l.AppendReserved([]byte(`{"a record":"small"}`)); (err == nil) != (c.d == audit.Written) {
+				t.Fatalf("a flush that fails: %v", err)
+			}
+			fails.fails.Store(false)
+			fill(t, filepath.Join(disk, "filler"))
+			large := fmt.Appendf(nil, `{"pad":%q}`, strings.Repeat("p", audit.MaxRecord-10))
+			for range changes {
+				wg.Go(func() {
+					if err := l.AppendReserved(large, large); err != nil {
+						t.Errorf("the record of a change was refused, after %d others: %v", others.Load(), err)
+					}
+				})
+			}
+			wg.Wait()
+			if others.Load() < 20 {
+				t.Errorf("%d other records: too few to show anything", others.Load())
+			}
+			_ = l.Reserve() // which may get the room of the failed one
+			if err := l.Reserve(); !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("a further change on a full disk: %v", err)
+			}
+			if err := os.Remove(filepath.Join(disk, "filler")); err != nil {
+				t.Fatal(err)
+			}
+			next := l.Next()
+			if err := l.Close(); err != nil && !errors.Is(err, syscall.ENOSPC) { // of the index, which is made again from the records
+				t.Fatal(err)
+			}
+			if all := lines(t, o.Dir); uint64(len(all)) != next {
+				t.Errorf("%d records, want %d", len(all), next)
+			}
+		})
+	}
+}
+
+// fill takes all room that a disk has.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 64 << 10; n >= 1; {
+		if _, err := f.Write(make([]byte, n)); err != nil {
+			n /= 16
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Log(err)
 	}
 }

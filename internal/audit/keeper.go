@@ -105,7 +105,7 @@ func (l *Log) age() {
 	}
 	l.aged = true
 	if l.opts.Durability == Written {
-		if err := l.turn(); err != nil {
+		if err := l.turn(0); err != nil {
 			slog.Warn("an old audit segment could not be closed yet", "err", err)
 		}
 		return
@@ -289,9 +289,10 @@ func (k *keeper) makeCheckpoint(first, oldest uint64, closed bool) (*Checkpoint,
 
 // Stats says how a log stands.
 type Stats struct {
-	First, Next  uint64 // numbers of the oldest record and of the next one
-	Durable      uint64 // all records below are on disk
-	Checkpointed uint64 // all records below are covered by a checkpoint
+	First, Next  uint64        // numbers of the oldest record and of the next one
+	Durable      uint64        // all records below are on disk
+	Waiting      time.Duration // how long the oldest record has waited for the disk that is not there yet; with Synced no call that is answered
+	Checkpointed uint64        // all records below are covered by a checkpoint
 	Checkpoint   time.Time
 	Segments     int
 	Postponed    int   // segments that could not be compressed, and wait for the next try
@@ -303,6 +304,12 @@ func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Stats{First: l.segments[0].first, Next: l.next, Durable: l.durable, Segments: len(l.segments), Octets: l.size}
+	switch {
+	case !l.flushAt.IsZero():
+		s.Waiting = time.Since(l.flushAt)
+	case l.dirty:
+		s.Waiting = time.Since(l.dirtyAt)
+	}
 	for _, seg := range l.segments {
 		if !seg.packed && !seg.packAt.IsZero() {
 			s.Postponed++

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -97,10 +96,13 @@ type Log struct {
 	durable  uint64 // all records below are on disk
 	bell     bell
 	broken   bool      // the segment may have octets of a failed write behind size
-	dirty    bool      // Written: something waits for the disk
+	dirty    bool      // Written: something waits for the next flush
+	dirtyAt  time.Time // and since when
+	flushAt  time.Time // since when what the flush takes waits that runs, or failed; zero for none
 	aged     bool      // the segment is old enough to be closed
 	turnAt   time.Time // the next segment could not be begun, and is not tried again before
 	room     int64     // the disk has blocks for the segment up to this size
+	promised int64     // octets that Reserve promised, and that no record has taken yet
 	closed   bool
 	lock     *os.File // held on the directory
 	line     []byte   // Written: the record with its line end, reused
@@ -226,16 +228,27 @@ func (l *Log) use(file *os.File, size, room int64) {
 // Append adds records, JSON objects without line breaks, all of them or none, and returns when they are as durable as the
 // log's Durability says. On an error nothing of them stays in the log, and the call they speak of must not be answered. A
 // later Append tries again, so that a disk with room again is enough to recover.
-func (l *Log) Append(records ...[]byte) error {
+func (l *Log) Append(records ...[]byte) error { return l.add(0, records) }
+
+// add is Append with room for so many octets.
+func (l *Log) add(room int64, records [][]byte) error {
 	var few [4]tlog.Hash
 	leaves := few[:0]
+	beyond := -room
 	for _, r := range records { // before the lock, so that callers hash beside each other
 		leaves = append(leaves, leafHash(r))
+		beyond += int64(len(r)) + 1
 	}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return ErrClosed
+	}
+	if l.promised > 0 && beyond > 0 { // not into the room of others
+		if err := l.keepRoom(beyond); err != nil {
+			l.mu.Unlock()
+			return err
+		}
 	}
 	if l.opts.Durability == Written {
 		defer l.mu.Unlock()
@@ -267,7 +280,9 @@ func (l *Log) appendNow(records [][]byte, leaves []tlog.Hash) error {
 		s.tail = append(s.tail, entry{leaves[i], before})
 	}
 	l.published(s, len(records))
-	l.dirty = true
+	if !l.dirty {
+		l.dirty, l.dirtyAt = true, time.Now()
+	}
 	return nil
 }
 
@@ -279,65 +294,6 @@ func (l *Log) published(s *segment, n int) {
 	if len(s.tail) >= keepAhead && len(s.tail)-n < keepAhead {
 		l.keeper.call()
 	}
-}
-
-// How much room Reserve sees to, for the records of calls that are under way at once, and how much it takes from the disk at a
-// time. The records of calls that change nothing are written into it too.
-const (
-	reserve      = 1 << 20
-	reserveChunk = 4 << 20
-)
-
-// Reserve sees to it that the disk takes the records of calls that are under way: that it has room, and that the last flush did
-// not fail. Whoever is about to change something calls it before, because the record comes after: so a full or failing disk
-// refuses a change and cannot hide it.
-func (l *Log) Reserve() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return ErrClosed
-	}
-	if err := l.probe(); err != nil {
-		return err
-	}
-	if l.size+reserve <= l.room {
-		return nil
-	}
-	room, err := makeRoom(l.file, l.size)
-	if err != nil {
-		return fmt.Errorf("reserving room for audit records: %w", err)
-	}
-	l.room = room
-	return nil
-}
-
-// makeRoom has the disk keep blocks for a file, and returns up to which size.
-func makeRoom(file *os.File, size int64) (int64, error) {
-	const keepSize = 1 // FALLOC_FL_KEEP_SIZE of fallocate(2)
-	switch err := syscall.Fallocate(int(file.Fd()), keepSize, size, reserveChunk); {
-	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
-		return math.MaxInt64, nil // a file system without reservations: Append alone can tell
-	case err != nil:
-		return 0, err
-	}
-	return size + reserveChunk, nil
-}
-
-// probe tries, if the last write or flush failed, whether the disk works again. The caller holds mu, which probe may release.
-func (l *Log) probe() error {
-	if l.opts.Durability == Written || !l.suspect.Load() {
-		return l.mendAll()
-	}
-	b := l.pending
-	b.probe = true
-	l.callFlusher()
-	l.mu.Unlock()
-	<-b.done
-	l.mu.Lock()
-	if b.err == nil && l.closed {
-		return ErrClosed
-	}
-	return b.err
 }
 
 // callFlusher has the flusher take what waits. The caller holds mu, so that Close cannot close the channel in between.
@@ -360,6 +316,11 @@ func (l *Log) mend() error {
 		return fmt.Errorf("mending audit segment: %w", err)
 	}
 	l.broken, l.room = false, 0
+	if l.promised > 0 { // the blocks went with what was taken back
+		if err := l.keepRoom(0); err != nil {
+			slog.Error("the room of audit records of changes that are under way was lost", "err", err)
+		}
+	}
 	return nil
 }
 
@@ -398,9 +359,12 @@ func (l *Log) repair() error {
 		return fmt.Errorf("repairing audit segment: %w", err)
 	}
 	l.suspect.Store(false)
-	l.durable, l.dirty = l.next, false
+	l.flushed()
 	return nil
 }
+
+// flushed notes that all records are on disk. The caller holds mu.
+func (l *Log) flushed() { l.durable, l.dirty, l.flushAt = l.next, false, time.Time{} }
 
 // sync flushes a segment to disk.
 func (l *Log) sync(file *os.File) error {
@@ -416,9 +380,9 @@ func (l *Log) sync(file *os.File) error {
 // turnAgain is how long a log goes on with a segment when the next one could not be begun.
 const turnAgain = time.Second
 
-// turn begins the next segment if it is time. If that fails, this one goes on: it has the room that calls reserved. The caller
-// holds mu, and nothing that was written waits for a flush of its own.
-func (l *Log) turn() error {
+// turn begins the next segment, to which so many octets will be written, if it is time. If that fails, this one goes on: it has the
+// room that calls reserved. The caller holds mu, and nothing that was written waits for a flush of its own.
+func (l *Log) turn(octets int) error {
 	if err := l.mendAll(); err != nil {
 		return err
 	}
@@ -431,8 +395,8 @@ func (l *Log) turn() error {
 	if err := l.mendAll(); err != nil { // a flush beside this one failed
 		return err
 	}
-	l.durable, l.dirty = l.next, false
-	if err := l.nextSegment(); err != nil {
+	l.flushed()
+	if err := l.nextSegment(octets); err != nil {
 		slog.Error("the next audit segment could not be begun; going on with this one and trying again", "err", err)
 		l.turnAt = time.Now().Add(turnAgain)
 	}
@@ -441,7 +405,7 @@ func (l *Log) turn() error {
 
 // write appends octets to the segment and returns the size it had before. The caller holds mu.
 func (l *Log) write(p []byte) (before int64, err error) {
-	if err := l.turn(); err != nil {
+	if err := l.turn(len(p)); err != nil {
 		return 0, err
 	}
 	before = l.size
@@ -456,15 +420,15 @@ func (l *Log) write(p []byte) (before int64, err error) {
 	return before, nil
 }
 
-// nextSegment opens the next segment, with room if this one had some, before it closes the current one, which is on disk. So a
-// failure leaves the log usable.
-func (l *Log) nextSegment() error {
+// nextSegment opens the next segment, with room for what was promised and so many octets, before it closes the current one, which is
+// on disk. So a failure leaves the log usable.
+func (l *Log) nextSegment(octets int) error {
 	number := l.segments[len(l.segments)-1].number + 1
 	file, err := l.openSegment(number, 0)
 	room := int64(0)
-	if err == nil && l.room > l.size {
-		if room, err = makeRoom(file, 0); err != nil {
-			err = errors.Join(fmt.Errorf("reserving room for audit records: %w", err), file.Close())
+	if err == nil && l.promised > 0 {
+		if room, err = makeRoom(file, 0, l.promised+int64(octets)); err != nil {
+			err = errors.Join(err, file.Close())
 		}
 	}
 	if err != nil {
@@ -505,7 +469,9 @@ func (l *Log) flusher() {
 func (l *Log) flushWritten() error {
 	l.mu.Lock()
 	file, dirty, next := l.file, l.dirty, l.next
-	l.dirty = false
+	if l.dirty = false; dirty && l.flushAt.IsZero() {
+		l.flushAt = l.dirtyAt
+	}
 	l.mu.Unlock()
 	if !dirty {
 		return nil
@@ -523,7 +489,7 @@ func (l *Log) flushWritten() error {
 			return fmt.Errorf("flushing %s: %w", file.Name(), err)
 		}
 	}
-	l.durable = max(l.durable, next)
+	l.durable, l.flushAt = max(l.durable, next), time.Time{}
 	return nil
 }
 
@@ -538,7 +504,7 @@ func (l *Log) flushBatch() {
 	if len(b.buf) == 0 && !b.probe {
 		defer l.mu.Unlock()
 		if l.aged && l.opts.Durability == Synced {
-			if err := l.turn(); err != nil {
+			if err := l.turn(0); err != nil {
 				slog.Warn("an old audit segment could not be closed yet", "err", err)
 			}
 		}
@@ -550,6 +516,7 @@ func (l *Log) flushBatch() {
 	if probing {
 		text = probeText
 	}
+	l.flushAt = time.Now()
 	before, err := l.write(text)
 	file, wrote := l.file, err == nil
 	l.mu.Unlock()
@@ -557,7 +524,7 @@ func (l *Log) flushBatch() {
 		err = l.sync(file)
 	}
 	l.mu.Lock()
-	if err == nil {
+	if l.flushAt = (time.Time{}); err == nil {
 		l.suspect.Store(false)
 	}
 	switch {

@@ -6,25 +6,45 @@ import (
 	"sync"
 )
 
-// Memory keeps the newest records of a server that has no data directory. It is safe for concurrent use.
+// Memory keeps the newest records of a server that has no data directory: some number of them, and fewer if they are large. It is safe
+// for concurrent use.
 type Memory struct {
-	mu      sync.Mutex
-	records [][]byte
-	next    uint64
-	bell    bell
+	mu          sync.Mutex
+	records     [][]byte
+	octets      int // of memory in records
+	most        int // how many there are to be; a single record may have more
+	first, next uint64
+	bell        bell
 }
 
-// NewMemory returns a Memory that keeps up to limit records.
-func NewMemory(limit int) *Memory { return &Memory{records: make([][]byte, limit)} }
+// keptRecord is how much memory there is for each record on average, several times what one takes; and at most used again for another.
+const keptRecord = 8 << 10
+
+// NewMemory returns a Memory that keeps up to limit records, and fewer if they have more than 8 KiB on average.
+func NewMemory(limit int) *Memory {
+	return &Memory{records: make([][]byte, limit), most: limit * keptRecord}
+}
 
 // Append adds records; the oldest ones go when there are too many. It never fails.
 func (m *Memory) Append(records ...[]byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range records {
+		if m.next-m.first == uint64(len(m.records)) {
+			m.first++
+		}
 		slot := m.slot(m.next)
+		m.octets -= cap(*slot)
+		if cap(*slot) > keptRecord {
+			*slot = nil
+		}
 		*slot = append((*slot)[:0], r...)
-		m.next++
+		m.octets += cap(*slot)
+		for m.next++; m.octets > m.most && m.first < m.next-1; m.first++ {
+			oldest := m.slot(m.first)
+			m.octets -= cap(*oldest)
+			*oldest = nil
+		}
 	}
 	m.bell.ring()
 	return nil
@@ -33,6 +53,9 @@ func (m *Memory) Append(records ...[]byte) error {
 // slot is where the record of a number is, or will be.
 func (m *Memory) slot(n uint64) *[]byte { return &m.records[n%uint64(len(m.records))] }
 
+// AppendReserved is Append.
+func (m *Memory) AppendReserved(records ...[]byte) error { return m.Append(records...) }
+
 // Reserve never fails: memory is there already.
 func (m *Memory) Reserve() error { return nil }
 
@@ -40,24 +63,27 @@ func (m *Memory) Reserve() error { return nil }
 func (m *Memory) Records() [][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.copies(m.first(), m.next)
+	return m.copies(m.first, m.next, m.octets)
 }
 
-func (m *Memory) copies(from, to uint64) [][]byte {
+// copies returns copies of the records from one number to another, fewer if they are more than so many octets.
+func (m *Memory) copies(from, to uint64, octets int) [][]byte {
 	var all [][]byte
 	for n := from; n < to; n++ {
-		all = append(all, bytes.Clone(*m.slot(n)))
+		r := *m.slot(n)
+		if octets -= len(r); octets < 0 && len(all) > 0 {
+			break
+		}
+		all = append(all, bytes.Clone(r))
 	}
 	return all
 }
-
-func (m *Memory) first() uint64 { return max(m.next, uint64(len(m.records))) - uint64(len(m.records)) }
 
 // First implements Source: older records have made room.
 func (m *Memory) First() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.first()
+	return m.first
 }
 
 // Next implements Source.
@@ -71,10 +97,10 @@ func (m *Memory) Next() uint64 {
 func (m *Memory) Read(from uint64, most int) ([][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if from < m.first() {
+	if from < m.first {
 		return nil, ErrGone
 	}
-	return m.copies(from, min(m.next, from+uint64(max(most, 0)))), nil
+	return m.copies(from, min(m.next, from+uint64(max(most, 0))), readOctets), nil
 }
 
 // Wait implements Source. A Memory is never closed.

@@ -154,7 +154,8 @@ func (r *recovery) sortOut() {
 	for i, f := range r.found {
 		if retired = retired && i < len(r.found)-1; retired {
 			h, size, err := readHeadOf(r.opts.Dir, f.number)
-			retired = err == nil && h.tree.size+uint64(size-h.size())/indexEntry <= r.newest.First
+			// Its first record is gone, too: what begins there may have an index without entries yet.
+			retired = err == nil && h.tree.size < r.newest.First && h.tree.size+uint64(size-h.size())/indexEntry <= r.newest.First
 		}
 		if retired {
 			r.retired = append(r.retired, f)

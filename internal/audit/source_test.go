@@ -1,9 +1,11 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -97,5 +99,59 @@ func TestMemoryForgets(t *testing.T) {
 	}
 	if r, err := m.Read(2, 2); err != nil || len(r) != 2 || string(r[0]) != "2" {
 		t.Errorf("records %q, %v", r, err)
+	}
+}
+
+// However large the records are, one reading of a Source gives no more than some octets of them, and at least one record.
+func TestReadIsBounded(t *testing.T) {
+	for name, s := range sources(t) {
+		const all = 12
+		large := []byte(`{"pad":"` + strings.Repeat("x", audit.MaxRecord-20) + `"}`)
+		for range all {
+			if err := s.Append(large); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at := uint64(0)
+		for at < all {
+			records, err := s.Read(at, 500)
+			if err != nil || len(records) == 0 || len(records) > 4 {
+				t.Fatalf("%s: %d records of %d octets at once, %v", name, len(records), len(large), err)
+			}
+			at += uint64(len(records))
+		}
+	}
+}
+
+// A Memory keeps fewer records than it may when they are large, and as many as it may when they are small again.
+func TestMemoryIsBounded(t *testing.T) {
+	const limit = 1000
+	m := audit.NewMemory(limit)
+	large := bytes.Repeat([]byte("x"), audit.MaxRecord)
+	for range 3 * limit / 2 {
+		if err := m.Append(large); err != nil {
+			t.Fatal(err)
+		}
+		kept := m.Next() - m.First()
+		if kept*audit.MaxRecord > limit*8<<10 {
+			t.Fatalf("%d large records are kept", kept)
+		}
+	}
+	if kept := m.Next() - m.First(); kept < 20 {
+		t.Errorf("only %d large records are kept", kept)
+	}
+	if _, err := m.Read(m.First()-1, 1); !errors.Is(err, audit.ErrGone) {
+		t.Errorf("a record that made room: %v", err)
+	}
+	if got := m.Records(); uint64(len(got)) != m.Next()-m.First() {
+		t.Errorf("%d records, want %d", len(got), m.Next()-m.First())
+	}
+	for range limit {
+		if err := m.Append([]byte("small")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := m.Read(m.First(), 1); m.Next()-m.First() != limit || err != nil || string(r[0]) != "small" {
+		t.Errorf("%d small records are kept; the first is %.10q, %v", m.Next()-m.First(), r, err)
 	}
 }

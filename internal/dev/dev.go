@@ -42,6 +42,8 @@ type Control struct {
 	gate   sync.RWMutex  // held for reading by every request, for writing while time passes and state goes away
 	gone   chan struct{} // closed with the next Reset; changed with the gate held for writing
 	rooms  Rooms         // set once, before the first request
+	acting sync.Mutex    // held while the server is changed
+	ended  bool          // and is not any more
 	seed   []kms.Seed
 }
 
@@ -116,12 +118,24 @@ func (c *Control) wait(ctx context.Context, d time.Duration) bool {
 // alone has do work while no request is under way, and to its end: who asked may go away meanwhile, which must not leave a half of it.
 // It does nothing if they have gone before.
 func (c *Control) alone(ctx context.Context, do func(context.Context) error) error {
+	c.acting.Lock()
+	defer c.acting.Unlock()
+	if c.ended {
+		return errors.New("the server ends")
+	}
 	c.gate.Lock()
 	defer c.gate.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return do(context.WithoutCancel(ctx))
+}
+
+// End waits for what changes the server, and has nothing more do it: from then on the server may close what it writes to.
+func (c *Control) End() {
+	c.acting.Lock()
+	defer c.acting.Unlock()
+	c.ended = true
 }
 
 // Reset takes everything away: keys, aliases, grants, identities, faults, and what the clock was moved by. The accounts that

@@ -7,11 +7,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/keywright/keywright/internal/admin"
 	"github.com/keywright/keywright/internal/dev"
+	"github.com/keywright/keywright/internal/secret"
+	"github.com/keywright/keywright/internal/sigv4"
 )
 
 // Neither a page in a browser on this machine must get through, whatever it was made to do, nor whoever does not know the token.
@@ -82,6 +85,75 @@ func TestReset(t *testing.T) {
 		t.Errorf("%v", list)
 	}
 	w.newKey()
+}
+
+// Nobody remembers anything over a reset: identities, their sessions, and when what has its name again was last used.
+func TestResetForgets(t *testing.T) {
+	w := newWorld(t, "keys: [{id: "+keyID+"}]")
+	w.query("iam", "Version=2010-05-08&Action=CreateUser&UserName=ann")
+	w.query("iam", "Version=2010-05-08&Action=AttachUserPolicy&UserName=ann&PolicyArn=arn:aws:iam::aws:policy/AdministratorAccess")
+	credential := func(text string) sigv4.Credential {
+		element := func(name string) string {
+			_, rest, _ := strings.Cut(text, "<"+name+">")
+			value, _, _ := strings.Cut(rest, "</")
+			return value
+		}
+		return sigv4.Credential{AccessKeyID: element("AccessKeyId"), Secret: secret.FromString(element("SecretAccessKey")), Token: element("SessionToken")}
+	}
+	ann := credential(w.query("iam", "Version=2010-05-08&Action=CreateAccessKey&UserName=ann"))
+	_, text := w.post(ann, "sts", []byte("Version=2011-06-15&Action=GetSessionToken&DurationSeconds=129600"), sigv4.Field{Name: "Content-Type", Value: "application/x-www-form-urlencoded"})
+	session := credential(string(text))
+	for _, c := range []sigv4.Credential{ann, session} {
+		if a := w.send(c, "ListKeys", nil); a.status != 200 {
+			t.Fatalf("%+v", a)
+		}
+	}
+	w.advance("1d")
+	w.ok("Encrypt", map[string]any{"KeyId": keyID, "Plaintext": "eA=="})
+	last := func() map[string]any {
+		return w.ok("GetKeyLastUsage", map[string]any{"KeyId": keyID})["KeyLastUsage"].(map[string]any)
+	}
+	if len(last()) == 0 {
+		t.Fatal("a use is not known")
+	}
+	w.ask("POST", "/v1/reset", nil, nil)
+	w.must(w.server.KMS().FlushUses(t.Context()))
+	w.must(w.server.Directory().FlushUses(t.Context()))
+	if got := last(); len(got) > 0 {
+		t.Errorf("the key that was made anew was used: %v", got)
+	}
+	if users := w.query("iam", "Version=2010-05-08&Action=ListUsers"); strings.Contains(users, "ann") {
+		t.Error(users)
+	}
+	for _, c := range []sigv4.Credential{ann, session} {
+		if a := w.send(c, "ListKeys", nil); a.status == 200 {
+			t.Errorf("%s of the time before is good", c.AccessKeyID)
+		}
+	}
+}
+
+// When the server ends, what is under way is done to its end, and nothing more is begun.
+func TestEnd(t *testing.T) {
+	w := newWorld(t, "")
+	begun, done := make(chan struct{}), make(chan struct{})
+	var forgotten atomic.Bool
+	w.forget = func() {
+		close(begun)
+		time.Sleep(30 * time.Millisecond)
+		forgotten.Store(true)
+	}
+	go func() {
+		defer close(done)
+		w.ask("POST", "/v1/reset", nil, nil)
+	}()
+	<-begun
+	if w.control.End(); !forgotten.Load() {
+		t.Error("the server may close while it is reset")
+	}
+	<-done
+	for _, path := range []string{"reset", "clock", "seed"} {
+		w.refused("POST", "/v1/"+path, nil, "the server ends")
+	}
 }
 
 // A seed goes nowhere but to the door that it was meant for, and no door is open to everybody.

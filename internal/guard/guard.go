@@ -29,9 +29,11 @@ import (
 type Recorder interface {
 	// Append writes records, all or none. After an error nothing of them may remain.
 	Append(records ...[]byte) error
-	// Reserve sees to it that there is room for the records of calls that are under way. After an error nothing may be
-	// changed, because its record could fail.
+	// Reserve sees to it that there is room for the records of a call that is about to change something. After an error nothing
+	// may be changed, because its record could fail.
 	Reserve() error
+	// AppendReserved is Append with the room of one Reserve, which is given back, also with an error.
+	AppendReserved(records ...[]byte) error
 }
 
 // Operation is one row of a service's table.
@@ -102,6 +104,7 @@ type Call struct {
 	events    [3]string   // ids of the call's records: its own, and those of owners
 	elsewhere []Elsewhere // what it did in other Regions
 	ender     Ender       // nil for nobody
+	reserved  bool        // there is room for its records, which they have to give back
 
 	// The record and what it points at, used again for other calls.
 	record                           audit.Record
@@ -166,9 +169,13 @@ func (c *Call) Claim(accessKeyID string) { c.claimed = accessKeyID }
 // Reserve is to be called before a call changes anything. It fails while the change's record could not be written, and
 // then nothing may be changed.
 func (c *Call) Reserve() error {
+	if c.reserved {
+		return nil
+	}
 	if err := c.guard.config.Recorder.Reserve(); err != nil {
 		return fmt.Errorf("no room for the audit record of a change: %w", err)
 	}
+	c.reserved = true
 	return nil
 }
 

@@ -144,8 +144,9 @@ func TestPermitCoversOneKeyAndUse(t *testing.T) {
 // broken fails to write records.
 type broken struct{}
 
-func (broken) Append(...[]byte) error { return errors.New("disk full") }
-func (broken) Reserve() error         { return errors.New("disk full") }
+func (broken) Append(...[]byte) error         { return errors.New("disk full") }
+func (broken) AppendReserved(...[]byte) error { return errors.New("disk full") }
+func (broken) Reserve() error                 { return errors.New("disk full") }
 
 func TestNoAnswerWithoutARecord(t *testing.T) {
 	silence(t)

@@ -19,7 +19,7 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 	}
 	if len(c.owners) == 0 || denied {
 		c.lines[0] = line(r, c.lines[0])
-		return g.config.Recorder.Append(c.lines[0])
+		return g.append(c, c.lines[0])
 	}
 	r.SharedEventID = arn.NewUUID()
 	c.lines[0] = line(r, c.lines[0])
@@ -32,7 +32,15 @@ func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
 		c.lines[i+1] = line(r, c.lines[i+1])
 		all = append(all, c.lines[i+1])
 	}
-	return g.config.Recorder.Append(all...)
+	return g.append(c, all...)
+}
+
+// append writes the records of a call.
+func (g *Guard) append(c *Call, lines ...[]byte) error {
+	if c.reserved {
+		return g.config.Recorder.AppendReserved(lines...)
+	}
+	return g.config.Recorder.Append(lines...)
 }
 
 // recordAll writes the record of a call and those of what it did in other Regions, all or none. Such calls are to keys of the
@@ -48,7 +56,7 @@ func (g *Guard) recordAll(c *Call, r *audit.Record) error {
 		r.Additional = nil
 		lines = append(lines, line(r, nil))
 	}
-	return g.config.Recorder.Append(lines...)
+	return g.append(c, lines...)
 }
 
 // replicator is who the records of such deeds name.
@@ -69,15 +77,11 @@ func (c *Call) touches(owner arn.Account) {
 	c.owners = append(c.owners, owner)
 }
 
-// maxRecord is how many octets a record has at most, so that it can be delivered everywhere and looked up at little cost: that
-// of an event in CloudTrail ("CloudTrail record contents"). Where parameters or an answer are too large, the record is without
-// them, and says so.
-const maxRecord = 256 << 10
-
-// line returns a record as it is written, in the memory of into.
+// line returns a record as it is written, in the memory of into. Where parameters or an answer are too large, the record is without them,
+// and says so.
 func line(r *audit.Record, into []byte) []byte {
 	text := r.AppendJSON(into[:0])
-	if len(text) <= maxRecord {
+	if len(text) <= audit.MaxRecord {
 		return text
 	}
 	if r.Parameters, r.Response = nil, nil; r.Additional == nil {

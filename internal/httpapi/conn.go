@@ -107,8 +107,21 @@ func (c *conn) serve() {
 		return
 	}
 	if err := s.engine.ServeConn(c); err != nil {
-		slog.Debug("a connection ended", "err", err)
+		slog.Debug("a connection ended", "why", why(err))
 	}
+}
+
+// why says why a connection ended, without anything that the client sent: the engine's errors quote lines that they cannot read, and
+// in those there may be credentials and plaintexts.
+func why(err error) string {
+	var network net.Error
+	switch {
+	case errors.As(err, &network):
+		return network.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the client closed it"
+	}
+	return "what was sent is not the head of a request"
 }
 
 // handshake does that of TLS, within the time of a header.

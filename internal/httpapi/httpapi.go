@@ -147,11 +147,12 @@ func NewServer(c Config) *Server {
 // chunked is the content length that the engine gives such requests.
 const chunked = -1
 
-// quiet logs what the engine says: what clients do wrong is no event.
+// quiet logs which kind of thing the engine says: what clients do wrong is no event, and what they sent, which may be among the
+// arguments, is for no log.
 type quiet struct{}
 
 // Printf implements fasthttp.Logger.
-func (quiet) Printf(format string, args ...any) { slog.Debug(fmt.Sprintf(format, args...)) }
+func (quiet) Printf(format string, _ ...any) { slog.Debug("of the HTTP engine", "message", format) }
 
 // handle answers a request whose body was read.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {

@@ -123,6 +123,11 @@ func (p *sm2Public) Verify(algorithm string, kind MessageType, message, signatur
 }
 
 // Encrypt implements Encrypter: the ciphertext of GM/T 0009 in DER.
+//
+// A short plaintext meets two faults of the library, each in one ciphertext of 256 for a single octet. If the key stream is zeros
+// alone it begins again, as GB/T 32918.4 (6.1, A5) says, but with a public key that it has overwritten. And it decrypts no
+// plaintext that became zeros alone: it looks for them there, and not in the key stream (7.1, B4). So what it makes of a second
+// draw is thrown away, and what became zeros is made again.
 func (p *sm2Public) Encrypt(algorithm string, plaintext []byte) ([]byte, error) {
 	switch {
 	case algorithm != AlgorithmSM2PKE:
@@ -130,7 +135,26 @@ func (p *sm2Public) Encrypt(algorithm string, plaintext []byte) ([]byte, error) 
 	case len(plaintext) > sm2MostPlaintext:
 		return nil, ErrSize
 	}
-	return sm2.EncryptASN1(rand.Reader, p.verifying, plaintext)
+	for {
+		var draws counter
+		blob, err := sm2.EncryptASN1(&draws, p.verifying, plaintext)
+		if err != nil || len(plaintext) == 0 {
+			return blob, err
+		}
+		made := blob[len(blob)-len(plaintext):] // it ends with what the plaintext became
+		if draws == 1 && bytes.Count(made, []byte{0}) < len(made) {
+			return blob, nil
+		}
+	}
+}
+
+// counter is the randomness of the system, and counts how often somebody took from it.
+type counter int
+
+// Read implements io.Reader.
+func (c *counter) Read(b []byte) (int, error) {
+	*c++
+	return rand.Read(b)
 }
 
 // Decrypt implements Decrypter.

@@ -52,6 +52,8 @@ func (r *recorder) Append(records ...[]byte) error {
 	return r.Memory.Append(records...)
 }
 
+func (r *recorder) AppendReserved(records ...[]byte) error { return r.Append(records...) }
+
 func (r *recorder) Reserve() error {
 	if r.full.Load() {
 		return errFull
@@ -81,6 +83,7 @@ type world struct {
 	verifier *attest.Verifier
 	enclave  *attesttest.Enclave
 	quotas   quota.Settings
+	book     *quota.Book // what they are counted in
 	making   *making
 	cached   int // CachedKeys
 }
@@ -243,9 +246,10 @@ func (w *world) open() {
 	w.must(err)
 	w.guard = guard.New(guard.Config{Recorder: w.audit, Now: w.now})
 	w.custody = custody.New(engine{soft.New(barrier), w.making})
+	w.book = quota.New(w.quotas, w.now)
 	w.service = kms.New(kms.Config{
 		Store: w.store, Custody: w.custody, Barrier: barrier, Guard: w.guard, Now: w.now,
-		Principals: w.people, Attestation: w.verifier, Quotas: quota.New(w.quotas, w.now), CachedKeys: w.cached,
+		Principals: w.people, Attestation: w.verifier, Quotas: w.book, CachedKeys: w.cached,
 	})
 	w.operations = map[string]guard.Operation{}
 	for _, op := range w.service.Operations() {

@@ -37,7 +37,9 @@ type Audit struct {
 	Durable      uint64 // all records below are on disk
 	Checkpointed uint64 // all records below are covered by a signed checkpoint
 	Checkpoint   time.Time
+	Waiting      time.Duration // of the oldest record that is not on disk; 0 for none
 	Segments     int
+	Postponed    int // segments that could not be compressed, and wait for the next try
 }
 
 // Sink is a place to which audit records are delivered.
@@ -75,7 +77,7 @@ type facts struct {
 	current atomic.Pointer[Facts]
 
 	ready, sealed, seals, certificate, connections                            *prometheus.Desc
-	records, unsynced, unchecked, checkpointed, segments                      *prometheus.Desc
+	records, unsynced, waiting, unchecked, checkpointed, segments, postponed  *prometheus.Desc
 	auditOctets, sinkLag, sinkFailing, sinkDelivered, sinkMissed, storeOctets *prometheus.Desc
 	hits, misses, entries, quotaUsed, quotaLimit                              *prometheus.Desc
 	keys, refused, nextDeletion, nextExpiry, counted                          *prometheus.Desc
@@ -97,9 +99,11 @@ func (x *facts) describe(m *Metrics) {
 	x.connections = add("keywright_connections", "gauge", "Connections that clients have open.")
 	x.records = add("keywright_audit_kept_records", "gauge", "Audit records that are kept here.")
 	x.unsynced = add("keywright_audit_unsynced_records", "gauge", "Audit records that are written and not yet known to be on disk.")
+	x.waiting = add("keywright_audit_unsynced_age_seconds", "gauge", "How long the oldest audit record has waited for the disk; 0 if none waits.")
 	x.unchecked = add("keywright_audit_unchecked_records", "gauge", "Audit records that no signed checkpoint covers yet.")
 	x.checkpointed = add("keywright_audit_checkpoint_age_seconds", "gauge", "Age of the newest signed checkpoint.")
 	x.segments = add("keywright_audit_segments", "gauge", "Segments of the audit log.")
+	x.postponed = add("keywright_audit_postponed_segments", "gauge", "Segments of the audit log that could not be compressed, and wait for the next try.")
 	x.auditOctets = add("keywright_audit_bytes", "gauge", "Size of the audit log.")
 	x.sinkLag = add("keywright_sink_lag_records", "gauge", "Audit records that a sink has not taken yet.", "sink")
 	x.sinkFailing = add("keywright_sink_failing", "gauge", "1 if the last delivery to a sink failed.", "sink")
@@ -175,11 +179,13 @@ func (x *facts) audit(f *Facts, r *reporter) {
 		a := f.Audit()
 		r.gauge(x.records, float64(a.Next-a.First))
 		r.gauge(x.unsynced, float64(a.Next-min(a.Next, a.Durable)))
+		r.gauge(x.waiting, a.Waiting.Seconds())
 		r.gauge(x.unchecked, float64(a.Next-min(a.Next, a.Checkpointed)))
 		if !a.Checkpoint.IsZero() {
 			r.gauge(x.checkpointed, r.now.Sub(a.Checkpoint).Seconds())
 		}
 		r.gauge(x.segments, float64(a.Segments))
+		r.gauge(x.postponed, float64(a.Postponed))
 	}
 	if f.Sinks != nil {
 		for _, s := range f.Sinks() {

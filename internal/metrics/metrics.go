@@ -42,6 +42,7 @@ type Metrics struct {
 	recordTook              prometheus.Histogram
 	readTook, writeTook     prometheus.Histogram
 	writeFailures           prometheus.Counter
+	refusedReads            *prometheus.CounterVec
 
 	facts facts
 }
@@ -58,6 +59,7 @@ func New(version string) *Metrics {
 	m.readTook = m.histogram("keywright_store_read_duration_seconds", "Time of a query of the store.")
 	m.writeTook = m.histogram("keywright_store_write_duration_seconds", "Time from an update of the store to its being on disk.")
 	m.writeFailures = m.counter("keywright_store_write_failures_total", "Updates of the store that its engine failed to commit.")
+	m.refusedReads = m.counters("keywright_store_refused_reads_total", "Times that a row was read and refused, because it was changed outside Keywright, by the table that it is in.", "table")
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "keywright_build_info", Help: "Always 1: which version runs.",
 	}, []string{"version", "go_version"})

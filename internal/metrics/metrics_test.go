@@ -78,7 +78,8 @@ func TestCodesAreBounded(t *testing.T) {
 // disk is a recorder whose disk can be full.
 type disk struct{ full bool }
 
-func (d *disk) Append(...[]byte) error { return d.Reserve() }
+func (d *disk) Append(...[]byte) error         { return d.Reserve() }
+func (d *disk) AppendReserved(...[]byte) error { return d.Reserve() }
 func (d *disk) Reserve() error {
 	if d.full {
 		return errors.New("full")
@@ -101,9 +102,11 @@ func TestRooms(t *testing.T) {
 	s.Read(time.Millisecond)
 	s.Wrote(2*time.Millisecond, false)
 	s.Wrote(time.Second, true)
+	s.Refused("grants")
+	s.Refused("grants")
 	has(t, scrape(t, m),
 		"keywright_audit_records_total 2", "keywright_audit_failures_total 2", "keywright_audit_append_duration_seconds_count 2",
-		"keywright_store_read_duration_seconds_count 1", "keywright_store_write_duration_seconds_count 2", "keywright_store_write_failures_total 1",
+		"keywright_store_read_duration_seconds_count 1", "keywright_store_write_duration_seconds_count 2", "keywright_store_write_failures_total 1", `keywright_store_refused_reads_total{table="grants"} 2`,
 	)
 }
 
@@ -115,7 +118,7 @@ func everything(now time.Time) metrics.Facts {
 		},
 		Certificate: func() time.Time { return now.Add(36 * time.Hour) }, Connections: func() int { return 7 },
 		Audit: func() metrics.Audit {
-			return metrics.Audit{First: 10, Next: 110, Durable: 100, Checkpointed: 90, Checkpoint: now.Add(-3 * time.Second), Segments: 4}
+			return metrics.Audit{First: 10, Next: 110, Durable: 100, Checkpointed: 90, Checkpoint: now.Add(-3 * time.Second), Segments: 4, Waiting: 1500 * time.Millisecond, Postponed: 6}
 		},
 		Sinks: func() []metrics.Sink {
 			return []metrics.Sink{{Name: "file", Lag: 3}, {Name: "hook", Lag: 99, Failing: true, Delivered: 12, Missed: 1}}
@@ -143,7 +146,7 @@ func TestFacts(t *testing.T) {
 	has(t, text,
 		"keywright_ready 1", "keywright_sealed 0", "keywright_seals 2", "keywright_certificate_expiry_days 1.5", "keywright_connections 7",
 		"keywright_audit_kept_records 100", "keywright_audit_unsynced_records 10", "keywright_audit_unchecked_records 20",
-		"keywright_audit_checkpoint_age_seconds 3", "keywright_audit_segments 4", "keywright_audit_bytes 5000",
+		"keywright_audit_checkpoint_age_seconds 3", "keywright_audit_segments 4", "keywright_audit_unsynced_age_seconds 1.5", "keywright_audit_postponed_segments 6", "keywright_audit_bytes 5000",
 		`keywright_sink_lag_records{sink="hook"} 99`, `keywright_sink_failing{sink="hook"} 1`, `keywright_sink_delivered_records_total{sink="hook"} 12`, `keywright_sink_missed_records_total{sink="hook"} 1`, `keywright_sink_failing{sink="file"} 0`,
 		"keywright_store_bytes 4096", `keywright_cache_hits_total{cache="keys"} 8`, `keywright_cache_misses_total{cache="keys"} 2`,
 		`keywright_quota_used{account="111122223333",bucket="bucket199",region="us-east-1"} 199`,
@@ -161,7 +164,6 @@ func TestFacts(t *testing.T) {
 	}
 }
 
-// TestEveryMetricIsDescribed looks at both directions: what is served is described, and what is described is served.
 // Two series that cannot be told apart cost none of the others.
 func TestOneBadSeries(t *testing.T) {
 	m := metrics.New("v1")
@@ -173,10 +175,12 @@ func TestOneBadSeries(t *testing.T) {
 	has(t, scrape(t, m), "keywright_connections 7")
 }
 
+// TestEveryMetricIsDescribed looks at both directions: what is served is described, and what is described is served.
 func TestEveryMetricIsDescribed(t *testing.T) {
 	m := metrics.New("v1")
 	m.Watch(everything(time.Now()))
 	m.Operation("kms", "Encrypt").Observe(metrics.Software, "", time.Millisecond)
+	m.Store().Refused("grants")
 	served := map[string]string{}
 	for line := range strings.Lines(scrape(t, m)) {
 		if rest, ok := strings.CutPrefix(line, "# TYPE keywright_"); ok {

@@ -5,6 +5,7 @@ import "time"
 // recorder is what writes audit records: guard.Recorder.
 type recorder interface {
 	Append(records ...[]byte) error
+	AppendReserved(records ...[]byte) error
 	Reserve() error
 }
 
@@ -20,13 +21,23 @@ func (m *Metrics) Recorder(to recorder) *Recorder { return &Recorder{m, to} }
 // Append passes records on.
 func (r *Recorder) Append(records ...[]byte) error {
 	began := time.Now()
-	err := r.to.Append(records...)
+	return r.count(began, len(records), r.to.Append(records...))
+}
+
+// AppendReserved passes the records of a change on.
+func (r *Recorder) AppendReserved(records ...[]byte) error {
+	began := time.Now()
+	return r.count(began, len(records), r.to.AppendReserved(records...))
+}
+
+// count counts records that were passed on.
+func (r *Recorder) count(began time.Time, n int, err error) error {
 	r.m.recordTook.Observe(time.Since(began).Seconds())
 	if err != nil {
 		r.m.recordFailures.Inc()
 		return err
 	}
-	r.m.records.Add(float64(len(records)))
+	r.m.records.Add(float64(n))
 	return nil
 }
 
@@ -39,7 +50,7 @@ func (r *Recorder) Reserve() error {
 	return err
 }
 
-// Store counts the work of the store: it is a store.Timing.
+// Store counts the work of the store: it is a store.Observer.
 type Store struct{ m *Metrics }
 
 // Store returns what counts the work of the store.
@@ -55,3 +66,6 @@ func (s Store) Wrote(took time.Duration, failed bool) {
 		s.m.writeFailures.Inc()
 	}
 }
+
+// Refused counts a row that was refused when it was read. Tables are the store's own.
+func (s Store) Refused(table string) { s.m.refusedReads.WithLabelValues(table).Inc() }

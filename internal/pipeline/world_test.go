@@ -61,6 +61,8 @@ func (r *recorder) Append(records ...[]byte) error {
 	return r.Memory.Append(records...)
 }
 
+func (r *recorder) AppendReserved(records ...[]byte) error { return r.Append(records...) }
+
 func (r *recorder) Reserve() error {
 	if r.full.Load() {
 		return audit.ErrClosed

@@ -97,10 +97,15 @@ func (q *Quota) Check(v float64) error {
 	return nil
 }
 
+// ServiceQuotasRate is the name of the rate that all operations of Service Quotas share. Those of AWS are not published in the model;
+// a page of its lists reads all that there is of an account, so there is one.
+const ServiceQuotasRate = "Service Quotas request rate"
+
 // Services are the service codes with the names that people know.
 var Services = []struct{ Code, Name string }{
 	{"cloudtrail", "AWS CloudTrail"},
 	{"kms", "AWS Key Management Service (AWS KMS)"},
+	{"servicequotas", "Service Quotas"},
 }
 
 // ownRates are the operations of KMS with a rate of their own, by that rate.
@@ -167,6 +172,9 @@ func makeTable() []Quota {
 			rows = append(rows, Quota{Name: name + " request rate", Rate: true, Default: o.rate, Operations: []string{name}})
 		}
 	}
+	rows = append(rows, Quota{Service: "servicequotas", Name: ServiceQuotasRate, Rate: true, Default: 20, Operations: strings.Fields(
+		`GetAWSDefaultServiceQuota GetRequestedServiceQuotaChange GetServiceQuota ListAWSDefaultServiceQuotas ListRequestedServiceQuotaChangeHistory
+			ListRequestedServiceQuotaChangeHistoryByQuota ListServiceQuotas ListServices RequestServiceQuotaIncrease`)})
 	rows = append(rows, Quota{Service: "cloudtrail", Name: "LookupEvents request rate", Rate: true, Default: 2, Operations: []string{"LookupEvents"}})
 	for i := range rows {
 		q := &rows[i]

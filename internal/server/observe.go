@@ -10,7 +10,7 @@ import (
 
 // observe has everything watched that there is to watch. It is called when the rooms are there, before anything runs.
 func (s *Server) observe() {
-	s.in.Store.TellTiming(s.metrics.Store())
+	s.in.Store.Tell(s.metrics.Store())
 	s.census = &census{store: s.in.Store, now: s.config.Now}
 	f := metrics.Facts{
 		Now:         s.config.Now,
@@ -64,6 +64,7 @@ func (s *Server) auditState() metrics.Audit {
 	stats := log.Stats()
 	return metrics.Audit{
 		First: stats.First, Next: stats.Next, Durable: stats.Durable, Checkpointed: stats.Checkpointed, Checkpoint: stats.Checkpoint, Segments: stats.Segments,
+		Waiting: stats.Waiting, Postponed: stats.Postponed,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -27,16 +28,28 @@ var (
 	ErrNoAccount = errors.New("there is no such account")
 )
 
-// Load has all stored values hold. What is stored of quotas that there are no more changes nothing.
+// all returns all rows of one kind but those that were changed outside Keywright: the store has said of those what there is to say,
+// and they must not keep the others from being used.
+func (s *Service) all(ctx context.Context, kind string) ([]*store.Quota, error) {
+	rows, err := s.store.ListAllQuotas(ctx)
+	var corrupt *store.CorruptRowError
+	if err != nil && !errors.As(err, &corrupt) {
+		return nil, err
+	}
+	return slices.DeleteFunc(rows, func(q *store.Quota) bool { return q.Kind != kind }), nil
+}
+
+// Load has all stored values hold. What is stored of quotas that there are no more changes nothing. Where a row is not one that this
+// program wrote, the default holds and the log says so: one bad row must not keep all accounts from their keys.
 func (s *Service) Load(ctx context.Context) error {
-	rows, err := s.store.ListQuotas(ctx, "", "")
+	rows, err := s.all(ctx, kindValue)
 	if err != nil {
 		return fmt.Errorf("loading quotas: %w", err)
 	}
 	var all []quota.Applied
 	for _, row := range rows {
 		q := quota.Find(row.Name)
-		if row.Kind != kindValue || q == nil {
+		if q == nil {
 			continue
 		}
 		var v value
@@ -45,7 +58,8 @@ func (s *Service) Load(ctx context.Context) error {
 			err = q.Check(v.Value)
 		}
 		if err != nil {
-			return fmt.Errorf("loading the quota %s of %s in %s: %w", row.Name, row.Account, row.Region, err)
+			slog.Error("a stored quota cannot be used; the default holds", "quota", q.Name, "account", row.Account, "region", row.Region, "err", err)
+			continue
 		}
 		all = append(all, quota.Applied{Place: quota.Place{Account: row.Account, Region: row.Region}, ID: q.ID, Value: v.Value})
 	}
@@ -54,13 +68,19 @@ func (s *Service) Load(ctx context.Context) error {
 }
 
 // Requests returns the requests of all accounts in all Regions, oldest first; without all, those that wait for an answer.
-func (s *Service) Requests(ctx context.Context, all bool) ([]Change, error) {
-	list, err := s.changes(ctx, quota.Place{})
+func (s *Service) Requests(ctx context.Context, all bool) (list []Change, err error) {
+	rows, err := s.all(ctx, kindChange)
 	if err != nil {
 		return nil, err
 	}
-	if !all {
-		list = slices.DeleteFunc(list, func(c Change) bool { return !c.Status.Open() })
+	for _, row := range rows {
+		c, err := decodeChange(row)
+		if err != nil {
+			return nil, err
+		}
+		if !c.gone(s.now()) && (all || c.Status.Open()) {
+			list = append(list, *c)
+		}
 	}
 	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(age(&b), age(&a)) })
 	return list, nil
@@ -68,7 +88,7 @@ func (s *Service) Requests(ctx context.Context, all bool) ([]Change, error) {
 
 // Request returns the request of an id, which must wait for an answer.
 func (s *Service) Request(ctx context.Context, id string) (*Change, error) {
-	list, err := s.changes(ctx, quota.Place{})
+	list, err := s.Requests(ctx, true)
 	if err != nil {
 		return nil, err
 	}

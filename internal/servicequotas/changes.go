@@ -129,23 +129,41 @@ func (r *request) newChange(q *quota.Quota, in *quotaapi.RequestServiceQuotaIncr
 	return c
 }
 
-// changes returns the requests of a place; of the zero place, all.
-func (s *Service) changes(ctx context.Context, p quota.Place) (list []Change, err error) {
-	rows, err := s.store.ListQuotas(ctx, p.Account, p.Region)
+// kept is how long a request is kept once it was answered.
+const kept = 90 * 24 * time.Hour
+
+// gone reports whether a request was answered so long ago that it is not there any more, removed or not.
+func (c *Change) gone(now time.Time) bool { return !c.Status.Open() && now.Sub(c.Updated) > kept }
+
+// changes returns the requests of a place, with those that are gone apart.
+func (s *Service) changes(ctx context.Context, p quota.Place) (list, gone []Change, err error) {
+	rows, err := s.store.ListQuotas(ctx, p.Account, p.Region, kindChange)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, row := range rows {
-		if row.Kind != kindChange {
-			continue
-		}
 		c, err := decodeChange(row)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		list = append(list, *c)
+		if c.gone(s.now()) {
+			gone = append(gone, *c)
+		} else {
+			list = append(list, *c)
+		}
 	}
-	return list, nil
+	return list, gone, nil
+}
+
+// forget removes requests that are gone.
+func forget(tx *store.Tx, gone []Change) error {
+	for i := range gone {
+		c := &gone[i]
+		if err := tx.DeleteQuota(c.Account, c.Region, kindChange, c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // age is what requests are sorted by: the newest first.

@@ -197,7 +197,7 @@ func requestIncrease(r *request, in *quotaapi.RequestServiceQuotaIncreaseRequest
 	if in.DesiredValue.V <= r.book.Value(r.place, q.ID) {
 		return nil, wire.Errorf(quotaapi.CodeIllegalArgumentException, "You must provide a quota value that is greater than the current quota value.")
 	}
-	all, err := r.changes(r.ctx, r.place)
+	all, gone, err := r.changes(r.ctx, r.place)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func requestIncrease(r *request, in *quotaapi.RequestServiceQuotaIncreaseRequest
 		return nil, wire.Errorf(quotaapi.CodeQuotaExceededException, "There are %d open service quota increase requests in this Region, which is the limit.", open)
 	}
 	c := r.newChange(q, in)
-	if err := r.store.Update(r.ctx, func(tx *store.Tx) error { return putChange(tx, c) }); err != nil {
+	if err := r.store.Update(r.ctx, func(tx *store.Tx) error { return errors.Join(forget(tx, gone), putChange(tx, c)) }); err != nil {
 		return nil, err
 	}
 	made := r.describeRequest(c)
@@ -222,9 +222,10 @@ func requestIncrease(r *request, in *quotaapi.RequestServiceQuotaIncreaseRequest
 }
 
 func getRequest(r *request, in *quotaapi.GetRequestedServiceQuotaChangeRequest) (*quotaapi.GetRequestedServiceQuotaChangeResponse, error) {
+	none := wire.Errorf(quotaapi.CodeNoSuchResourceException, "The request %s does not exist.", in.RequestID.V)
 	row, err := r.store.GetQuota(r.ctx, r.place.Account, r.place.Region, kindChange, in.RequestID.V)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, wire.Errorf(quotaapi.CodeNoSuchResourceException, "The request %s does not exist.", in.RequestID.V)
+		return nil, none
 	}
 	if err != nil {
 		return nil, err
@@ -233,6 +234,9 @@ func getRequest(r *request, in *quotaapi.GetRequestedServiceQuotaChangeRequest) 
 	if err != nil {
 		return nil, err
 	}
+	if c.gone(r.now()) {
+		return nil, none
+	}
 	out := r.describeRequest(c)
 	return &quotaapi.GetRequestedServiceQuotaChangeResponse{RequestedQuota: &out}, nil
 }
@@ -240,7 +244,7 @@ func getRequest(r *request, in *quotaapi.GetRequestedServiceQuotaChangeRequest) 
 // history returns the requests of the caller's account in the Region that fit, newest first.
 func (r *request) history(service, code, status, level wire.Opt[string]) ([]quotaapi.RequestedServiceQuotaChange, error) {
 	list := []quotaapi.RequestedServiceQuotaChange{}
-	all, err := r.changes(r.ctx, r.place)
+	all, _, err := r.changes(r.ctx, r.place)
 	if err != nil || ofResources(level) {
 		return list, err
 	}

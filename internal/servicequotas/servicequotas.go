@@ -155,13 +155,16 @@ func (s *Service) Operations() []guard.Operation {
 	return all
 }
 
+// errThrottled is the answer to who asks more often than a quota allows.
+var errThrottled = wire.Errorf(quotaapi.CodeTooManyRequestsException, "Due to throttling, the request was denied. Slow down the rate of request calls, or request an increase for this quota.")
+
 // bind makes a row of the table into what the pipeline calls: who may do it is asked before anything else is said.
 func (s *Service) bind(op *operation) guard.Operation {
 	model, ok := quotaapi.Service.Operation(op.Name)
 	if !ok {
 		panic("servicequotas: no operation " + op.Name) // found by the first test
 	}
-	action := guard.NewAction("servicequotas:" + op.Name)
+	action, rate := guard.NewAction("servicequotas:"+op.Name), quota.Find(quota.ServiceQuotasRate).ID
 	return guard.Operation{
 		Service: quotaapi.Service.SigningName, Name: op.Name, ReadOnly: op.ReadOnly, New: model.New, Show: op.show, Reply: op.reply,
 		Internal: quotaapi.CodeServiceException,
@@ -175,6 +178,9 @@ func (s *Service) bind(op *operation) guard.Operation {
 			}
 			if _, err := call.Authorize(resource); err != nil {
 				return nil, err
+			}
+			if !s.book.Allow(quota.Request{Place: r.place, Bucket: rate}) {
+				return nil, errThrottled
 			}
 			return op.do(r, in)
 		},

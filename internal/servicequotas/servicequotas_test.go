@@ -3,6 +3,7 @@ package servicequotas_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,9 +32,10 @@ var (
 	create = quota.Of(quota.Own("kms", "CreateKey"))
 )
 
-// world is a service on a store in memory.
+// world is a service on a store.
 type world struct {
 	t       *testing.T
+	dir     string
 	store   *store.Store
 	barrier *seal.Barrier
 	guard   *guard.Guard
@@ -47,9 +49,9 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	ctx := t.Context()
-	w := &world{t: t, audit: audit.NewMemory(100)}
+	w := &world{t: t, dir: t.TempDir(), audit: audit.NewMemory(100)}
 	w.clock.Store(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
-	db, err := store.Open(ctx, store.Options{})
+	db, err := store.Open(ctx, store.Options{Dir: w.dir})
 	w.must(err)
 	t.Cleanup(func() { _ = db.Close() })
 	barrier, sealed, err := seal.Initialize(ctx, w.now(), seal.KeyFile("test", secret.Take(make([]byte, 32))))
@@ -247,6 +249,7 @@ func TestOpenRequests(t *testing.T) {
 	w := newWorld(t)
 	n := 0
 	for i := range quota.All() {
+		w.clock.Add(100)
 		q := &quota.All()[i]
 		if q.Service != "kms" || !q.Adjustable || n > 20 {
 			continue
@@ -262,7 +265,7 @@ func TestOpenRequests(t *testing.T) {
 
 func TestLists(t *testing.T) {
 	w := newWorld(t)
-	if got := do[*quotaapi.ListServicesResponse](w, alice, "ListServices", `{}`).Services; len(got) != 2 || got[1].ServiceCode.V != "kms" {
+	if got := do[*quotaapi.ListServicesResponse](w, alice, "ListServices", `{}`).Services; len(got) != 3 || got[1].ServiceCode.V != "kms" {
 		t.Errorf("%+v", got)
 	}
 	seen := map[string]bool{}
@@ -281,7 +284,7 @@ func TestLists(t *testing.T) {
 		token = `,"NextToken":"` + out.NextToken.V + `"`
 		w.refused("InvalidPaginationTokenException: ", bob, "ListServiceQuotas", `{"ServiceCode":"kms"`+token+`}`)
 	}
-	if want := len(quota.All()) - 1; len(seen) != want { // but that of CloudTrail
+	if want := len(quota.All()) - 2; len(seen) != want { // but those of CloudTrail and of Service Quotas
 		t.Errorf("%d quotas, want %d", len(seen), want)
 	}
 	if got := do[*quotaapi.ListServiceQuotasResponse](w, alice, "ListServiceQuotas", `{"ServiceCode":"kms","QuotaAppliedAtLevel":"RESOURCE"}`).Quotas; len(got) > 0 {
@@ -378,6 +381,9 @@ func TestEveryOperationOfTheModel(t *testing.T) {
 	for _, op := range quotaapi.Service.Operations {
 		if _, ok := w.rows[op.Name]; !ok {
 			t.Errorf("%s is not built", op.Name)
+		}
+		if !slices.Contains(quota.Find(quota.ServiceQuotasRate).Operations, op.Name) {
+			t.Errorf("%s counts to no rate by the table", op.Name)
 		}
 	}
 }

@@ -359,7 +359,8 @@ func (db *DB) Unseal(ctx context.Context, b *seal.Barrier) (*Store, error) {
 	if db.store != nil {
 		return nil, errors.New("the store is unsealed already")
 	}
-	s := &Store{db: db, verifier: verifier{b, db.log}}
+	s := &Store{db: db}
+	s.verifier = verifier{b, db.log, &s.timing}
 	reads, err := db.prepare(ctx, db.read, firstWrite)
 	if err != nil {
 		return nil, fmt.Errorf("unsealing the store: %w", err)

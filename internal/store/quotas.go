@@ -55,24 +55,37 @@ func (v *verifier) quotaRow(n *Quota) (r quotaRow, err error) {
 	return r, err
 }
 
-// ListQuotas returns all that was said of quotas of an account in a Region, in the order of kinds and names; without an account,
-// of all accounts in all Regions.
-func (s *Store) ListQuotas(ctx context.Context, a arn.Account, region arn.Region) ([]*Quota, error) {
-	statement, args := selectQuotas, []any{string(a), string(region)}
-	if a == "" {
-		statement, args = selectAllQuotas, nil
-	}
-	all, err := verifiedAll(ctx, s.reads, scanQuotaRow, s.verifier.quota, statement, args...)
+// ListQuotas returns what was said of quotas of an account in a Region under a kind, in the order of names.
+func (s *Store) ListQuotas(ctx context.Context, a arn.Account, region arn.Region, kind string) ([]*Quota, error) {
+	all, err := verifiedAll(ctx, s.reads, scanQuotaRow, s.verifier.quota, selectQuotas, string(a), string(region), kind)
 	if err != nil {
 		return nil, doing("listing quotas", err)
 	}
 	for _, n := range all {
-		if a != "" && (n.Account != a || n.Region != region) { // an index of the database was changed
+		if n.Account != a || n.Region != region || n.Kind != kind { // an index of the database was changed
 			r := quotaRow{account: string(n.Account), region: string(n.Region), kind: n.Kind, name: n.Name}
 			return nil, doing("listing quotas", s.verifier.corrupt("quotas", r.primaryKey()))
 		}
 	}
 	return all, nil
+}
+
+// ListAllQuotas returns all that was said of quotas, of all accounts in all Regions. Unlike others, the list is to be used without the
+// rows that do not verify: the error then is a CorruptRowError, about one of them.
+func (s *Store) ListAllQuotas(ctx context.Context) (list []*Quota, err error) {
+	rows, err := collect(ctx, s.reads, scanQuotaRow, selectAllQuotas)
+	if err != nil {
+		return nil, doing("listing all quotas", err)
+	}
+	for _, r := range rows {
+		n, bad := s.verifier.quota(ctx, s.reads, r)
+		if bad != nil {
+			err = bad
+			continue
+		}
+		list = append(list, n)
+	}
+	return list, doing("listing all quotas", err)
 }
 
 // GetQuota returns what was said of a quota under a primary key, or ErrNotFound.
@@ -104,6 +117,23 @@ func (tx *Tx) PutQuota(n *Quota) error {
 		err = tx.changed(scope{n.Account, n.Region}, ChangedQuota, n.Kind+"/"+n.Name, 0)
 	}
 	return doing("writing a quota", err)
+}
+
+// DeleteQuota removes what was said of a quota; ErrNotFound if it is not there.
+func (tx *Tx) DeleteQuota(a arn.Account, r arn.Region, kind, name string) error {
+	var n int64
+	err := tx.touch(scope{a, r})
+	if err == nil {
+		n, err = tx.exec(deleteQuota, string(a), string(r), kind, name)
+	}
+	switch {
+	case err != nil:
+	case n == 0:
+		err = ErrNotFound
+	default:
+		err = tx.changed(scope{a, r}, ChangedQuota, kind+"/"+name, 0)
+	}
+	return doing("deleting what was said of a quota", err)
 }
 
 var quotaTable = table[quotaRow]{

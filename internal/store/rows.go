@@ -107,11 +107,13 @@ func dueColumn(k *key.Key) any {
 type verifier struct {
 	barrier *seal.Barrier
 	log     *slog.Logger
+	timing  *timing
 }
 
-// corrupt logs that a row is refused and returns the error for it.
+// corrupt logs and tells that a row is refused, and returns the error for it.
 func (v *verifier) corrupt(table, primaryKey string) error {
 	v.log.Error("a stored row was changed outside Keywright and is refused", "table", table, "row", primaryKey)
+	v.timing.refused(table)
 	return &CorruptRowError{table, primaryKey}
 }
 

@@ -93,6 +93,7 @@ const (
 	upsertQuota
 	trimChanges
 	updateKeyOf
+	deleteQuota
 	statementCount
 )
 
@@ -172,7 +173,7 @@ var statements = [allStatements]string{
 	selectQuota: `SELECT account, region, kind, name, body, tag FROM quotas
 		WHERE account = $1 AND region = $2 AND kind = $3 AND name = $4`,
 	selectQuotas: `SELECT account, region, kind, name, body, tag FROM quotas
-		WHERE account = $1 AND region = $2 ORDER BY kind, name`,
+		WHERE account = $1 AND region = $2 AND kind = $3 ORDER BY name`,
 	selectAllQuotas: `SELECT account, region, kind, name, body, tag FROM quotas ORDER BY account, region, kind, name`,
 	walkQuotas: `SELECT account, region, kind, name, body, tag FROM quotas
 		WHERE (account, region, kind, name) > ($1, $2, $3, $4) ORDER BY account, region, kind, name LIMIT $5`,
@@ -232,6 +233,7 @@ var statements = [allStatements]string{
 	wipeChanges:    `DELETE FROM changes`,
 	wipeCounters:   `DELETE FROM counters`,
 	wipeQuotas:     `DELETE FROM quotas`,
+	deleteQuota:    `DELETE FROM quotas WHERE account = $1 AND region = $2 AND kind = $3 AND name = $4`,
 	upsertQuota: `INSERT INTO quotas (account, region, kind, name, body, tag) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (account, region, kind, name) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 	trimChanges: `DELETE FROM changes WHERE account = $1 AND region = $2 AND n <= $3`,

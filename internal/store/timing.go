@@ -5,20 +5,22 @@ import (
 	"time"
 )
 
-// Timing is told how long the store's work takes. Its methods are called from many goroutines and must be quick.
-type Timing interface {
+// Observer is told how long the store's work takes, and what it refuses. Its methods are called from many goroutines and must be quick.
+type Observer interface {
 	// Read is told of a query, whether it found something or not.
 	Read(took time.Duration)
 	// Wrote is told of an update, from the call to its being on disk, with all waiting; failed says that the engine could
 	// not commit it. An update that was refused by the function given to Update has not failed.
 	Wrote(took time.Duration, failed bool)
+	// Refused is told of each time that a row of a table was read and refused, because it was changed outside Keywright.
+	Refused(table string)
 }
 
-// TellTiming has the store tell how long its work takes from now on.
-func (s *Store) TellTiming(to Timing) { s.timing.to.Store(&to) }
+// Tell has the store tell an Observer of its work from now on.
+func (s *Store) Tell(to Observer) { s.timing.to.Store(&to) }
 
-// timing tells a Timing, if there is one. The zero value tells nobody.
-type timing struct{ to atomic.Pointer[Timing] }
+// timing tells an Observer, if there is one. The zero value tells nobody.
+type timing struct{ to atomic.Pointer[Observer] }
 
 // begin returns when a query begins; the zero time if nobody wants to know.
 func (t *timing) begin() time.Time {
@@ -37,6 +39,12 @@ func (t *timing) read(began time.Time) {
 func (t *timing) wrote(took time.Duration, u *update) {
 	if to := t.to.Load(); to != nil && u.state.Load() == updateStarted {
 		(*to).Wrote(took, u.failed)
+	}
+}
+
+func (t *timing) refused(table string) {
+	if to := t.to.Load(); to != nil {
+		(*to).Refused(table)
 	}
 }
 

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,8 +12,16 @@ import (
 	"github.com/keywright/keywright/internal/store/storetest"
 )
 
-// counted is a store.Timing.
-type counted struct{ reads, writes, failures atomic.Int64 }
+// counted is a store.Observer.
+type counted struct {
+	reads, writes, failures atomic.Int64
+	refused                 sync.Map // how often, by table
+}
+
+func (c *counted) Refused(table string) {
+	n, _ := c.refused.LoadOrStore(table, new(atomic.Int64))
+	n.(*atomic.Int64).Add(1)
+}
 
 func (c *counted) Read(took time.Duration) {
 	if took > 0 {
@@ -32,7 +41,7 @@ func (c *counted) Wrote(took time.Duration, failed bool) {
 func TestTiming(t *testing.T) {
 	s := dirs{}.open(t, t.TempDir())
 	c := new(counted)
-	s.TellTiming(c)
+	s.Tell(c)
 	k := storetest.Key()
 	if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(k) }); err != nil {
 		t.Fatal(err)
@@ -100,7 +109,12 @@ func TestCensus(t *testing.T) {
 	if _, err := store.SQL(s).ExecContext(t.Context(), "UPDATE keys SET tag = x'00' WHERE key_id = $1", string(last.ID)); err != nil {
 		t.Fatal(err)
 	}
+	told := new(counted)
+	s.Tell(told)
 	if c, err = s.TakeCensus(t.Context()); err != nil || c.Refused != 1 {
 		t.Errorf("with a forged row: %+v, %v", c, err)
+	}
+	if n, ok := told.refused.Load("keys"); !ok || n.(*atomic.Int64).Load() != 1 {
+		t.Error("nobody was told of the forged row")
 	}
 }

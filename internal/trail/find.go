@@ -170,7 +170,7 @@ const (
 // read reads records by their numbers, newest first, and returns those that are what the query asks for; and the numbers that
 // are left when more octets than a page may cost were read.
 func (ix *Index) read(q *Query, numbers []uint64, octets *int) (all []Found, rest []uint64, err error) {
-	for *octets < maxOctets {
+	for most := maxRun; *octets < maxOctets; {
 		for first := ix.src.First(); len(numbers) > 0 && numbers[len(numbers)-1] < first; {
 			numbers = numbers[:len(numbers)-1] // gone since the index was made
 		}
@@ -178,11 +178,15 @@ func (ix *Index) read(q *Query, numbers []uint64, octets *int) (all []Found, res
 			return all, nil, nil
 		}
 		n := 1
-		for n < len(numbers) && numbers[n-1]-numbers[n] <= near && numbers[0]-numbers[n] < maxRun {
+		for n < len(numbers) && n < most && numbers[n-1]-numbers[n] <= near && numbers[0]-numbers[n] < maxRun {
 			n++
 		}
 		run := numbers[:n]
 		records, err := span(ix.src, run[n-1], run[0])
+		if errors.Is(err, errLarge) {
+			most = n / 2
+			continue
+		}
 		if errors.Is(err, audit.ErrGone) {
 			continue // since this loop began
 		}
@@ -210,10 +214,18 @@ func (ix *Index) read(q *Query, numbers []uint64, octets *int) (all []Found, res
 	return all, numbers, nil
 }
 
-// span reads the records from one number to another, both included.
+// errLarge says that records are too many octets to be read together.
+var errLarge = errors.New("records are too large to be read together")
+
+// span reads the records from one number to another, both included. The error is errLarge if they are several and cost more than a page
+// may.
 func span(src audit.Source, from, to uint64) ([][]byte, error) {
 	var all [][]byte
+	octets := 0
 	for at := from; at <= to; at = from + uint64(len(all)) {
+		if octets > maxOctets {
+			return nil, errLarge
+		}
 		records, err := src.Read(at, int(to-at+1))
 		if err != nil {
 			return nil, err
@@ -222,6 +234,9 @@ func span(src audit.Source, from, to uint64) ([][]byte, error) {
 			return nil, errDamaged // the index says that it is there
 		}
 		all = append(all, records...)
+		for _, r := range records {
+			octets += len(r)
+		}
 	}
 	return all, nil
 }

@@ -1,8 +1,10 @@
 package trail
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/keywright/keywright/internal/audit"
 )
@@ -37,22 +39,29 @@ func Follow(ctx context.Context, src audit.Source, q *Query, from uint64, most i
 func Scan(ctx context.Context, src audit.Source, q *Query, before uint64, most int) (Page, error) {
 	p := Page{Next: min(before, src.Next())}
 	p.End = p.Next
+	octets, together := 0, uint64(step)
 	for first := src.First(); p.Next > first; {
 		if err := ctx.Err(); err != nil {
 			return p, err
 		}
-		from := max(first, p.Next-min(p.Next, step))
+		from := max(first, p.Next-min(p.Next, together))
 		records, err := span(src, from, p.Next-1)
+		if errors.Is(err, errLarge) {
+			together = (p.Next - from) / 2
+			continue
+		}
 		if err != nil {
 			return p, err
 		}
-		found := admitted(q, from, records)
-		for i := len(found) - 1; i >= 0; i-- {
-			if len(p.Events) == most {
-				p.Next, p.More = p.Events[most-1].Number, true
+		together = min(2*together, step)
+		for _, f := range slices.Backward(admitted(q, from, records)) {
+			if n := len(p.Events); n == most || octets > maxOctets {
+				p.Next, p.More = p.Events[n-1].Number, true
 				return p, nil
 			}
-			p.Events = append(p.Events, found[i])
+			f.Record = bytes.Clone(f.Record) // the others that were read with it are not kept
+			p.Events = append(p.Events, f)
+			octets += len(f.Record)
 		}
 		p.Next = from
 	}

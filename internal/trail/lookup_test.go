@@ -270,7 +270,7 @@ func TestRecordOfMuchAsked(t *testing.T) {
 
 // A page ends where its records would be too many octets, and the next ones have the rest.
 func TestPagesOfLargeRecords(t *testing.T) {
-	memory := audit.NewMemory(1000)
+	memory := audit.NewMemory(3000)
 	for i := range 100 {
 		line := record(func(r *audit.Record) {
 			r.EventID = fmt.Sprint(i)
@@ -382,4 +382,85 @@ func FuzzToken(f *testing.F) {
 			t.Errorf("%q: %v", token, err)
 		}
 	})
+}
+
+// meter is a log that says how many octets of neighbouring records were read at once.
+type meter struct {
+	audit.Source
+	next      uint64
+	run, most int
+}
+
+func (m *meter) Read(from uint64, most int) ([][]byte, error) {
+	records, err := m.Source.Read(from, most)
+	if from != m.next {
+		m.run = 0
+	}
+	m.next = from + uint64(len(records))
+	for _, r := range records {
+		m.run += len(r)
+	}
+	m.most = max(m.most, m.run)
+	return records, err
+}
+
+// Records as large as they can be are found as others are, some MiB at a time.
+func TestLargeRecordsAreFound(t *testing.T) {
+	const all, bound = 300, 6 << 20
+	parameters := new(audit.Fields)
+	parameters.String("policy", strings.Repeat("p", audit.MaxRecord-2000))
+	var records [][]byte
+	for i := range all {
+		records = append(records, record(func(r *audit.Record) {
+			if r.Name = "Decrypt"; i%3 == 0 {
+				r.Name, r.Parameters = "PutKeyPolicy", parameters
+			}
+			if i >= all/2 {
+				r.Parameters = parameters
+			}
+		}))
+	}
+	log := audit.NewMemory(all * 40)
+	if err := log.Append(records...); err != nil {
+		t.Fatal(err)
+	}
+	src := &meter{Source: log}
+	ix := openIndex(t, src, "")
+	if _, err := ix.Find(t.Context(), &trail.Query{}, trail.Newest, 1); err != nil { // which reads all for the index
+		t.Fatal(err)
+	}
+	src.next, src.most = 0, 0
+	for _, name := range []string{"PutKeyPolicy", "Decrypt", ""} {
+		q := &trail.Query{}
+		if name != "" {
+			q.Conditions = []trail.Condition{{Attribute: trail.EventName, Value: name}}
+		}
+		for way, find := range map[string]func(before uint64) (trail.Page, error){
+			"Find": func(before uint64) (trail.Page, error) { return ix.Find(t.Context(), q, before, 1000) },
+			"Scan": func(before uint64) (trail.Page, error) { return trail.Scan(t.Context(), src, q, before, 1000) },
+		} {
+			var got []uint64
+			for before, more := trail.Newest, true; more; {
+				p, err := find(before)
+				if err != nil {
+					t.Fatal(err)
+				}
+				octets := 0
+				for _, f := range p.Events {
+					got = append(got, f.Number)
+					octets += len(f.Record)
+				}
+				if octets > 2*bound {
+					t.Errorf("%s of %q: a page of %d octets", way, name, octets)
+				}
+				before, more = p.Next, p.More
+			}
+			if !slices.Equal(got, byHand(t, records, 0, q)) {
+				t.Errorf("%s of %q found %d events", way, name, len(got))
+			}
+		}
+	}
+	if src.most > bound {
+		t.Errorf("%d octets were read together", src.most)
+	}
 }

@@ -51,14 +51,13 @@ func testQuotas(t *testing.T, h Harness) {
 	}
 	got, err := s.GetQuota(ctx, account, region, "value", "b")
 	sameQuota(t, got, err, changed)
-	list, err := s.ListQuotas(ctx, account, region)
-	if err != nil || len(list) != 3 {
+	list, err := s.ListQuotas(ctx, account, region, "value")
+	if err != nil || len(list) != 2 {
 		t.Fatalf("%d in the list, %v", len(list), err)
 	}
-	sameQuota(t, list[0], nil, aQuota("request", "a"))
-	sameQuota(t, list[1], nil, aQuota("value", "a"))
-	sameQuota(t, list[2], nil, changed)
-	if all, err := s.ListQuotas(ctx, "", ""); err != nil || len(all) != 4 {
+	sameQuota(t, list[0], nil, aQuota("value", "a"))
+	sameQuota(t, list[1], nil, changed)
+	if all, err := s.ListAllQuotas(ctx); err != nil || len(all) != 4 {
 		t.Errorf("%d everywhere, %v", len(all), err)
 	}
 	for _, bad := range []store.Quota{{}, {Account: account, Region: region, Kind: "value", Name: "a"}, {Account: account, Kind: "value", Name: "a", Body: []byte("b")}} {
@@ -68,6 +67,19 @@ func testQuotas(t *testing.T, h Harness) {
 	}
 	changes, err := s.ChangesSince(ctx, account, region, 0, 10)
 	if err != nil || len(changes) != 4 || changes[3] != (store.Change{N: 4, Kind: store.ChangedQuota, Ref: "value/b"}) {
+		t.Errorf("changes %+v, %v", changes, err)
+	}
+	update(t, s, func(tx *store.Tx) error { return tx.DeleteQuota(account, region, "value", "a") })
+	if err := s.Update(ctx, func(tx *store.Tx) error { return tx.DeleteQuota(account, region, "value", "a") }); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("deleted twice: %v", err)
+	}
+	if _, err := s.GetQuota(ctx, account, region, "value", "a"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("deleted: %v", err)
+	}
+	if _, err := s.GetQuota(ctx, account, other, "value", "a"); err != nil {
+		t.Errorf("of another Region: %v", err)
+	}
+	if changes, err := s.ChangesSince(ctx, account, region, 4, 10); err != nil || len(changes) != 1 || changes[0].Ref != "value/a" {
 		t.Errorf("changes %+v, %v", changes, err)
 	}
 }

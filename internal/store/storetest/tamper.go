@@ -43,7 +43,7 @@ var tables = []authenticated{
 			return err
 		},
 		func(ctx context.Context, s *store.Store) []error {
-			_, all := s.ListQuotas(ctx, "", "")
+			_, all := s.ListAllQuotas(ctx)
 			return []error{all}
 		},
 	},
