@@ -373,6 +373,7 @@ func (a *auditReader) segment(n int) error {
 	if err != nil {
 		return err
 	}
+	text = bytes.TrimRight(text, "\x00") // which a server writes ahead
 	for line := range bytes.Lines(text[a.read[n]:]) {
 		var record struct {
 			RequestID string `json:"requestID"`

@@ -29,7 +29,7 @@ func lines(t *testing.T, dir string) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, b...)
+		all = append(all, bytes.TrimRight(b, "\x00")...) // which were written ahead
 	}
 	if len(all) == 0 {
 		return nil

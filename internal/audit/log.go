@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -102,6 +101,7 @@ type Log struct {
 	aged     bool      // the segment is old enough to be closed
 	turnAt   time.Time // the next segment could not be begun, and is not tried again before
 	room     int64     // the disk has blocks for the segment up to this size
+	ahead    int64     // Synced: zeros were written up to here
 	promised int64     // octets that Reserve promised, and that no record has taken yet
 	closed   bool
 	lock     *os.File // held on the directory
@@ -173,7 +173,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: o, lock: lock, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{}), holds: map[string]func() uint64{},
-		fsync: (*os.File).Sync, known: known,
+		fsync: datasync, known: known,
 	}
 	if err := l.recover(); err != nil {
 		if l.file != nil {
@@ -209,9 +209,6 @@ func (l *Log) openSegment(number int, size int64) (*os.File, error) {
 	}
 	err = file.Truncate(size)
 	if err == nil {
-		_, err = file.Seek(size, io.SeekStart)
-	}
-	if err == nil {
 		err = syncDir(l.opts.Dir)
 	}
 	if err != nil {
@@ -222,7 +219,7 @@ func (l *Log) openSegment(number int, size int64) (*os.File, error) {
 
 // use takes the file of a segment for appending. The caller holds mu, or nobody else has the log yet.
 func (l *Log) use(file *os.File, size, room int64) {
-	l.file, l.size, l.room, l.broken, l.aged, l.turnAt = file, size, room, false, false, time.Time{}
+	l.file, l.size, l.room, l.ahead, l.broken, l.aged, l.turnAt = file, size, room, size, false, false, time.Time{}
 }
 
 // Append adds records, JSON objects without line breaks, all of them or none, and returns when they are as durable as the
@@ -312,10 +309,7 @@ func (l *Log) mend() error {
 	if err := l.file.Truncate(l.size); err != nil {
 		return fmt.Errorf("mending audit segment: %w", err)
 	}
-	if _, err := l.file.Seek(l.size, io.SeekStart); err != nil {
-		return fmt.Errorf("mending audit segment: %w", err)
-	}
-	l.broken, l.room = false, 0
+	l.broken, l.room, l.ahead = false, 0, l.size
 	if l.promised > 0 { // the blocks went with what was taken back
 		if err := l.keepRoom(0); err != nil {
 			slog.Error("the room of audit records of changes that are under way was lost", "err", err)
@@ -409,7 +403,7 @@ func (l *Log) write(p []byte) (before int64, err error) {
 		return 0, err
 	}
 	before = l.size
-	if _, err := l.file.Write(p); err != nil {
+	if _, err := l.file.WriteAt(p, before); err != nil {
 		l.broken = true
 		if l.opts.Durability == Synced {
 			l.suspect.Store(true) // Reserve is to try before it says yes
@@ -417,6 +411,9 @@ func (l *Log) write(p []byte) (before int64, err error) {
 		return before, fmt.Errorf("writing audit record: %w", err)
 	}
 	l.size += int64(len(p))
+	if l.opts.Durability == Synced && l.size > l.ahead {
+		l.writeAhead()
+	}
 	return before, nil
 }
 
@@ -435,7 +432,7 @@ func (l *Log) nextSegment(octets int) error {
 		return errors.Join(err, removeIfThere(segmentPath(l.opts.Dir, number, plainSuffix)))
 	}
 	full := l.file
-	if err := errors.Join(full.Truncate(l.size), full.Close()); err != nil { // what was reserved and not used
+	if err := errors.Join(full.Truncate(l.size), full.Sync(), full.Close()); err != nil { // what was reserved and not used
 		slog.Warn("closing a full audit segment", "err", err) // it is synced: nothing is lost
 	}
 	l.use(file, 0, room)
