@@ -332,6 +332,9 @@ func TestWhatIsRememberedIsOnDisk(t *testing.T) {
 	l := open(t, o)
 	for len(mustSegments(t, o.Dir)) < 5 {
 		appendRecords(t, l, 3)
+		for end := time.Now().Add(time.Minute); l.Stats().Checkpointed < l.Next() && time.Now().Before(end); { // each is remembered then
+			time.Sleep(time.Millisecond)
+		}
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
