@@ -28,7 +28,7 @@ func datasync(file *os.File) error {
 	var failed error
 	err = conn.Control(func(fd uintptr) {
 		for {
-			if failed = syscall.Fdatasync(int(fd)); failed != syscall.EINTR { //nolint:errorlint // it is a syscall.Errno
+			if failed = syscall.Fdatasync(int(fd)); failed != syscall.EINTR {
 				return
 			}
 		}

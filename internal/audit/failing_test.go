@@ -29,6 +29,11 @@ func TestNextSegmentThatCannotBeBegun(t *testing.T) {
 			}
 			appendRecords(t, l, 20)
 		}
+		for range 10 {
+			if err := l.AppendReserved([]byte(`{"n":"change"}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if n := l.Stats().Segments; n != 1 {
 			t.Fatalf("%d segments", n)
 		}
@@ -75,6 +80,9 @@ func TestReserveWhileFlushesFail(t *testing.T) {
 		disk.fails.Store(false)
 		if err := l.Reserve(); err != nil {
 			t.Errorf("a disk that works again: %v", err)
+		}
+		if err := l.AppendReserved([]byte(`{"n":"change"}`)); err != nil {
+			t.Errorf("the record of a change on a disk that works again: %v", err)
 		}
 		appendRecords(t, l, 3)
 		next := l.Next()

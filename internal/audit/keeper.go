@@ -113,8 +113,8 @@ func (l *Log) age() {
 	l.callFlusher() // nobody else may
 }
 
-// close makes the last pass.
-func (k *keeper) close() error {
+// close makes the last pass, and says in the last checkpoint whether the log ends with it.
+func (k *keeper) close(ends bool) error {
 	close(k.quit)
 	k.wg.Wait()
 	err := k.pass(false)
@@ -122,7 +122,7 @@ func (k *keeper) close() error {
 	defer k.mu.Unlock()
 	if err == nil && k.signer != nil {
 		// With a flush that failed there are records behind it.
-		err = errors.Join(k.checkpoint(k.tree.size == k.log.Next()), k.remember())
+		err = errors.Join(k.checkpoint(ends && k.tree.size == k.log.Next()), k.remember())
 	}
 	return errors.Join(err, k.closeFiles())
 }
