@@ -234,6 +234,9 @@ func (l *Log) Append(records ...[]byte) error { return l.add(0, records) }
 
 // add is Append with room for so many octets.
 func (l *Log) add(room int64, records [][]byte) error {
+	if len(records) == 0 {
+		return nil
+	}
 	var few [4]tlog.Hash
 	leaves := few[:0]
 	beyond := -room

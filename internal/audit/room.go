@@ -39,7 +39,7 @@ func (l *Log) Reserve() error {
 	return nil
 }
 
-// AppendReserved is Append with the room that one Reserve promised, which it gives back, also with an error.
+// AppendReserved is Append with the room that one Reserve promised, which it gives back, also with an error, and without a record.
 func (l *Log) AppendReserved(records ...[]byte) error {
 	defer func() {
 		l.mu.Lock()
