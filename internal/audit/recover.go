@@ -47,7 +47,7 @@ func (l *Log) recover() (err error) {
 		return err
 	}
 	k := &l.keeper
-	k.log = l
+	k.log, k.fsync = l, (*os.File).Sync
 	if l.opts.Seed.Len() > 0 {
 		if err := r.openCheckpoints(); err != nil {
 			return err
