@@ -184,6 +184,9 @@ func TestReserve(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if err := errors.Join(l.Reserve(), l.AppendReserved()); err != nil { // a call that has no record
+			t.Fatal(err)
+		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}

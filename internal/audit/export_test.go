@@ -31,3 +31,10 @@ func SyncWith(l *Log, f func(*os.File) error) {
 	defer l.syncing.Unlock()
 	l.fsync = f
 }
+
+// SyncIndexWith has a log flush its index with f.
+func SyncIndexWith(l *Log, f func(*os.File) error) {
+	l.keeper.mu.Lock()
+	defer l.keeper.mu.Unlock()
+	l.keeper.fsync = f
+}

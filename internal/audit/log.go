@@ -51,6 +51,7 @@ type Options struct {
 	CheckpointEvery time.Duration // the shortest time between two checkpoints while records come; zero means 1 s
 	Compress        bool          // closed segments are compressed
 	Retention       time.Duration // closed segments that are older are deleted; zero means never
+	Patience        time.Duration // how long Close waits for the records of changes that are under way; zero means 10 s
 
 	// Seed is the seed of the Ed25519 key that signs checkpoints (RFC 8032, 32 octets). Without it there are none, and
 	// nothing can be proved.
@@ -73,10 +74,13 @@ func (o Options) withDefaults() (Options, error) {
 			*d = time.Second
 		}
 	}
+	if o.Patience == 0 {
+		o.Patience = 10 * time.Second
+	}
 	if o.SegmentSize == 0 {
 		o.SegmentSize = 64 << 20
 	}
-	if o.SegmentSize < 0 || min(o.FlushEvery, o.SegmentAge, o.CheckpointEvery, o.Retention) < 0 {
+	if o.SegmentSize < 0 || min(o.FlushEvery, o.SegmentAge, o.CheckpointEvery, o.Retention, o.Patience) < 0 {
 		return o, errors.New("opening audit log: a negative setting")
 	}
 	return o, nil
@@ -103,11 +107,12 @@ type Log struct {
 	room     int64     // the disk has blocks for the segment up to this size
 	ahead    int64     // Synced: zeros were written up to here
 	promised int64     // octets that Reserve promised, and that no record has taken yet
-	closed   bool
-	lock     *os.File // held on the directory
-	line     []byte   // Written: the record with its line end, reused
-	pending  *batch   // Synced: what the next flush takes
-	spare    batch    // Synced: memory for the batch after that
+	closed   bool      // Append and Reserve are refused
+	ended    bool      // and AppendReserved too
+	lock     *os.File  // held on the directory
+	line     []byte    // Written: the record with its line end, reused
+	pending  *batch    // Synced: what the next flush takes
+	spare    batch     // Synced: memory for the batch after that
 	wake     chan struct{}
 	done     chan struct{}
 	holds    map[string]func() uint64
@@ -145,7 +150,7 @@ func (b *batch) add(record []byte, leaf tlog.Hash) {
 
 // The errors that callers tell apart.
 var (
-	// ErrClosed is returned by Append and Reserve after Close.
+	// ErrClosed is returned by Append and Reserve after Close, and by AppendReserved when Close has waited long enough for it.
 	ErrClosed = errors.New("the audit log is closed")
 	// ErrLocked is returned by Open while another Log, of this or another process, writes to the directory.
 	ErrLocked = errors.New("the audit directory is in use by another process")
@@ -229,6 +234,9 @@ func (l *Log) Append(records ...[]byte) error { return l.add(0, records) }
 
 // add is Append with room for so many octets.
 func (l *Log) add(room int64, records [][]byte) error {
+	if len(records) == 0 {
+		return nil
+	}
 	var few [4]tlog.Hash
 	leaves := few[:0]
 	beyond := -room
@@ -237,7 +245,7 @@ func (l *Log) add(room int64, records [][]byte) error {
 		beyond += int64(len(r)) + 1
 	}
 	l.mu.Lock()
-	if l.closed {
+	if l.ended || l.closed && room == 0 {
 		l.mu.Unlock()
 		return ErrClosed
 	}
@@ -551,7 +559,9 @@ func (l *Log) flushBatch() {
 	close(b.done)
 }
 
-// Close flushes the log, signs a last checkpoint and closes it. Calls of Append that began before are answered.
+// Close flushes the log, signs a last checkpoint and closes it. Calls of Append that began before are answered, and the records of
+// changes that are under way still get in for Options.Patience. The error says if some did not; then the checkpoint does not say
+// that the log ends there.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -559,6 +569,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
+	without := l.awaitChanges()
 	l.mu.Unlock()
 	if l.opts.Durability == Written {
 		l.wake <- struct{}{}
@@ -567,13 +578,13 @@ func (l *Log) Close() error {
 	}
 	<-l.done
 	l.flushBatch() // what came between the last flush and the mark
-	err := l.flushWritten()
+	err := errors.Join(without, l.flushWritten())
 	l.mu.Lock()
 	l.bell.ring()
 	// What was reserved and not used goes back to the disk.
 	err = errors.Join(err, l.mendAll(), l.file.Truncate(l.size), l.sync(l.file))
 	l.mu.Unlock()
-	return errors.Join(err, l.keeper.close(), l.file.Close(), l.lock.Close())
+	return errors.Join(err, l.keeper.close(without == nil), l.file.Close(), l.lock.Close())
 }
 
 // First returns the number of the oldest record that is still there.
@@ -638,7 +649,7 @@ func (l *Log) Read(from uint64, most int) ([][]byte, error) {
 func (l *Log) Wait(ctx context.Context, from uint64) error {
 	for {
 		l.mu.Lock()
-		ready, closed, rung := l.next > from, l.closed, l.bell.listen()
+		ready, closed, rung := l.next > from, l.ended, l.bell.listen()
 		l.mu.Unlock()
 		switch {
 		case ready:
