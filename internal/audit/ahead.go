@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"os"
 	"syscall"
 )
@@ -27,14 +28,19 @@ func datasync(file *os.File) error {
 	}
 	var failed error
 	err = conn.Control(func(fd uintptr) {
-		for {
-			if failed = syscall.Fdatasync(int(fd)); failed != syscall.EINTR {
-				return
-			}
-		}
+		failed = uninterrupted(func() error { return syscall.Fdatasync(int(fd)) })
 	})
 	if err != nil { // it says so in its own way
 		return os.ErrClosed
 	}
 	return os.NewSyscallError("fdatasync", failed)
+}
+
+// uninterrupted does a system call again as long as a signal ends it, as package os does: Go's own runtime sends some.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
 }

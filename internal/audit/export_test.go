@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -37,4 +38,10 @@ func SyncIndexWith(l *Log, f func(*os.File) error) {
 	l.keeper.mu.Lock()
 	defer l.keeper.mu.Unlock()
 	l.keeper.fsync = f
+}
+
+// AllocateWith has room be kept by f for a while.
+func AllocateWith(f func(fd int, mode uint32, off, length int64) error) (back func()) {
+	fallocate = f
+	return func() { fallocate = syscall.Fallocate }
 }

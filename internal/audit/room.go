@@ -90,18 +90,21 @@ func (l *Log) keepRoom(octets int64) error {
 	return nil
 }
 
+// fallocate is fallocate(2).
+var fallocate = syscall.Fallocate
+
 // makeRoom has the disk keep blocks for a file, for so many octets from size on and some more if it has them, and returns up to which
 // size.
 func makeRoom(file *os.File, size, octets int64) (int64, error) {
 	const keepSize = 1 // FALLOC_FL_KEEP_SIZE of fallocate(2)
 	for _, more := range []int64{chunkOfRoom, 0} {
-		err := syscall.Fallocate(int(file.Fd()), keepSize, size, octets+more)
+		err := uninterrupted(func() error { return fallocate(int(file.Fd()), keepSize, size, octets+more) })
 		switch {
 		case err == nil:
 			return size + octets + more, nil
 		case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
 			return math.MaxInt64, nil // a file system without reservations: Append alone can tell
-		case more == 0 || !errors.Is(err, syscall.ENOSPC):
+		case more == 0 || !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT):
 			return 0, fmt.Errorf("reserving room for audit records: %w", err)
 		}
 	}
