@@ -75,7 +75,7 @@ const (
 
 // startKeywright starts a server whose data is in the directory.
 func startKeywright(binary, dir, durability string) (*target, error) {
-	return start(exec.Command(binary, "dev", "--listen", "127.0.0.1:0", "--data", dir, "--audit-durability", durability,
+	return start(exec.Command(binary, "dev", "--control", "none", "--listen", "127.0.0.1:0", "--data", dir, "--audit-durability", durability,
 		"--root-access-key-id", accessKey, "--root-secret-access-key", secretKey))
 }
 

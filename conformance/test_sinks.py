@@ -23,7 +23,7 @@ class Configured(Server):
 
     @property
     def records(self):
-        return [json.loads(line)["eventID"] for path in sorted((self.folder / "data/audit").glob("*.jsonl")) for line in path.read_text().splitlines()]
+        return [json.loads(line)["eventID"] for path in sorted((self.folder / "data/audit").glob("*.jsonl")) for line in path.read_text().strip("\0").splitlines()]
 
 
 class Hook(http.server.BaseHTTPRequestHandler):

@@ -157,7 +157,8 @@ func auditBeginCommand() *cobra.Command {
 		Use: "begin", Short: "Have the next start begin a new audit log, after the old one was moved away", Args: cobra.NoArgs,
 		Long: `Have the installation forget which audit log it had. A server refuses to start on a log that is gone, or has fewer records than it
 had: find out what happened with keywright audit verify, move the directory away as evidence, and run this while no server runs. The
-next start begins a new log; if there is still one in the directory it is taken as it is, if its checkpoints fit.`,
+next start begins a new log; if there is still one in the directory it is taken as it is, if its checkpoints fit. What was forgotten is
+printed, and the next start records it as BeginAudit.`,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			var in *server.Installation
 			if data != "" {
@@ -172,8 +173,16 @@ next start begins a new log; if there is still one in the directory it is taken 
 				return err
 			}
 			defer func() { err = errors.Join(err, in.Close()) }()
-			if err := in.BeginAudit(c.Context()); err != nil {
+			forgotten, err := in.BeginAudit(c.Context())
+			if err != nil {
 				return err
+			}
+			if forgotten != nil {
+				err = printAll(c.OutOrStdout(), fmt.Sprintf("Forgotten: checkpoint %d of %s, over %d records, of %s.",
+					forgotten.Number, forgotten.Origin, forgotten.Size, forgotten.Time.Format(time.RFC3339)))
+				if err != nil {
+					return err
+				}
 			}
 			return printAll(c.OutOrStdout(), "The next start takes the audit log that it finds, or begins a new one.")
 		},

@@ -127,7 +127,7 @@ func TestRegionSet(t *testing.T) {
 	}{
 		{nil, []arn.Region{"us-east-1", "cn-north-1", "us-gov-west-1", "ap-southeast-7"}, []arn.Region{"aa-1", "us-east-11", "aws-global", ""}, false},
 		{[]string{"published", "local-1"}, []arn.Region{"us-east-1", "local-1"}, []arn.Region{"local-2"}, false},
-		{[]string{"eu-central-1"}, []arn.Region{"eu-central-1"}, []arn.Region{"us-east-1"}, false},
+		{[]string{"eu-central-1"}, []arn.Region{"eu-central-1", "us-east-1"}, []arn.Region{"eu-west-1", "cn-north-1"}, false},
 		{[]string{"any"}, []arn.Region{"us-east-1", "aa-1"}, nil, false},
 		{[]string{"US"}, nil, nil, true},
 	} {

@@ -18,7 +18,7 @@ var published = []Region{
 }
 
 // RegionSet returns whether a Region of valid form is in a list of names, or of the words above. An empty list is that of the
-// published ones.
+// published ones. With a Region comes the one of its partition that IAM is in: clients sign there for what is in no Region.
 func RegionSet(list []string) (func(Region) bool, error) {
 	if len(list) == 0 {
 		list = []string{PublishedRegions}
@@ -37,7 +37,7 @@ func RegionSet(list []string) (func(Region) bool, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%q: %w", name, err)
 			}
-			set[r] = true
+			set[r], set[r.Partition().GlobalRegion()] = true, true
 		}
 	}
 	return func(r Region) bool { return all || set[r] }, nil

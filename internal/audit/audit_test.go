@@ -29,7 +29,7 @@ func lines(t *testing.T, dir string) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, b...)
+		all = append(all, bytes.TrimRight(b, "\x00")...) // which were written ahead
 	}
 	if len(all) == 0 {
 		return nil
@@ -183,6 +183,9 @@ func TestReserve(t *testing.T) {
 			if err := l.AppendReserved(record, []byte("{}")); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := errors.Join(l.Reserve(), l.AppendReserved()); err != nil { // a call that has no record
+			t.Fatal(err)
 		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)

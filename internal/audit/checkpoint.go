@@ -77,6 +77,9 @@ func parseBody(text string) (*Checkpoint, error) {
 	return c, nil
 }
 
+// ParseRemembered reads what Options.Remember was given. The error is ErrCheckpoint.
+func ParseRemembered(text []byte) (*Checkpoint, error) { return parseBody(string(text)) }
+
 // signer signs checkpoints of one log.
 type signer struct {
 	key    ed25519.PrivateKey

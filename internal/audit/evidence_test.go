@@ -332,6 +332,9 @@ func TestWhatIsRememberedIsOnDisk(t *testing.T) {
 	l := open(t, o)
 	for len(mustSegments(t, o.Dir)) < 5 {
 		appendRecords(t, l, 3)
+		for end := time.Now().Add(time.Minute); l.Stats().Checkpointed < l.Next() && time.Now().Before(end); { // each is remembered then
+			time.Sleep(time.Millisecond)
+		}
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -396,33 +399,6 @@ func TestRefusedLogStaysAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = open(t, o)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	mustVerify(t, audit.VerifyOptions{Dir: o.Dir})
-}
-
-// The blocks of a flush reach the disk in any order: what a power cut left behind the last whole record is no record.
-func TestHoleInTheTail(t *testing.T) {
-	o := evident(t.TempDir())
-	o.SegmentSize = 1 << 20
-	l := open(t, o)
-	appendRecords(t, l, 10)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(o.Dir, "audit-00000001.jsonl")
-	whole := readFile(t, path)
-	tail := append(whole, "{\"n\":10,\"tail\":true}\n"+string(make([]byte, 500))+"of a record\"}\n{\"n\":12}\n"...)
-	if err := os.WriteFile(path, tail, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l = open(t, o)
-	if l.Next() != 11 {
-		t.Errorf("the log has %d records, want 11", l.Next())
-	}
-	appendRecords(t, l, 5)
-	wantRecords(t, l, 0, 16)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -30,4 +31,17 @@ func SyncWith(l *Log, f func(*os.File) error) {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
 	l.fsync = f
+}
+
+// SyncIndexWith has a log flush its index with f.
+func SyncIndexWith(l *Log, f func(*os.File) error) {
+	l.keeper.mu.Lock()
+	defer l.keeper.mu.Unlock()
+	l.keeper.fsync = f
+}
+
+// AllocateWith has room be kept by f for a while.
+func AllocateWith(f func(fd int, mode uint32, off, length int64) error) (back func()) {
+	fallocate = f
+	return func() { fallocate = syscall.Fallocate }
 }

@@ -29,6 +29,11 @@ func TestNextSegmentThatCannotBeBegun(t *testing.T) {
 			}
 			appendRecords(t, l, 20)
 		}
+		for range 10 {
+			if err := l.AppendReserved([]byte(`{"n":"change"}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if n := l.Stats().Segments; n != 1 {
 			t.Fatalf("%d segments", n)
 		}
@@ -75,6 +80,9 @@ func TestReserveWhileFlushesFail(t *testing.T) {
 		disk.fails.Store(false)
 		if err := l.Reserve(); err != nil {
 			t.Errorf("a disk that works again: %v", err)
+		}
+		if err := l.AppendReserved([]byte(`{"n":"change"}`)); err != nil {
+			t.Errorf("the record of a change on a disk that works again: %v", err)
 		}
 		appendRecords(t, l, 3)
 		next := l.Next()
@@ -211,5 +219,49 @@ func TestWaiting(t *testing.T) {
 		waitFor(t, func() bool { return l.Stats().Waiting > 30*time.Millisecond }) // many flushes later
 		disk.fails.Store(false)
 		waitFor(t, func() bool { return l.Stats().Waiting == 0 })
+	}
+}
+
+// A flush of the index that failed once may have lost some of it, though the next one succeeds: it is written again before a checkpoint
+// is signed over it, and before the segment is taken for done.
+func TestIndexFlushThatLosesEntries(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		o := evident(t.TempDir())
+		o.CheckpointEvery = time.Hour
+		l := open(t, o)
+		var syncs atomic.Int32
+		audit.SyncIndexWith(l, func(f *os.File) error {
+			if syncs.Add(1) > 1 {
+				return f.Sync()
+			}
+			head := int64(audit.IndexHeadSize(readFile(t, f.Name())))
+			if _, err := f.WriteAt(make([]byte, 100), head); err != nil {
+				t.Error(err)
+			}
+			return syscall.EIO
+		})
+		appendRecords(t, l, 5)
+		if ends {
+			for len(mustSegments(t, o.Dir)) < 2 {
+				appendRecords(t, l, 1)
+			}
+			waitFor(t, func() bool { return syncs.Load() > 0 })
+		} else if err := audit.Retire(l, time.Time{}, 0); err == nil {
+			t.Fatal("a flush that fails says nothing")
+		}
+		if c := l.Stats().Checkpointed; c != 0 {
+			t.Errorf("a checkpoint is signed over %d records of an index that is not on disk", c)
+		}
+		appendRecords(t, l, 5)
+		all := l.Next()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r := mustVerify(t, audit.VerifyOptions{Dir: o.Dir}); r.Next != all {
+			t.Errorf("%d records, want %d", r.Next, all)
+		}
+		if syncs.Load() < 2 {
+			t.Error("the index was not flushed again")
+		}
 	}
 }

@@ -28,10 +28,12 @@ type keeper struct {
 	number  int        // of the segment whose index is written
 	index   *os.File   // nil: not opened yet
 	entries []byte     // what is being written to it, reused
-	file    *os.File   // of the checkpoints
-	end     int64      // octets of whole checkpoints in it
-	oldest  uint64     // number of the first checkpoint in it
-	failing bool       // the last pass failed, and that was said
+	suspect bool       // the last flush of it failed
+	fsync   func(*os.File) error
+	file    *os.File // of the checkpoints
+	end     int64    // octets of whole checkpoints in it
+	oldest  uint64   // number of the first checkpoint in it
+	failing bool     // the last pass failed, and that was said
 
 	newest atomic.Pointer[Checkpoint] // nil: none yet
 
@@ -113,8 +115,8 @@ func (l *Log) age() {
 	l.callFlusher() // nobody else may
 }
 
-// close makes the last pass.
-func (k *keeper) close() error {
+// close makes the last pass, and says in the last checkpoint whether the log ends with it.
+func (k *keeper) close(ends bool) error {
 	close(k.quit)
 	k.wg.Wait()
 	err := k.pass(false)
@@ -122,7 +124,7 @@ func (k *keeper) close() error {
 	defer k.mu.Unlock()
 	if err == nil && k.signer != nil {
 		// With a flush that failed there are records behind it.
-		err = errors.Join(k.checkpoint(k.tree.size == k.log.Next()), k.remember())
+		err = errors.Join(k.checkpoint(ends && k.tree.size == k.log.Next()), k.remember())
 	}
 	return errors.Join(err, k.closeFiles())
 }
@@ -227,7 +229,7 @@ func (k *keeper) finish(s *segment) error {
 		if err := k.checkpoint(false); err != nil {
 			return err
 		}
-	} else if err := k.index.Sync(); err != nil {
+	} else if err := k.syncIndex(); err != nil {
 		return err
 	}
 	if err := k.index.Close(); err != nil {
@@ -242,12 +244,61 @@ func (k *keeper) finish(s *segment) error {
 	return nil
 }
 
+// syncIndex has the index on disk. A flush that fails is told once, and the next one succeeds although octets were lost: so all of them are
+// written again first, as the records say. The caller holds mu.
+func (k *keeper) syncIndex() error {
+	if k.index == nil {
+		return nil
+	}
+	if k.suspect {
+		if err := k.rewriteIndex(); err != nil {
+			return fmt.Errorf("writing the audit index again: %w", err)
+		}
+	}
+	err := k.fsync(k.index)
+	if k.suspect = err != nil; err != nil {
+		return fmt.Errorf("syncing the audit index: %w", err)
+	}
+	return nil
+}
+
+// errEnough ends the reading of a segment.
+var errEnough = errors.New("all was read that is wanted")
+
+// rewriteIndex makes the octets of the index again from the records that it has. The caller holds mu.
+func (k *keeper) rewriteIndex() error {
+	k.log.mu.Lock()
+	s := k.log.segments[k.number-k.log.segments[0].number]
+	path, left := s.path(), s.indexed
+	k.log.mu.Unlock()
+	head, _, err := readHeadOf(k.log.opts.Dir, s.number)
+	if err != nil {
+		return err
+	}
+	tree, index := head.tree.clone(), head.marshal()
+	err = eachLine(path, false, func(e entry, _ []byte) error {
+		if left == 0 {
+			return errEnough
+		}
+		left--
+		index = appendEntry(index, e)
+		tree.add(e.leaf)
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) && !errors.Is(err, errNoLineEnd) { // behind the records there may be what a failed write left
+		return err
+	}
+	if !tree.equal(&k.tree) {
+		return errors.New("the records are not those that were written")
+	}
+	_, err = k.index.WriteAt(index, 0)
+	return err
+}
+
 // checkpoint signs what the index has, which is on disk. The caller holds mu.
 func (k *keeper) checkpoint(closed bool) error {
-	if k.index != nil {
-		if err := k.index.Sync(); err != nil {
-			return fmt.Errorf("syncing the audit index: %w", err)
-		}
+	if err := k.syncIndex(); err != nil {
+		return err
 	}
 	c, text, err := k.makeCheckpoint(k.first(), k.oldest, closed)
 	if err == nil {

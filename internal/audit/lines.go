@@ -79,7 +79,7 @@ func (l *lineReader) take(to int) entry {
 
 // rest returns what is left when no line end comes.
 func (l *lineReader) rest() (entry, error) {
-	if l.from == l.to || !errors.Is(l.err, io.EOF) {
+	if !errors.Is(l.err, io.EOF) || len(bytes.Trim(l.buf[l.from:l.to], "\x00")) == 0 { // zeros were written ahead
 		return entry{}, l.err
 	}
 	return l.take(l.to), errNoLineEnd

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -52,6 +51,7 @@ type Options struct {
 	CheckpointEvery time.Duration // the shortest time between two checkpoints while records come; zero means 1 s
 	Compress        bool          // closed segments are compressed
 	Retention       time.Duration // closed segments that are older are deleted; zero means never
+	Patience        time.Duration // how long Close waits for the records of changes that are under way; zero means 10 s
 
 	// Seed is the seed of the Ed25519 key that signs checkpoints (RFC 8032, 32 octets). Without it there are none, and
 	// nothing can be proved.
@@ -74,10 +74,13 @@ func (o Options) withDefaults() (Options, error) {
 			*d = time.Second
 		}
 	}
+	if o.Patience == 0 {
+		o.Patience = 10 * time.Second
+	}
 	if o.SegmentSize == 0 {
 		o.SegmentSize = 64 << 20
 	}
-	if o.SegmentSize < 0 || min(o.FlushEvery, o.SegmentAge, o.CheckpointEvery, o.Retention) < 0 {
+	if o.SegmentSize < 0 || min(o.FlushEvery, o.SegmentAge, o.CheckpointEvery, o.Retention, o.Patience) < 0 {
 		return o, errors.New("opening audit log: a negative setting")
 	}
 	return o, nil
@@ -102,12 +105,14 @@ type Log struct {
 	aged     bool      // the segment is old enough to be closed
 	turnAt   time.Time // the next segment could not be begun, and is not tried again before
 	room     int64     // the disk has blocks for the segment up to this size
+	ahead    int64     // Synced: zeros were written up to here
 	promised int64     // octets that Reserve promised, and that no record has taken yet
-	closed   bool
-	lock     *os.File // held on the directory
-	line     []byte   // Written: the record with its line end, reused
-	pending  *batch   // Synced: what the next flush takes
-	spare    batch    // Synced: memory for the batch after that
+	closed   bool      // Append and Reserve are refused
+	ended    bool      // and AppendReserved too
+	lock     *os.File  // held on the directory
+	line     []byte    // Written: the record with its line end, reused
+	pending  *batch    // Synced: what the next flush takes
+	spare    batch     // Synced: memory for the batch after that
 	wake     chan struct{}
 	done     chan struct{}
 	holds    map[string]func() uint64
@@ -145,7 +150,7 @@ func (b *batch) add(record []byte, leaf tlog.Hash) {
 
 // The errors that callers tell apart.
 var (
-	// ErrClosed is returned by Append and Reserve after Close.
+	// ErrClosed is returned by Append and Reserve after Close, and by AppendReserved when Close has waited long enough for it.
 	ErrClosed = errors.New("the audit log is closed")
 	// ErrLocked is returned by Open while another Log, of this or another process, writes to the directory.
 	ErrLocked = errors.New("the audit directory is in use by another process")
@@ -173,7 +178,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: o, lock: lock, pending: newBatch(), wake: make(chan struct{}, 1), done: make(chan struct{}), holds: map[string]func() uint64{},
-		fsync: (*os.File).Sync, known: known,
+		fsync: datasync, known: known,
 	}
 	if err := l.recover(); err != nil {
 		if l.file != nil {
@@ -209,9 +214,6 @@ func (l *Log) openSegment(number int, size int64) (*os.File, error) {
 	}
 	err = file.Truncate(size)
 	if err == nil {
-		_, err = file.Seek(size, io.SeekStart)
-	}
-	if err == nil {
 		err = syncDir(l.opts.Dir)
 	}
 	if err != nil {
@@ -222,7 +224,7 @@ func (l *Log) openSegment(number int, size int64) (*os.File, error) {
 
 // use takes the file of a segment for appending. The caller holds mu, or nobody else has the log yet.
 func (l *Log) use(file *os.File, size, room int64) {
-	l.file, l.size, l.room, l.broken, l.aged, l.turnAt = file, size, room, false, false, time.Time{}
+	l.file, l.size, l.room, l.ahead, l.broken, l.aged, l.turnAt = file, size, room, size, false, false, time.Time{}
 }
 
 // Append adds records, JSON objects without line breaks, all of them or none, and returns when they are as durable as the
@@ -232,6 +234,9 @@ func (l *Log) Append(records ...[]byte) error { return l.add(0, records) }
 
 // add is Append with room for so many octets.
 func (l *Log) add(room int64, records [][]byte) error {
+	if len(records) == 0 {
+		return nil
+	}
 	var few [4]tlog.Hash
 	leaves := few[:0]
 	beyond := -room
@@ -240,7 +245,7 @@ func (l *Log) add(room int64, records [][]byte) error {
 		beyond += int64(len(r)) + 1
 	}
 	l.mu.Lock()
-	if l.closed {
+	if l.ended || l.closed && room == 0 {
 		l.mu.Unlock()
 		return ErrClosed
 	}
@@ -312,10 +317,7 @@ func (l *Log) mend() error {
 	if err := l.file.Truncate(l.size); err != nil {
 		return fmt.Errorf("mending audit segment: %w", err)
 	}
-	if _, err := l.file.Seek(l.size, io.SeekStart); err != nil {
-		return fmt.Errorf("mending audit segment: %w", err)
-	}
-	l.broken, l.room = false, 0
+	l.broken, l.room, l.ahead = false, 0, l.size
 	if l.promised > 0 { // the blocks went with what was taken back
 		if err := l.keepRoom(0); err != nil {
 			slog.Error("the room of audit records of changes that are under way was lost", "err", err)
@@ -409,7 +411,7 @@ func (l *Log) write(p []byte) (before int64, err error) {
 		return 0, err
 	}
 	before = l.size
-	if _, err := l.file.Write(p); err != nil {
+	if _, err := l.file.WriteAt(p, before); err != nil {
 		l.broken = true
 		if l.opts.Durability == Synced {
 			l.suspect.Store(true) // Reserve is to try before it says yes
@@ -417,6 +419,9 @@ func (l *Log) write(p []byte) (before int64, err error) {
 		return before, fmt.Errorf("writing audit record: %w", err)
 	}
 	l.size += int64(len(p))
+	if l.opts.Durability == Synced && l.size > l.ahead {
+		l.writeAhead()
+	}
 	return before, nil
 }
 
@@ -435,7 +440,7 @@ func (l *Log) nextSegment(octets int) error {
 		return errors.Join(err, removeIfThere(segmentPath(l.opts.Dir, number, plainSuffix)))
 	}
 	full := l.file
-	if err := errors.Join(full.Truncate(l.size), full.Close()); err != nil { // what was reserved and not used
+	if err := errors.Join(full.Truncate(l.size), full.Sync(), full.Close()); err != nil { // what was reserved and not used
 		slog.Warn("closing a full audit segment", "err", err) // it is synced: nothing is lost
 	}
 	l.use(file, 0, room)
@@ -554,7 +559,9 @@ func (l *Log) flushBatch() {
 	close(b.done)
 }
 
-// Close flushes the log, signs a last checkpoint and closes it. Calls of Append that began before are answered.
+// Close flushes the log, signs a last checkpoint and closes it. Calls of Append that began before are answered, and the records of
+// changes that are under way still get in for Options.Patience. The error says if some did not; then the checkpoint does not say
+// that the log ends there.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -562,6 +569,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
+	without := l.awaitChanges()
 	l.mu.Unlock()
 	if l.opts.Durability == Written {
 		l.wake <- struct{}{}
@@ -570,13 +578,13 @@ func (l *Log) Close() error {
 	}
 	<-l.done
 	l.flushBatch() // what came between the last flush and the mark
-	err := l.flushWritten()
+	err := errors.Join(without, l.flushWritten())
 	l.mu.Lock()
 	l.bell.ring()
 	// What was reserved and not used goes back to the disk.
 	err = errors.Join(err, l.mendAll(), l.file.Truncate(l.size), l.sync(l.file))
 	l.mu.Unlock()
-	return errors.Join(err, l.keeper.close(), l.file.Close(), l.lock.Close())
+	return errors.Join(err, l.keeper.close(without == nil), l.file.Close(), l.lock.Close())
 }
 
 // First returns the number of the oldest record that is still there.
@@ -641,7 +649,7 @@ func (l *Log) Read(from uint64, most int) ([][]byte, error) {
 func (l *Log) Wait(ctx context.Context, from uint64) error {
 	for {
 		l.mu.Lock()
-		ready, closed, rung := l.next > from, l.closed, l.bell.listen()
+		ready, closed, rung := l.next > from, l.ended, l.bell.listen()
 		l.mu.Unlock()
 		switch {
 		case ready:

@@ -47,7 +47,7 @@ func (l *Log) recover() (err error) {
 		return err
 	}
 	k := &l.keeper
-	k.log = l
+	k.log, k.fsync = l, (*os.File).Sync
 	if l.opts.Seed.Len() > 0 {
 		if err := r.openCheckpoints(); err != nil {
 			return err
@@ -98,6 +98,7 @@ type recovery struct {
 	retired []files // segments that the last checkpoint says are removed
 	newest  *Checkpoint
 	made    []string // indexes that were made again, under the names with madeSuffix
+	torn    *segment // it ends with something that is no record
 }
 
 // madeSuffix is that of an index that was made again, until the log is found to be whole.
@@ -189,6 +190,11 @@ func (r *recovery) settle() error {
 	}
 	for _, f := range r.twins {
 		if err := removeIfThere(f.path(r.opts.Dir)); err != nil {
+			return err
+		}
+	}
+	if r.torn != nil {
+		if err := r.keepTorn(); err != nil {
 			return err
 		}
 	}
@@ -302,16 +308,9 @@ func (r *recovery) reload(f files, last bool) error {
 		k.tree.add(e.leaf)
 		return r.checkRoots()
 	})
-	switch torn := last && f.plain; {
-	case torn && errors.Is(err, errNoLineEnd):
-		slog.Warn("the audit log ended within a record; the call had no answer and the rest is removed", "segment", s.path())
-	case torn && errors.Is(err, errNoRecord): // the octets of a flush reach the disk in any order
-		info, err := os.Stat(s.path())
-		if err != nil {
-			return err
-		}
-		slog.Error("the audit log was not on disk as a whole when the machine stopped; what is behind the last whole record is removed",
-			"segment", s.path(), "record", k.tree.size, "octets", info.Size()-s.lastEnd)
+	switch open := last && f.plain; {
+	case open && (errors.Is(err, errNoLineEnd) || errors.Is(err, errNoRecord)): // the octets of a flush reach the disk in any order
+		r.torn = s
 	case err != nil:
 		var damaged *DamagedError
 		if newest == nil || errors.As(err, &damaged) {
@@ -326,11 +325,59 @@ func (r *recovery) reload(f files, last bool) error {
 	if err == nil && bytes.Equal(old, index) {
 		return nil
 	}
+	if last && f.plain && err == nil && bytes.HasPrefix(old, index[:s.headSize]) && hasEntryBehind(old[s.headSize:], s) {
+		return l.damaged("%s: its index has record %d, which was on disk as a whole and is not", filepath.Base(s.path()), l.next)
+	}
 	if err == nil && !bytes.HasPrefix(index, old) {
 		slog.Warn("the index of an audit segment is not that of its records and is made again", "segment", s.path())
 	}
 	r.made = append(r.made, s.indexPath())
 	return writeSynced(s.indexPath()+madeSuffix, index)
+}
+
+// hasEntryBehind reports whether the entries of an old index have one behind the last whole record of a segment. A record gets one when it
+// is on disk, so no crash leaves that. What a crash may leave of an entry is none: its end is not that of a record.
+func hasEntryBehind(old []byte, s *segment) bool {
+	at := int(s.count) * indexEntry
+	if len(old) < at+indexEntry {
+		return false
+	}
+	length := parseEntry(old[at:]).end - s.lastEnd
+	return length > 1 && length <= MaxRecord+1
+}
+
+// keepTorn copies what is behind the last whole record, and will be cut off, to a file beside it: if it is no crash that left it, it is
+// evidence.
+func (r *recovery) keepTorn() error {
+	s := r.torn
+	in, err := os.Open(s.path())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }() // it was only read
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	var out *os.File
+	for n := 1; out == nil; n++ {
+		out, err = os.OpenFile(segmentPath(s.dir, s.number, fmt.Sprintf("%s.%d", tornSuffix, n)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	if _, err = io.Copy(out, io.NewSectionReader(in, s.lastEnd, info.Size()-s.lastEnd)); err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err == nil {
+		err = syncDir(s.dir)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("keeping what is behind the last whole record: %w", err), os.Remove(out.Name()))
+	}
+	slog.Error("the audit log was not on disk as a whole when the process or the machine stopped; what is behind the last whole record is cut off",
+		"segment", s.path(), "record", s.first+s.count, "octets", info.Size()-s.lastEnd, "kept", out.Name())
+	return nil
 }
 
 // checkRoots compares the tree with the last checkpoint and with the one that was remembered, when it has come so far.

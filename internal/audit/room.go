@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"syscall"
+	"time"
 )
 
 // MaxRecord is how many octets a record has at most, so that it can be delivered everywhere and looked up at little cost: that of an
@@ -38,14 +39,37 @@ func (l *Log) Reserve() error {
 	return nil
 }
 
-// AppendReserved is Append with the room that one Reserve promised, which it gives back, also with an error.
+// AppendReserved is Append with the room that one Reserve promised, which it gives back, also with an error, and without a record.
 func (l *Log) AppendReserved(records ...[]byte) error {
 	defer func() {
 		l.mu.Lock()
-		l.promised -= callRoom
+		if l.promised -= callRoom; l.closed {
+			l.bell.ring()
+		}
 		l.mu.Unlock()
 	}()
 	return l.add(callRoom, records)
+}
+
+// awaitChanges waits for the records of changes that are under way, and lets no more in. What was changed stands, so its record is worth
+// some time of a server that stops; but a disk that hangs must not keep it. The caller holds mu, which awaitChanges releases meanwhile.
+func (l *Log) awaitChanges() error {
+	late := time.NewTimer(l.opts.Patience)
+	defer late.Stop()
+	for waiting := true; waiting && l.promised > 0; {
+		rung := l.bell.listen()
+		l.mu.Unlock()
+		select {
+		case <-rung:
+		case <-late.C:
+			waiting = false
+		}
+		l.mu.Lock()
+	}
+	if l.ended = true; l.promised > 0 {
+		return fmt.Errorf("closing audit log: %d calls were still under way that may change something without a record", l.promised/callRoom)
+	}
+	return nil
 }
 
 // keepRoom sees to it that the disk has blocks for what was promised, what waits to be written, and so many octets. The caller holds
@@ -66,18 +90,21 @@ func (l *Log) keepRoom(octets int64) error {
 	return nil
 }
 
+// fallocate is fallocate(2).
+var fallocate = syscall.Fallocate
+
 // makeRoom has the disk keep blocks for a file, for so many octets from size on and some more if it has them, and returns up to which
 // size.
 func makeRoom(file *os.File, size, octets int64) (int64, error) {
 	const keepSize = 1 // FALLOC_FL_KEEP_SIZE of fallocate(2)
 	for _, more := range []int64{chunkOfRoom, 0} {
-		err := syscall.Fallocate(int(file.Fd()), keepSize, size, octets+more)
+		err := uninterrupted(func() error { return fallocate(int(file.Fd()), keepSize, size, octets+more) })
 		switch {
 		case err == nil:
 			return size + octets + more, nil
 		case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
 			return math.MaxInt64, nil // a file system without reservations: Append alone can tell
-		case more == 0 || !errors.Is(err, syscall.ENOSPC):
+		case more == 0 || !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT):
 			return 0, fmt.Errorf("reserving room for audit records: %w", err)
 		}
 	}

@@ -20,6 +20,7 @@ const (
 	plainSuffix  = ".jsonl"
 	packedSuffix = ".jsonl.zst"
 	indexSuffix  = ".index"
+	tornSuffix   = ".torn" // of what was cut off at a start, with a number behind
 	partSuffix   = ".part" // of a file that is being written and will have another name
 )
 

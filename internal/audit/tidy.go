@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -293,6 +294,15 @@ func (k *keeper) firstAbove(first uint64) (int64, uint64, error) {
 
 // removeSegment removes the files of a segment, the index last: as long as it is there, the rest is known.
 func removeSegment(dir string, f files) error {
+	torn, err := filepath.Glob(segmentPath(dir, f.number, tornSuffix+".*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range torn {
+		if err := removeIfThere(path); err != nil {
+			return err
+		}
+	}
 	for _, suffix := range []string{plainSuffix, packedSuffix, indexSuffix} {
 		if err := removeIfThere(segmentPath(dir, f.number, suffix)); err != nil {
 			return err

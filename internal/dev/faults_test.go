@@ -157,18 +157,19 @@ func TestWaitingGivesNoRights(t *testing.T) {
 	temporary := credential("sts", "Version=2011-06-15&Action=GetSessionToken&DurationSeconds=900")
 	for _, c := range []struct {
 		who    sigv4.Credential
+		wait   time.Duration // longer than the change takes
 		change func()
 		code   string
 	}{
-		{ann, func() {}, ""},
-		{ann, func() {
+		{ann, 100 * time.Millisecond, func() {}, ""},
+		{ann, 3 * time.Second, func() {
 			w.query("iam", "Version=2010-05-08&Action=UpdateAccessKey&UserName=ann&Status=Inactive&AccessKeyId="+ann.AccessKeyID)
 		}, "UnrecognizedClientException"},
-		{temporary, func() {}, ""},
-		{temporary, func() { w.advance("1d") }, "ExpiredTokenException"},
+		{temporary, 100 * time.Millisecond, func() {}, ""},
+		{temporary, 3 * time.Second, func() { w.advance("1d") }, "ExpiredTokenException"},
 	} {
-		id := w.fault(dev.Fault{Operation: "CreateKey", Latency: dev.Duration(700 * time.Millisecond)})
 		before := len(w.ok("ListKeys", nil)["Keys"].([]any))
+		id := w.fault(dev.Fault{Operation: "CreateKey", Latency: dev.Duration(c.wait)})
 		got := make(chan answer, 1)
 		go func() { got <- w.send(c.who, "CreateKey", nil) }()
 		w.untilHit()

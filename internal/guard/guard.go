@@ -32,7 +32,7 @@ type Recorder interface {
 	// Reserve sees to it that there is room for the records of a call that is about to change something. After an error nothing
 	// may be changed, because its record could fail.
 	Reserve() error
-	// AppendReserved is Append with the room of one Reserve, which is given back, also with an error.
+	// AppendReserved is Append with the room of one Reserve, which is given back, also with an error and without a record.
 	AppendReserved(records ...[]byte) error
 }
 
@@ -105,6 +105,7 @@ type Call struct {
 	elsewhere []Elsewhere // what it did in other Regions
 	ender     Ender       // nil for nobody
 	reserved  bool        // there is room for its records, which they have to give back
+	bare      bool        // its records show nothing of what the operation's own functions make
 
 	// The record and what it points at, used again for other calls.
 	record                           audit.Record
@@ -283,6 +284,9 @@ func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output,
 	c := g.calls.Get().(*Call)
 	done := false
 	defer func() {
+		if c.reserved { // it has no record
+			_ = g.config.Recorder.AppendReserved()
+		}
 		if c.ender != nil {
 			c.ender.End(done)
 		}
@@ -310,11 +314,19 @@ func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output,
 func (g *Guard) run(c *Call, f func(*Call) (wire.Output, error)) (out wire.Output, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			// Not the panic's value: it could hold what the caller sent.
-			out, err = nil, fmt.Errorf("panic of type %T\n%s", p, debug.Stack())
+			out, err = nil, caught(nil, p)
 		}
 	}()
 	return f(c)
+}
+
+// caught returns the error of a function, which is another one if it has panicked.
+func caught(err error, p any) error {
+	if p == nil {
+		return err
+	}
+	// Not the panic's value: it could hold what the caller sent.
+	return fmt.Errorf("panic of type %T\n%s", p, debug.Stack())
 }
 
 // public returns the error that the client may see. What is no *wire.Error is logged here and goes no further.

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"log/slog"
 	"slices"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -9,54 +10,77 @@ import (
 	"github.com/keywright/keywright/internal/wire"
 )
 
-// record writes the record of an answered call and, for an allowed call to keys of other accounts, a copy for each owner.
+// record writes the record of an answered call and, for an allowed call to keys of other accounts, a copy for each owner. If it did
+// something in other Regions, it writes the records of that too. It writes all or none.
 func (g *Guard) record(c *Call, out wire.Output, failure *wire.Error) error {
-	r := &c.record
-	c.describe(r, out, failure)
-	denied := failure != nil && failure.Code == wire.CodeAccessDenied // the owners of keys hear of allowed calls only
-	if len(c.elsewhere) > 0 && failure == nil {
-		return g.recordAll(c, r)
-	}
-	if len(c.owners) == 0 || denied {
-		c.lines[0] = line(r, c.lines[0])
-		return g.append(c, c.lines[0])
-	}
-	r.SharedEventID = arn.NewUUID()
-	c.lines[0] = line(r, c.lines[0])
-	all := append(make([][]byte, 0, 3), c.lines[0])
-	for i, owner := range c.owners {
-		r.EventID, r.Recipient = c.event(i+1), owner
-		if c.Caller.belongs() {
-			r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
+	lines, err := c.compose(out, failure)
+	if err != nil {
+		// What was done stands, and so must a record of it.
+		slog.Error("an audit record is without parameters and answer, because they could not be made",
+			"requestId", c.RequestID, "traceId", c.traceID(), "operation", c.known(), "err", err)
+		c.bare = true
+		if lines, err = c.compose(out, failure); err != nil {
+			return err
 		}
-		c.lines[i+1] = line(r, c.lines[i+1])
-		all = append(all, c.lines[i+1])
 	}
-	return g.append(c, all...)
-}
-
-// append writes the records of a call.
-func (g *Guard) append(c *Call, lines ...[]byte) error {
 	if c.reserved {
+		c.reserved = false
 		return g.config.Recorder.AppendReserved(lines...)
 	}
 	return g.config.Recorder.Append(lines...)
 }
 
-// recordAll writes the record of a call and those of what it did in other Regions, all or none. Such calls are to keys of the
-// caller's own account.
-func (g *Guard) recordAll(c *Call, r *audit.Record) error {
-	lines := [][]byte{line(r, nil)}
+// compose makes the records of a call, in its memory. A panic of what shows an operation's input or output is an error.
+func (c *Call) compose(out wire.Output, failure *wire.Error) (lines [][]byte, err error) {
+	defer func() { err = caught(err, recover()) }()
+	r := &c.record
+	c.describe(r, out, failure)
+	owners := c.owners
+	if failure != nil && failure.Code == wire.CodeAccessDenied {
+		owners = nil // they hear of allowed calls only
+	}
+	there := len(c.elsewhere) > 0 && failure == nil
+	if len(owners) > 0 && !there {
+		r.SharedEventID = arn.NewUUID()
+	}
+	c.lines[0] = line(r, c.lines[0])
+	if there {
+		return c.composeElsewhere(r), nil
+	}
+	for i, owner := range owners {
+		r.EventID, r.Recipient = c.event(i+1), owner
+		if c.Caller.belongs() {
+			r.Identity = audit.Identity{Type: "AWSAccount", PrincipalID: c.Caller.PrincipalID, AccountID: string(c.Caller.Account)}
+		}
+		c.lines[i+1] = line(r, c.lines[i+1])
+	}
+	return c.lines[:1+len(owners)], nil
+}
+
+// composeElsewhere makes the records of what the call did in other Regions, behind its own. Such calls are to keys of the caller's
+// own account.
+func (c *Call) composeElsewhere(r *audit.Record) [][]byte {
+	lines := [][]byte{c.lines[0]}
 	r.Identity.InvokedBy, r.SourceIP, r.UserAgent, r.TLS = replicator, replicator, replicator, nil
 	r.Response = nil
 	for _, e := range c.elsewhere {
-		parameters := new(audit.Fields)
-		e.Show(parameters)
-		r.EventID, r.Region, r.Name, r.Parameters, r.Resources = arn.NewUUID(), e.Region, e.Name, parameters, e.Resources
-		r.Additional = nil
+		r.EventID, r.Region, r.Name, r.Parameters, r.Resources = arn.NewUUID(), e.Region, e.Name, nil, e.Resources
+		if r.Additional = nil; c.bare {
+			r.Additional = omitted()
+		} else {
+			r.Parameters = new(audit.Fields)
+			e.Show(r.Parameters)
+		}
 		lines = append(lines, line(r, nil))
 	}
-	return g.append(c, lines...)
+	return lines
+}
+
+// omitted is the additionalEventData of a record whose making failed.
+func omitted() *audit.Fields {
+	f := new(audit.Fields)
+	f.String("omitted", "requestParameters, responseElements and additionalEventData: they could not be made")
+	return f
 }
 
 // replicator is who the records of such deeds name.
@@ -134,6 +158,10 @@ func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
 			r.ErrorCode = "AccessDenied" // the record's word for it
 			return
 		}
+	}
+	if c.bare {
+		r.Resources, r.Additional = c.resources, omitted()
+		return
 	}
 	if c.Input != nil && c.Operation.Show != nil {
 		r.Parameters = &c.parameters

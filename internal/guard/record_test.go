@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -194,4 +195,107 @@ func TestLargeRecords(t *testing.T) {
 	if records := memory.Records(); !strings.Contains(string(records[3]), `"requestParameters":{"keyId":"k"}`) {
 		t.Errorf("%s", records[3])
 	}
+}
+
+// rooms is a log that knows how much room was promised and not given back.
+type rooms struct {
+	*audit.Memory
+	promised int
+}
+
+func (r *rooms) Reserve() error { r.promised++; return nil }
+
+func (r *rooms) AppendReserved(records ...[]byte) error {
+	r.promised--
+	return r.Append(records...)
+}
+
+// A change has its record, and gives its room back, also when what the record shows of it cannot be made. The answer is that of the
+// change.
+func TestRecordThatCannotBeMade(t *testing.T) {
+	log := silence(t)
+	answer := &kmsapi.EncryptResponse{CiphertextBlob: []byte("x")}
+	show := func(f *audit.Fields, _ wire.Input) {
+		f.Object("half", func(*audit.Fields) { panic("what the caller sent") })
+	}
+	for what, c := range map[string]struct {
+		change  func(*guard.Call)
+		records int
+	}{
+		"parameters": {func(c *guard.Call) { c.Operation.Show = show }, 1},
+		"an answer": {func(c *guard.Call) {
+			c.Operation.Reply = func(f *audit.Fields, c *guard.Call, _ wire.Output) {
+				f.String("half", "x")
+				c.Additional().Object("other", func(*audit.Fields) { panic("half of it") })
+			}
+		}, 1},
+		"another Region": {func(c *guard.Call) {
+			c.Does(guard.Elsewhere{Region: "eu-west-1", Name: "There", Show: func(f *audit.Fields) { show(f, nil) }})
+		}, 2},
+	} {
+		to := &rooms{Memory: audit.NewMemory(10)}
+		g := guard.New(guard.Config{Recorder: to, Now: now})
+		for _, reserves := range []bool{true, false} {
+			out, failure := g.Answer(guard.Meta{RequestID: "r"}, func(call *guard.Call) (wire.Output, error) {
+				call.Operation, call.Name, call.Input = &guard.Operation{Service: "kms", Name: "Encrypt"}, "Encrypt", &kmsapi.EncryptRequest{}
+				call.Identify(root(owner), "us-east-1")
+				call.Concerns(owner, "arn:aws:kms:us-east-1:111122223333:key/k")
+				c.change(call)
+				if reserves {
+					if err := call.Reserve(); err != nil {
+						t.Error(err)
+					}
+				}
+				return answer, nil
+			})
+			if out != answer || failure != nil {
+				t.Errorf("%s: answered %v, %v", what, out, failure)
+			}
+			if to.promised != 0 {
+				t.Errorf("%s: room for %d calls was not given back", what, to.promised)
+			}
+		}
+		records := to.Records()
+		if len(records) != 2*c.records {
+			t.Errorf("%s: %d records", what, len(records))
+		}
+		for _, text := range records {
+			var r struct {
+				RequestID, ErrorCode                string
+				RequestParameters, ResponseElements any
+				AdditionalEventData                 struct{ Omitted string }
+				Resources                           []any
+			}
+			if err := json.Unmarshal(text, &r); err != nil {
+				t.Fatalf("%s: %v: %s", what, err, text)
+			}
+			if r.RequestID != "r" || r.ErrorCode != "" || r.RequestParameters != nil || r.ResponseElements != nil || r.AdditionalEventData.Omitted == "" {
+				t.Errorf("%s: %s", what, text)
+			}
+		}
+		if len(records) > 0 && !strings.Contains(string(records[0]), "key/k") {
+			t.Errorf("%s: the record does not name the key: %s", what, records[0])
+		}
+	}
+	if strings.Contains(log.String(), "what the caller sent") {
+		t.Errorf("the server's log has what the caller sent: %s", log)
+	}
+}
+
+// Room is given back also when the call ends in a way in which nothing can be recorded.
+func TestRoomOfACallWithoutARecord(t *testing.T) {
+	silence(t)
+	to := &rooms{Memory: audit.NewMemory(10)}
+	g := guard.New(guard.Config{Recorder: to, Now: now})
+	defer func() {
+		if recover() == nil || to.promised != 0 {
+			t.Errorf("room for %d calls was not given back", to.promised)
+		}
+	}()
+	_, _ = g.Answer(guard.Meta{TraceID: func() string { panic("outside of all that is caught") }}, func(call *guard.Call) (wire.Output, error) {
+		if err := call.Reserve(); err != nil {
+			t.Error(err)
+		}
+		return nil, errors.New("an internal failure, which is logged")
+	})
 }

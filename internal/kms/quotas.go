@@ -18,17 +18,19 @@ var errThrottled = wire.Errorf(wire.CodeThrottling, "You have exceeded the rate 
 
 // charge counts the call to a rate of the caller's account. It comes after the guard and what the row says of the key, in a
 // cryptographic operation after all that could refuse it, and before anything is done: so nobody without rights can use up what
-// others of his account need.
+// others of his account need, nor the room that the audit log keeps for records of changes.
 func (r *request) charge(bucket quota.ID) error { return r.chargeIn(r.call.Region, bucket, 1) }
 
 // chargeIn is charge in a Region, for what counts as several requests.
 func (r *request) chargeIn(region arn.Region, bucket quota.ID, cost uint) error {
 	place := quota.Place{Account: r.call.Caller.Account, Region: region}
-	if r.book.Allow(quota.Request{Place: place, Bucket: bucket, Cost: cost}) {
-		r.counted = r.counted || bucket != 0
+	if !r.book.Allow(quota.Request{Place: place, Bucket: bucket, Cost: cost}) {
+		return errThrottled
+	}
+	if r.op.ReadOnly {
 		return nil
 	}
-	return errThrottled
+	return r.call.Reserve() // again and again is once
 }
 
 // chargeOwn counts the call to the rate of its operation, once.

@@ -40,7 +40,8 @@ const (
 // recorder is a log whose disk can be full.
 type recorder struct {
 	*audit.Memory
-	full atomic.Bool
+	full     atomic.Bool
+	reserved atomic.Int64 // how often
 }
 
 var errFull = errors.New("disk full")
@@ -55,6 +56,7 @@ func (r *recorder) Append(records ...[]byte) error {
 func (r *recorder) AppendReserved(records ...[]byte) error { return r.Append(records...) }
 
 func (r *recorder) Reserve() error {
+	r.reserved.Add(1)
 	if r.full.Load() {
 		return errFull
 	}

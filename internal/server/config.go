@@ -106,7 +106,7 @@ type Audit struct {
 	Durability string `yaml:"durability"`
 	// FlushEvery is how long a record waits for the disk at most if Durability is written. Zero means 1 s.
 	FlushEvery time.Duration `yaml:"flushEvery"`
-	// CheckpointEvery is the shortest time between two signed checkpoints while records come. Zero means 1 s.
+	// CheckpointEvery is the shortest time between two signed checkpoints while records come, a minute at most. Zero means 1 s.
 	CheckpointEvery time.Duration `yaml:"checkpointEvery"`
 	// SegmentSize is after how many octets the next segment begins. Zero means 64 MiB.
 	SegmentSize int64 `yaml:"segmentSize"`
@@ -248,6 +248,9 @@ func (c *Config) check() error {
 		if d < 0 {
 			return fmt.Errorf("%s: a negative time", name)
 		}
+	}
+	if c.Audit.CheckpointEvery > time.Minute { // what the store remembers of the log is no younger
+		return errors.New("audit: checkpointEvery: more than a minute")
 	}
 	if _, err := arn.RegionSet(c.Regions); err != nil {
 		return fmt.Errorf("regions: %w", err)

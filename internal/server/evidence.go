@@ -45,21 +45,22 @@ func (i *Installation) auditSeed(ctx context.Context, make bool) (secret.Bytes, 
 	return seed, err
 }
 
-func (i *Installation) auditState() string {
+// own returns the name under which the store keeps something for this server.
+func (i *Installation) own(name string) string {
 	if i.node == "" {
-		return auditState
+		return name
 	}
-	return auditState + " " + i.node
+	return name + " " + i.node
 }
 
 // rememberCheckpoint keeps what the newest checkpoint of the audit log says.
 func (i *Installation) rememberCheckpoint(text []byte) error {
-	return i.Store.PutSmallSecret(context.Background(), i.auditState(), secret.Take(bytes.Clone(text)))
+	return i.Store.PutSmallSecret(context.Background(), i.own(auditState), secret.Take(bytes.Clone(text)))
 }
 
 // knownCheckpoint returns what rememberCheckpoint was given last, nil for nothing.
 func (i *Installation) knownCheckpoint(ctx context.Context) ([]byte, error) {
-	text, err := i.Store.SmallSecret(ctx, i.auditState(), nil)
+	text, err := i.Store.SmallSecret(ctx, i.own(auditState), nil)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
@@ -69,10 +70,63 @@ func (i *Installation) knownCheckpoint(ctx context.Context) ([]byte, error) {
 	return text.Expose(), nil
 }
 
-// BeginAudit has an installation forget which audit log it had: the next start takes what is in the log's directory, or begins a
-// new log where there is none. It is for an operator who has moved a damaged log away.
-func (i *Installation) BeginAudit(ctx context.Context) error {
-	return i.Store.DropSmallSecret(ctx, i.auditState())
+// auditBegun is the name, likewise, under which the store keeps what BeginAudit forgot, until it has its record. No node has that name.
+const auditBegun = auditState + ": begun"
+
+// BeginAudit has an installation forget which audit log it had, and returns what it forgot, nil if that is nothing or cannot be read: the
+// next start takes what is in the log's directory, or begins a new log where there is none, and records there what was forgotten. It is
+// for an operator who has moved a damaged log away.
+func (i *Installation) BeginAudit(ctx context.Context) (*audit.Checkpoint, error) {
+	text, err := i.Store.SmallSecret(ctx, i.own(auditState), nil)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	var known []byte
+	if err == nil {
+		known = text.Expose()
+	} // and else it is forgotten all the same: a row that was changed must not be the end of an installation
+	if err := i.Store.PutSmallSecret(ctx, i.own(auditBegun), secret.Take(bytes.Clone(known))); err != nil {
+		return nil, err
+	}
+	if err := i.Store.DropSmallSecret(ctx, i.own(auditState)); err != nil {
+		return nil, err
+	}
+	c, err := audit.ParseRemembered(known)
+	if err != nil {
+		return nil, nil //nolint:nilerr // it is forgotten, and what it was nobody knows
+	}
+	return c, nil
+}
+
+// recordBegin writes the record of what BeginAudit forgot, as the first one of the log that was begun then. known is what the store
+// remembered when the log was opened: the same if BeginAudit did not come to its end.
+func (s *Server) recordBegin(known []byte) error {
+	ctx, st := context.Background(), s.in.Store
+	text, err := st.SmallSecret(ctx, s.in.own(auditBegun), nil)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	drop := func() error { return st.DropSmallSecret(ctx, s.in.own(auditBegun)) }
+	forgotten := text.Expose()
+	if known != nil && bytes.Equal(forgotten, known) {
+		return drop()
+	}
+	return s.guard.Administer("BeginAudit", "", func(f *audit.Fields) {
+		c, err := audit.ParseRemembered(forgotten)
+		if err != nil {
+			f.Bool("unreadable", true)
+			return
+		}
+		f.Object("forgotten", func(f *audit.Fields) {
+			f.String("origin", c.Origin)
+			f.Int("checkpoint", int64(c.Number))
+			f.Int("records", int64(c.Size))
+			f.Date("time", c.Time)
+		})
+	}, drop)
 }
 
 // AuditKey returns the text that verifies the checkpoints of the configuration's audit log. It comes from the installation and not

@@ -64,6 +64,7 @@ type Server struct {
 	attestation *attest.Verifier // nil for no roots
 	recorder    guard.Recorder
 	closeLog    func() error // nil without a log on disk
+	known       []byte       // what the store remembered of the log when it was opened
 	records     audit.Source // what was recorded
 	freshness   *freshness   // nil where nobody else changes the store
 	index       *trail.Index
@@ -168,7 +169,7 @@ func (s *Server) openAudit() error {
 	if err != nil {
 		return err
 	}
-	s.recorder, s.records, s.closeLog, s.health.auditDir = log, log, log.Close, dir
+	s.recorder, s.records, s.closeLog, s.health.auditDir, s.known = log, log, log.Close, dir, known
 	return s.openIndex()
 }
 
@@ -202,6 +203,9 @@ func (s *Server) build() error {
 		ask.Status = s.status
 	}
 	s.administration = admin.New(ask)
+	if err := s.recordBegin(s.known); err != nil {
+		return err
+	}
 	return s.quotaAPI.Load(context.Background())
 }
 

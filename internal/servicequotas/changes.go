@@ -155,11 +155,12 @@ func (s *Service) changes(ctx context.Context, p quota.Place) (list, gone []Chan
 	return list, gone, nil
 }
 
-// forget removes requests that are gone.
+// forget removes requests that are gone, unless they are removed already.
 func forget(tx *store.Tx, gone []Change) error {
 	for i := range gone {
 		c := &gone[i]
-		if err := tx.DeleteQuota(c.Account, c.Region, kindChange, c.ID); err != nil {
+		err := tx.DeleteQuota(c.Account, c.Region, kindChange, c.ID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) { // somebody else was quicker
 			return err
 		}
 	}

@@ -214,7 +214,12 @@ func requestIncrease(r *request, in *quotaapi.RequestServiceQuotaIncreaseRequest
 		return nil, wire.Errorf(quotaapi.CodeQuotaExceededException, "There are %d open service quota increase requests in this Region, which is the limit.", open)
 	}
 	c := r.newChange(q, in)
-	if err := r.store.Update(r.ctx, func(tx *store.Tx) error { return errors.Join(forget(tx, gone), putChange(tx, c)) }); err != nil {
+	if err := r.store.Update(r.ctx, func(tx *store.Tx) error {
+		if err := forget(tx, gone); err != nil {
+			return err
+		}
+		return putChange(tx, c)
+	}); err != nil {
 		return nil, err
 	}
 	made := r.describeRequest(c)

@@ -353,11 +353,11 @@ func later(x, y time.Time) time.Time {
 
 // failed notes a try that failed, and waits for the next one.
 func (r *run) failed(ctx context.Context, err error) {
+	r.rewind() // also at the end: what goes on is over another connection, which must not confirm what was sent over this one
 	if ctx.Err() != nil {
 		return
 	}
 	r.troubled(err)
-	r.rewind()
 	delay := r.backoff/2 + rand.N(r.backoff)
 	var later *retryLater
 	if errors.As(err, &later) {

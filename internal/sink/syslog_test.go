@@ -2,18 +2,21 @@ package sink_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -219,4 +222,56 @@ func TestSyslogSettlesUnderLoad(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// gate is a log that does something before it is read from a record on.
+type gate struct {
+	*audit.Memory
+	from uint64
+	once sync.Once
+	do   func()
+}
+
+func (g *gate) Read(from uint64, most int) ([][]byte, error) {
+	if from == g.from {
+		g.once.Do(g.do)
+	}
+	return g.Memory.Read(from, most)
+}
+
+// What a broken connection may have lost is sent again also if the sink is told to end before it has noticed.
+func TestConnectionThatBreaksAtTheEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := &streams{network: "tcp", address: l.Addr().String()}
+	ctx, cancel := context.WithCancel(t.Context())
+	src := &gate{Memory: audit.NewMemory(100), from: 10}
+	c := sink.Config{Kind: sink.KindSyslog, Name: "s", Network: to.network, Address: to.address, Settle: 300 * time.Millisecond}
+	src.do = func() {
+		conn, err := l.Accept() // which takes what was sent to its end
+		if err == nil {
+			err = errors.Join(conn.Close(), l.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		to.up(t)
+		time.Sleep(2 * c.Settle) // what was sent looks settled
+		appendRecords(t, src.Memory, 10, 30)
+		cancel()
+	}
+	appendRecords(t, src.Memory, 0, 10)
+	dir := t.TempDir()
+	s, err := sink.New(c, src, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Run(ctx)
+	start(t, c, src, dir).caughtUp(t)
+	for end := time.Now().Add(30 * time.Second); len(to.in.records()) < 30 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	check(t, to.received(t), 30)
 }
