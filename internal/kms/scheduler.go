@@ -136,7 +136,7 @@ func (s *Service) deleteKey(ctx context.Context, set *regionSet) error {
 		}
 		set.share()
 	}
-	return s.guard.Act(guard.DeleteKey, set.gone.Name, nothing, func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) })
+	return s.guard.Act(guard.DeleteKey, set.gone.Name, nothing, func(record func() error) error { return s.commitRegions(context.WithoutCancel(ctx), set, nil, record) })
 }
 
 // makeReady ends the creation of a replica, or the update of a key that became or ceased to be the primary one.
@@ -147,14 +147,14 @@ func (s *Service) makeReady(ctx context.Context, set *regionSet) error {
 	if !k.Complete() && k.State == key.Enabled {
 		k.State = key.PendingImport
 	}
-	commit := func() error {
-		_, err := s.commit(context.WithoutCancel(ctx), set.now[0].Key, k, nil)
+	commit := func(record func() error) error {
+		_, err := s.commit(context.WithoutCancel(ctx), set.now[0].Key, k, func(*store.Tx) error { return record() })
 		return err
 	}
 	if made {
 		return s.guard.Act(guard.SynchronizeKey, k.Name, nothing, commit)
 	}
-	return commit()
+	return commit(noRecord)
 }
 
 // forget drops everything that is remembered of a key. The caller holds the key's lock.
@@ -193,5 +193,5 @@ func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
 			next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
 		}
 		return s.rotate(set, key.Automatic, m), nil
-	}, func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) })
+	}, func(record func() error) error { return s.commitRegions(context.WithoutCancel(ctx), set, nil, record) })
 }
