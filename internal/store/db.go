@@ -108,7 +108,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		err = db.start(ctx, policy)
 	}
 	if err != nil && db.shared && judge(err) == again {
-		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		err = unavailable(err)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), db.Close())

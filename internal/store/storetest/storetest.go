@@ -83,6 +83,9 @@ func Run(t *testing.T, h Harness) {
 		{"Follow", testFollow},
 		{"FollowTrimmed", testFollowTrimmed},
 		{"FollowWriters", testFollowWriters},
+		{"Lease", testLease},
+		{"LeaseAlone", testLeaseAlone},
+		{"Nodes", testNodes},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
 	}
