@@ -40,29 +40,46 @@ type Node struct {
 // nodesGoneAfter is after how long without a word a row of table nodes is removed, in milliseconds.
 const nodesGoneAfter = 24 * 60 * 60 * 1000
 
-// Beat says that this process lives, and returns those that have said so within the last while, this one among them, with the
-// database's clock at the time of the answer. Without others that use the store there is only this one, and no clock.
-func (s *Store) Beat(ctx context.Context, self Node, within time.Duration) (live []Node, now time.Time, err error) {
+// Look is a look at the database's clock.
+type Look struct {
+	Clock         time.Time // what it said; zero if there is none
+	Before, After time.Time // what this machine's said before and after
+}
+
+// Ahead returns how far this machine's clock was ahead, at least; negative if it was behind. That the question took a while is not
+// held against it.
+func (l Look) Ahead() time.Duration {
+	if d := l.Before.Sub(l.Clock); d > 0 {
+		return d
+	}
+	return min(0, l.After.Sub(l.Clock))
+}
+
+// Beat says that this process lives, and returns those that have said so within the last while, this one among them, with a look at
+// the database's clock. Without others that use the store there is only this one, and no clock.
+func (s *Store) Beat(ctx context.Context, self Node, within time.Duration) (live []Node, look Look, err error) {
 	self.Self = true
 	if !s.db.shared {
-		return []Node{self}, time.Time{}, nil
+		return []Node{self}, Look{}, nil
 	}
 	if s.writer == nil {
-		return nil, now, errReadOnly
+		return nil, look, errReadOnly
 	}
 	me := s.writer.marker.writer
 	if _, err := s.execShared(ctx, putNode, me, self.Name, self.Version); err != nil {
-		return nil, now, doing("saying that this process lives", err)
+		return nil, look, doing("saying that this process lives", err)
 	}
 	scan := func(rows *sql.Rows) (n Node, err error) {
 		var id string
 		var ms int64
 		err = rows.Scan(&id, &n.Name, &n.Version, &ms)
-		n.Self, now = id == me, time.UnixMilli(ms).UTC()
+		n.Self, look.Clock = id == me, time.UnixMilli(ms).UTC()
 		return n, err
 	}
+	look.Before = time.Now()
 	live, err = collect(ctx, s.reads, scan, selectNodes, within.Milliseconds())
-	return live, now, doing("looking which processes live", err)
+	look.After = time.Now()
+	return live, look, doing("looking which processes live", err)
 }
 
 // Leave says that this process lives no more.
