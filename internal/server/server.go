@@ -299,7 +299,7 @@ func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	s.keepFresh(work, &background)
-	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })
+	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule, s.leads()) })
 	background.Go(func() { s.directory.RunUses(work) })
 	s.follow(work, &background)
 	background.Go(func() { s.census.run(work) })

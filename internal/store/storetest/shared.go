@@ -126,14 +126,13 @@ func testTrim(t *testing.T, h Harness) {
 	k := Key()
 	k.Region = "eu-west-2"
 	update(t, s, func(tx *store.Tx) error { // more than go in one update
-		for range 2300 {
-			if err := tx.PutKey(k); err != nil {
-				return err
-			}
+		err := tx.PutKey(k)
+		for i := 0; i < 2300 && err == nil; i++ {
+			err = tx.InsertAlias(alias(k, strconv.Itoa(i)))
 		}
-		return nil
+		return err
 	})
-	if n, err := s.TrimChanges(ctx, 100); err != nil || n != 2200 {
+	if n, err := s.TrimChanges(ctx, 100); err != nil || n != 2201 {
 		t.Errorf("%d changes of many went, %v", n, err)
 	}
 }
