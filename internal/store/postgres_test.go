@@ -4,43 +4,22 @@ import (
 	"database/sql"
 	"errors"
 	"net/url"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/store/storetest"
 )
 
-// postgres returns the URL of a new schema, for one test, of the database that KEYWRIGHT_POSTGRES names: see scripts/postgres.
+// postgres returns the URL of a new schema.
 func postgres(t testing.TB) string {
 	t.Helper()
-	base := os.Getenv("KEYWRIGHT_POSTGRES")
-	if base == "" {
-		t.Skip("KEYWRIGHT_POSTGRES names no database: scripts/postgres run go test ./internal/store/...")
-	}
-	schema := "test_" + strings.ReplaceAll(arn.NewUUID(), "-", "")
-	admin, err := sql.Open("pgx", base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := admin.ExecContext(t.Context(), "CREATE SCHEMA "+schema); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_, err1 := admin.Exec("DROP SCHEMA " + schema + " CASCADE")
-		if err := admin.Close(); err != nil || err1 != nil {
-			t.Error(err1, err)
-		}
-	})
-	return with(t, base, "search_path", schema)
+	return storetest.Postgres(t)
 }
 
 // with returns a URL with one more parameter.
