@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strconv"
@@ -42,6 +43,8 @@ type Options struct {
 	Now func() time.Time
 	// Logger gets the refused rows. Nil means slog.Default().
 	Logger *slog.Logger
+
+	migrations fs.FS // in place of this program's own, for tests of those that follow
 }
 
 // DB is a store that is not unsealed: it gives access to the seals only.
@@ -55,6 +58,7 @@ type DB struct {
 	path         string        // absolute; empty in memory and if shared
 	log          *slog.Logger
 	now          func() time.Time
+	migrations   fs.FS
 	installation string
 
 	mu         sync.Mutex
@@ -65,7 +69,7 @@ type DB struct {
 // Open opens the store, or makes an empty one. Unless it is read-only the data directory is locked until Close: the error
 // is ErrLocked if another process has it.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	db := &DB{log: o.Logger, now: o.Now}
+	db := &DB{log: o.Logger, now: o.Now, migrations: o.migrations}
 	if db.log == nil {
 		db.log = slog.Default()
 	}
