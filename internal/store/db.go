@@ -369,7 +369,7 @@ func (db *DB) Unseal(ctx context.Context, b *seal.Barrier) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unsealing the store: %w", err)
 	}
-	s.reads = &reader{reads, &s.timing}
+	s.reads = &reader{prepared: reads, timing: &s.timing}
 	if db.write != nil {
 		if s.writer, err = newWriter(ctx, db, s.verifier); err != nil {
 			s.reads.close()

@@ -338,6 +338,10 @@ const readTries = 3
 // collect runs a query and gathers what scan makes of each row.
 func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), s statement, args ...any) ([]T, error) {
 	if r, ok := q.(*reader); ok {
+		defer r.leave()
+		if err := r.enter(); err != nil {
+			return nil, err
+		}
 		defer r.timing.read(r.timing.begin())
 	}
 	for try := 1; ; try++ {
