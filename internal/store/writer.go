@@ -20,7 +20,8 @@ const maxGroup = 256
 // Update runs f in a transaction and returns when its changes are on disk. If f returns an error, nothing that it did
 // stays and Update returns that error; updates that happen to share the transaction are not touched. f may run more than
 // once, so it must not have effects of its own but through its Tx (OnCommit is for those), and it must not keep the Tx,
-// call Update or a read of the Store, or wait for anything slow: it holds up all other updates.
+// call Update or a read of the Store, or wait for anything slow: it holds up all other updates. What may wait, once, is
+// the audit log's record of something that the service does on its own.
 //
 // If ctx ends before f starts, f does not run and Update returns the context's error. From then on ctx has no say: Update
 // returns what happened. After an error of the commit itself the changes are not visible, and are not on disk as far
