@@ -1,5 +1,5 @@
 # Everything that is built and checked here. Tools and packages of other languages are installed by scripts/setup into
-# .tools, .venv and conformance/policydiff/node_modules, pinned, and only where they are missing.
+# .tools, .venv and node_modules below conformance, pinned, and only where they are missing.
 
 export CGO_ENABLED ?= 0
 GO       ?= go
@@ -53,4 +53,4 @@ soak: build ## what takes too long for every change: a hundred kills, every byte
 	scripts/soak
 
 clean:
-	rm -rf bin .tools .venv conformance/policydiff/node_modules conformance/clients/js/node_modules conformance/clients/java/target
+	rm -rf bin .tools .venv conformance/policydiff/node_modules conformance/schemas/node_modules conformance/clients/js/node_modules conformance/clients/java/target

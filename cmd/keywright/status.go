@@ -20,8 +20,8 @@ func statusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "status", Short: "Say how the running server is", Args: cobra.NoArgs,
-		Long: `Say how the running server is: whether it could answer a request now, its seals, store, audit log and keys, and what expires
-next. The exit status is 0 if it is ready and 1 if it is not, or does not run.`,
+		Long: `Say how the running server is: whether it could answer a request now, its seals, store, audit log and keys, the nodes
+that share its database, and what expires next. The exit status is 0 if it is ready and 1 if it is not, or does not run.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.status(c)
 			if err != nil {
@@ -88,8 +88,34 @@ func statusLines(s admin.Status) []string {
 		lines = append(lines, fmt.Sprintf("Seal\t%s %s, since %s", x.Kind, x.Name, x.Created.Format(time.DateOnly)))
 	}
 	lines = append(lines, fmt.Sprintf("Store\t%s, schema %d", octets(s.Store.Octets), s.Store.Schema))
+	lines = append(lines, clusterLines(s)...)
 	lines = append(lines, auditLines(s)...)
 	return append(lines, keyLines(s)...)
+}
+
+func clusterLines(s admin.Status) []string {
+	c := s.Cluster
+	if c == nil {
+		return nil
+	}
+	names := make([]string, len(c.Live))
+	for i, n := range c.Live {
+		names[i] = n.Node + " " + n.Version
+	}
+	work := "on another node"
+	if c.Leads {
+		work = "on this node"
+	}
+	fresh := fmt.Sprintf("at most %.1f s behind other nodes", c.Staleness)
+	if c.Failing {
+		fresh += "; the database does not answer"
+	}
+	return []string{
+		fmt.Sprintf("Node\t%s, one of %d: %s", c.Node, len(names), strings.Join(names, ", ")),
+		"Scheduled work\t" + work,
+		"Freshness\t" + fresh,
+		fmt.Sprintf("Clock\t%+.1f s from the database's", c.ClockOffset),
+	}
 }
 
 func auditLines(s admin.Status) []string {

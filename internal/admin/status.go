@@ -18,11 +18,12 @@ type Status struct {
 	Reason  string    `json:"reason,omitempty"` // why it is not
 	Listen  string    `json:"listen"`           // address of the API
 
-	Seals       []SealStatus `json:"seals"`
-	Store       StoreStatus  `json:"store"`
-	Audit       AuditStatus  `json:"audit"`
-	Keys        KeysStatus   `json:"keys"`
-	Certificate *time.Time   `json:"certificateExpires,omitempty"`
+	Seals       []SealStatus   `json:"seals"`
+	Store       StoreStatus    `json:"store"`
+	Cluster     *ClusterStatus `json:"cluster,omitempty"` // nil if the server has its store for itself
+	Audit       AuditStatus    `json:"audit"`
+	Keys        KeysStatus     `json:"keys"`
+	Certificate *time.Time     `json:"certificateExpires,omitempty"`
 }
 
 // SealStatus is one of the seals, each of which opens the installation alone.
@@ -37,6 +38,22 @@ type SealStatus struct {
 type StoreStatus struct {
 	Octets int64 `json:"octets"`
 	Schema int64 `json:"schema"` // number of the last migration
+}
+
+// ClusterStatus says how a server stands among those that share its store.
+type ClusterStatus struct {
+	Node        string       `json:"node"`                 // its name
+	Live        []NodeStatus `json:"liveNodes"`            // this one among them
+	Leads       bool         `json:"leads"`                // it does the scheduled work of all
+	Staleness   float64      `json:"stalenessSeconds"`     // how old what it remembers of the store can be
+	Failing     bool         `json:"notHearing,omitempty"` // the store did not say what has changed when it was asked last
+	ClockOffset float64      `json:"clockOffsetSeconds"`   // how far its clock is ahead of the database's, at least
+}
+
+// NodeStatus is one of the servers that share a store.
+type NodeStatus struct {
+	Node    string `json:"node"`
+	Version string `json:"version"`
 }
 
 // AuditStatus says how the audit log is.

@@ -381,10 +381,12 @@ var (
 )
 
 // Act does an event to a key. prepare makes the change ready under a permit for it and returns serviceEventDetails (nil
-// for none); then the event's record is written, and only then commit makes the change hold. An error of any of the three
-// ends it: a change is never without its record. A record whose change could not be committed is followed by one that
-// says so.
-func (g *Guard) Act(e Event, name key.Name, prepare func(Permit) (*audit.Fields, error), commit func() error) error {
+// for none). Then commit makes the change hold, and has the event's record written by the function that it is given: at a moment at
+// which it knows that nothing but a failure of the store can keep the change from being made, so that there is no record of what
+// somebody else was first to do. That function writes once, however often it is called; after an error of it nothing may be changed.
+// An error of any of them ends the event: a change is never without its record. A record whose change could not be committed is
+// followed by one that says so.
+func (g *Guard) Act(e Event, name key.Name, prepare func(Permit) (*audit.Fields, error), commit func(record func() error) error) error {
 	if e.name == "" {
 		return errors.New("no event")
 	}
@@ -395,16 +397,22 @@ func (g *Guard) Act(e Event, name key.Name, prepare func(Permit) (*audit.Fields,
 	return g.recorded(e, name.Account, name.Region, []audit.Resource{{Account: name.Account, ARN: name.ARN()}}, details, commit)
 }
 
-// ActOnAll does an event that is about no key, as Act does one, with a record for an account and Region.
+// ActOnAll does an event that is about no key, with a record for an account and Region, which is written before commit makes the
+// change.
 func (g *Guard) ActOnAll(e Event, account arn.Account, region arn.Region, details *audit.Fields, commit func() error) error {
 	if e.name == "" {
 		return errors.New("no event")
 	}
-	return g.recorded(e, account, region, nil, details, commit)
+	return g.recorded(e, account, region, nil, details, func(record func() error) error {
+		if err := record(); err != nil {
+			return err
+		}
+		return commit()
+	})
 }
 
-// recorded writes the record of an event, has it committed, and writes another record if that fails.
-func (g *Guard) recorded(e Event, account arn.Account, region arn.Region, about []audit.Resource, details *audit.Fields, commit func() error) error {
+// recorded has an event recorded and committed, and writes another record if the second of the two fails.
+func (g *Guard) recorded(e Event, account arn.Account, region arn.Region, about []audit.Resource, details *audit.Fields, commit func(func() error) error) error {
 	what := e.name
 	for _, r := range about {
 		what += " of " + r.ARN
@@ -415,14 +423,26 @@ func (g *Guard) recorded(e Event, account arn.Account, region arn.Region, about 
 		EventID: arn.NewUUID(), Resources: about, EventType: audit.ServiceEvent,
 		Recipient: account, Service: details,
 	}
-	if err := g.config.Recorder.Append(r.AppendJSON(nil)); err != nil {
-		return fmt.Errorf("recording %s: %w", what, err)
-	}
-	if err := commit(); err != nil {
+	asked, done := false, false
+	record := sync.OnceValue(func() error {
+		asked = true
+		if err := g.config.Recorder.Append(r.AppendJSON(nil)); err != nil {
+			return fmt.Errorf("recording %s: %w", what, err)
+		}
+		done = true
+		return nil
+	})
+	err := commit(record)
+	switch {
+	case err == nil && !asked:
+		return fmt.Errorf("%s was committed without its record", what)
+	case err == nil:
+		return nil
+	case done:
 		r.EventID, r.ErrorCode = arn.NewUUID(), string(wire.CodeInternalFailure)
-		return errors.Join(fmt.Errorf("committing %s: %w", what, err), g.config.Recorder.Append(r.AppendJSON(nil)))
+		err = errors.Join(err, g.config.Recorder.Append(r.AppendJSON(nil)))
 	}
-	return nil
+	return fmt.Errorf("committing %s: %w", what, err)
 }
 
 // internalActor is what CloudTrail prints as the source of service events.

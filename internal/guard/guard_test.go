@@ -160,7 +160,10 @@ func TestNoAnswerWithoutARecord(t *testing.T) {
 		t.Errorf("a refusal without a record left: %v", failure)
 	}
 	committed := false
-	err := guard.New(guard.Config{Recorder: broken{}, Now: now}).Act(guard.RotateKey, name, func(guard.Permit) (*audit.Fields, error) { return nil, nil }, func() error {
+	err := guard.New(guard.Config{Recorder: broken{}, Now: now}).Act(guard.RotateKey, name, func(guard.Permit) (*audit.Fields, error) { return nil, nil }, func(record func() error) error {
+		if err := record(); err != nil {
+			return err
+		}
 		committed = true
 		return nil
 	})
@@ -211,13 +214,16 @@ func TestAct(t *testing.T) {
 			t.Error("wrong permit")
 		}
 		return nil, nil
-	}, func() error {
+	}, func(record func() error) error {
 		order += "commit"
-		if len(memory.Records()) != 1 {
-			t.Error("committed before it was recorded")
+		if len(memory.Records()) != 0 {
+			t.Error("recorded before it was known that the change is made")
 		}
-		return nil
+		return errors.Join(record(), record()) // as where a transaction is run again
 	})
+	if len(memory.Records()) != 1 {
+		t.Errorf("records %s", memory.Records())
+	}
 	if err != nil || order != "prepare commit" {
 		t.Errorf("%q, %v", order, err)
 	}
@@ -241,13 +247,29 @@ func TestFailedCommitIsRecorded(t *testing.T) {
 			t.Error("a deletion needs no material")
 		}
 		return nil, nil
-	}, func() error { return errors.New("no") })
+	}, func(record func() error) error { return errors.Join(record(), errors.New("no")) })
 	records := memory.Records()
 	if err == nil || len(records) != 2 || bytes.Contains(records[0], []byte("errorCode")) || !bytes.Contains(records[1], []byte(`"errorCode":"InternalFailure"`)) {
 		t.Errorf("%v, %s", err, records)
 	}
 	if err := guard.New(guard.Config{Recorder: memory, Now: now}).Act(guard.Event{}, name, nil, nil); err == nil {
 		t.Error("an event of somebody's own making")
+	}
+}
+
+// What was not done because somebody else was first has no record, and nothing is done without one.
+func TestWhatIsNotDoneIsNotRecorded(t *testing.T) {
+	memory, first := audit.NewMemory(10), errors.New("somebody else was first")
+	g := guard.New(guard.Config{Recorder: memory, Now: now})
+	nothing := func(guard.Permit) (*audit.Fields, error) { return nil, nil }
+	if err := g.Act(guard.RotateKey, name, nothing, func(func() error) error { return first }); !errors.Is(err, first) {
+		t.Errorf("%v", err)
+	}
+	if err := g.Act(guard.RotateKey, name, nothing, func(func() error) error { return nil }); err == nil {
+		t.Error("a commit that wrote no record passes")
+	}
+	if n := len(memory.Records()); n != 0 {
+		t.Errorf("%d records", n)
 	}
 }
 

@@ -24,7 +24,7 @@ var stair = []string{
 	"internal/metrics internal/tracing",
 	"internal/admin internal/dev",
 	"internal/kms",
-	"internal/fresh",
+	"internal/fresh internal/cluster",
 	"internal/sink",
 	"internal/trail",
 	"internal/iam",

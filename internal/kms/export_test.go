@@ -1,6 +1,15 @@
 package kms
 
-import "github.com/keywright/keywright/internal/key"
+import (
+	"context"
+
+	"github.com/keywright/keywright/internal/key"
+)
+
+// RunDueWhile is RunDue of a server that leads for so long.
+func (s *Service) RunDueWhile(ctx context.Context, leads func() bool) error {
+	return s.runDue(ctx, leads)
+}
 
 // CachedKeys returns how many keys are in memory, and how many octets they take about.
 func (s *Service) CachedKeys() (n, octets int) {

@@ -114,8 +114,13 @@ func (r *request) makeManaged(k *key.Key, alias *key.Alias) (snap *snapshot, err
 		m, err := r.custody.Generate(r.ctx, p, k, k.CreatedAt)
 		k.Material = []key.Material{m}
 		return nil, err
-	}, func() error {
-		snap, err = r.commit(r.ctx, nil, k, func(tx *store.Tx) error { return tx.InsertAlias(alias) })
+	}, func(record func() error) error {
+		snap, err = r.commit(r.ctx, nil, k, func(tx *store.Tx) error {
+			if err := tx.InsertAlias(alias); err != nil {
+				return err
+			}
+			return record()
+		})
 		return err
 	})
 	return snap, err

@@ -117,7 +117,7 @@ func (s *Service) expireRegions(ctx context.Context, set *regionSet) error {
 			set.next[i].Drop(id)
 			set.share()
 			set.told = set.next[i]
-			commit := func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) }
+			commit := func(record func() error) error { return s.commitRegions(context.WithoutCancel(ctx), set, nil, record) }
 			if err := s.guard.Act(guard.DeleteExpiredMaterial, set.next[i].Name, expiredDetails(set.next[i], id), commit); err != nil {
 				return err
 			}
@@ -152,9 +152,10 @@ func (s *Service) loadRegions(ctx context.Context, names []key.Name) (*regionSet
 	return set, nil
 }
 
-// commitRegions writes the keys of a set and shows their snapshots. extra, if not nil, adds writes to the same transaction. Replicas
-// that get something from it each have a record of that first.
-func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(*store.Tx) error) error {
+// commitRegions writes the keys of a set and shows their snapshots. extra, if not nil, adds writes to the same transaction. Within it,
+// when it is certain that nobody has changed the keys meanwhile, record writes the change's own record, and replicas that get something
+// from it each have a record of that.
+func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(*store.Tx) error, record func() error) error {
 	snaps := make([]*snapshot, len(set.next))
 	for i, k := range set.next {
 		var err error
@@ -162,12 +163,17 @@ func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(
 			return err
 		}
 	}
-	return s.synchronize(set, func() error {
+	return s.synchronize(set, record, func(record func() error) error {
 		moments := make([]uint64, len(set.next))
 		for i, k := range set.next {
 			moments[i] = s.keys.since(k.Name)
 		}
-		err := s.store.Update(ctx, func(tx *store.Tx) error { return set.write(tx, extra) })
+		err := s.store.Update(ctx, func(tx *store.Tx) error {
+			if err := set.write(tx, extra); err != nil {
+				return err
+			}
+			return record()
+		})
 		for i, k := range set.next {
 			switch {
 			case k == set.gone && !errors.Is(err, store.ErrConflict):
@@ -212,17 +218,29 @@ func (g *regionSet) write(tx *store.Tx, extra func(*store.Tx) error) error {
 	return nil
 }
 
-// synchronize runs commit with a record for each replica that gets something from it, but the one that has a record of its own.
-func (s *Service) synchronize(set *regionSet, commit func() error) error {
+// synchronize runs commit with record and a record for each replica that gets something from it, but the one that has a record of its own.
+func (s *Service) synchronize(set *regionSet, record func() error, commit func(record func() error) error) error {
 	told := cmp.Or(set.told, set.own())
 	for i, k := range set.next[:len(set.now)] {
 		name, follow := k.Name, commit
 		if k != told && k != set.gone && k.IsReplica() && follows(set.now[i].Key, k) {
-			commit = func() error { return s.guard.Act(guard.SynchronizeKey, name, nothing, follow) }
+			commit = func(before func() error) error {
+				return s.guard.Act(guard.SynchronizeKey, name, nothing, func(record func() error) error {
+					return follow(func() error {
+						if err := before(); err != nil {
+							return err
+						}
+						return record()
+					})
+				})
+			}
 		}
 	}
-	return commit()
+	return commit(record)
 }
+
+// noRecord is for a change whose record is that of the call, or that needs none.
+func noRecord() error { return nil }
 
 // nothing is the preparation of an event that needs none.
 func nothing(guard.Permit) (*audit.Fields, error) { return nil, nil }
@@ -251,7 +269,7 @@ func (r *request) changeRegionsOnce(edit func(*regionSet) error) error {
 		return err
 	}
 	set.share()
-	if err := r.commitRegions(r.ctx, set, nil); err != nil {
+	if err := r.commitRegions(r.ctx, set, nil, noRecord); err != nil {
 		return err
 	}
 	return r.reload()

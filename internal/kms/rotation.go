@@ -140,7 +140,9 @@ func (r *request) rotateOnDemand(fresh key.Material) error {
 	}
 	next.Rotation.OnDemand++
 	turn := func(guard.Permit) (*audit.Fields, error) { return r.rotate(set, key.OnDemand, fresh), nil }
-	return r.guard.Act(guard.RotateKey, name, turn, func() error { return r.commitRegions(context.WithoutCancel(r.ctx), set, nil) })
+	return r.guard.Act(guard.RotateKey, name, turn, func(record func() error) error {
+		return r.commitRegions(context.WithoutCancel(r.ctx), set, nil, record)
+	})
 }
 
 // moment is now as it is stored.

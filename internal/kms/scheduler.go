@@ -21,15 +21,19 @@ const dueBatch = 100
 
 // RunSchedule does what is due until ctx ends: it rotates and deletes keys, ends their creation and update, drops imported material
 // whose time is over, and writes down when keys were used, also at the end. What is due is in the store, so that nothing is
-// forgotten over a restart; every is how often it looks.
-func (s *Service) RunSchedule(ctx context.Context, every time.Duration) {
+// forgotten over a restart; every is how often it looks. Where several servers share a store one is to do this, and leads says whether
+// it is this one; nil means that there are no others. Each writes down itself when keys were used here.
+func (s *Service) RunSchedule(ctx context.Context, every time.Duration, leads func() bool) {
+	if leads == nil {
+		leads = always
+	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	flush := time.NewTicker(flushEvery)
 	defer flush.Stop()
 	defer s.flush(context.WithoutCancel(ctx))
 	for {
-		if err := s.RunDue(ctx); err != nil && ctx.Err() == nil {
+		if err := s.runDue(ctx, leads); err != nil && ctx.Err() == nil {
 			logFailure("scheduled work", key.Name{}, err)
 		}
 		select {
@@ -53,13 +57,18 @@ const retryAfter = time.Minute
 
 // RunDue does everything that is due now, once. A key whose work fails is logged and left alone for a minute. The error
 // says that the store could not tell what is due. Of several callers one waits for the other.
-func (s *Service) RunDue(ctx context.Context) error {
+func (s *Service) RunDue(ctx context.Context) error { return s.runDue(ctx, always) }
+
+func always() bool { return true }
+
+// runDue is RunDue until leads says that another server does it.
+func (s *Service) runDue(ctx context.Context, leads func() bool) error {
 	s.due.Lock()
 	defer s.due.Unlock()
 	now := s.now()
 	maps.DeleteFunc(s.failed, func(_ key.Name, at time.Time) bool { return !at.Add(retryAfter).After(now) })
 	seen := map[key.Name]bool{} // each key once: what the index calls due, the key itself may not
-	for {
+	for leads() {
 		names, err := s.store.DueKeys(ctx, now, dueBatch+len(s.failed)+len(seen))
 		if err != nil {
 			return err
@@ -69,7 +78,7 @@ func (s *Service) RunDue(ctx context.Context) error {
 			if _, failed := s.failed[name]; failed || seen[name] {
 				continue
 			}
-			if err := ctx.Err(); err != nil {
+			if err := ctx.Err(); err != nil || !leads() {
 				return err // what has begun is ended, what has not is left
 			}
 			worked, seen[name] = true, true
@@ -82,6 +91,7 @@ func (s *Service) RunDue(ctx context.Context) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 func (s *Service) runDueKey(ctx context.Context, name key.Name) error {
@@ -136,7 +146,7 @@ func (s *Service) deleteKey(ctx context.Context, set *regionSet) error {
 		}
 		set.share()
 	}
-	return s.guard.Act(guard.DeleteKey, set.gone.Name, nothing, func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) })
+	return s.guard.Act(guard.DeleteKey, set.gone.Name, nothing, func(record func() error) error { return s.commitRegions(context.WithoutCancel(ctx), set, nil, record) })
 }
 
 // makeReady ends the creation of a replica, or the update of a key that became or ceased to be the primary one.
@@ -147,14 +157,14 @@ func (s *Service) makeReady(ctx context.Context, set *regionSet) error {
 	if !k.Complete() && k.State == key.Enabled {
 		k.State = key.PendingImport
 	}
-	commit := func() error {
-		_, err := s.commit(context.WithoutCancel(ctx), set.now[0].Key, k, nil)
+	commit := func(record func() error) error {
+		_, err := s.commit(context.WithoutCancel(ctx), set.now[0].Key, k, func(*store.Tx) error { return record() })
 		return err
 	}
 	if made {
 		return s.guard.Act(guard.SynchronizeKey, k.Name, nothing, commit)
 	}
-	return commit()
+	return commit(noRecord)
 }
 
 // forget drops everything that is remembered of a key. The caller holds the key's lock.
@@ -193,5 +203,5 @@ func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
 			next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
 		}
 		return s.rotate(set, key.Automatic, m), nil
-	}, func() error { return s.commitRegions(context.WithoutCancel(ctx), set, nil) })
+	}, func(record func() error) error { return s.commitRegions(context.WithoutCancel(ctx), set, nil, record) })
 }

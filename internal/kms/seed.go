@@ -106,7 +106,7 @@ func (s *Service) Seed(ctx context.Context, seed *Seed) error {
 		details.Objects("aliases", len(seed.Aliases), func(i int, f *audit.Fields) { f.String("aliasName", string(seed.Aliases[i])) })
 		details.Bool("changed", len(next.Material) > 0) // there was one with this id
 		return details, s.seedMaterial(ctx, p, next, seed.Material)
-	}, func() error { return s.commitSeed(ctx, next, aliases) })
+	}, func(record func() error) error { return s.commitSeed(ctx, next, aliases, record) })
 }
 
 // seedling returns the key as the seed describes it, but for its material and policy. The caller holds the key's lock.
@@ -190,7 +190,7 @@ func (s *Service) seedMaterial(ctx context.Context, p guard.Permit, k *key.Key, 
 }
 
 // commitSeed stores a seeded key with its aliases, which it takes from other keys. The caller holds the locks of both.
-func (s *Service) commitSeed(ctx context.Context, k *key.Key, aliases []aliasName) error {
+func (s *Service) commitSeed(ctx context.Context, k *key.Key, aliases []aliasName, record func() error) error {
 	var was *key.Key
 	switch now, err := s.loadStored(ctx, k.Name); {
 	case err == nil:
@@ -218,7 +218,7 @@ func (s *Service) commitSeed(ctx context.Context, k *key.Key, aliases []aliasNam
 				return err
 			}
 		}
-		return nil
+		return record()
 	})
 	for _, a := range aliases {
 		s.aliases.drop(a)

@@ -123,7 +123,7 @@ func TestLastUsage(t *testing.T) {
 	w.encrypt(other, []byte("x"), nil)
 	ended, end := context.WithCancel(context.Background())
 	end()
-	w.service.RunSchedule(ended, time.Hour)
+	w.service.RunSchedule(ended, time.Hour, nil)
 	w.restart()
 	if got := w.lastUse(other).KeyLastUsage; got.Operation.V != "Encrypt" {
 		t.Errorf("after an orderly end %+v", got)

@@ -67,6 +67,7 @@ func (r *recorder) Reserve() error {
 type world struct {
 	t          testing.TB
 	dir        string
+	dsn        string // of a database in place of dir
 	db         *store.DB
 	store      *store.Store
 	service    *kms.Service
@@ -200,12 +201,19 @@ func (p *people) Renew(_ context.Context, who *guard.Caller) (*guard.Caller, err
 // newWorld makes a service on a store in memory, or in dir.
 func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
+	w := blankWorld(t)
+	w.dir = dir
+	w.open()
+	return w
+}
+
+// blankWorld is a world without a store.
+func blankWorld(t testing.TB) *world {
 	w := &world{
-		t: t, dir: dir, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64), step: new(atomic.Int64),
+		t: t, account: alice, region: region, audit: &recorder{Memory: audit.NewMemory(1000)}, clock: new(atomic.Int64), step: new(atomic.Int64),
 		people: &people{arns: map[string]string{}}, making: new(making), quotas: quota.Settings{Enforce: quota.EnforceUnlimited},
 	}
 	w.clock.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli())
-	w.open()
 	return w
 }
 
@@ -228,7 +236,7 @@ func (w *world) must(err error) {
 func (w *world) open() {
 	w.t.Helper()
 	ctx := context.Background()
-	db, err := store.Open(ctx, store.Options{Dir: w.dir, Now: w.now})
+	db, err := store.Open(ctx, store.Options{Dir: w.dir, DSN: w.dsn, Now: w.now})
 	w.must(err)
 	w.db = db
 	w.t.Cleanup(func() { _ = db.Close() })

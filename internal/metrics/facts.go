@@ -12,15 +12,24 @@ import (
 // Facts are what the rooms tell when somebody asks for the metrics. A nil function means that there is no such room. They
 // are called from several goroutines, a few times a minute.
 type Facts struct {
-	Now         func() time.Time      // the server's clock, which decides what expires; required
-	Server      func() Server         // what a probe of it found lately
-	Certificate func() time.Time      // until when the API's certificate is valid; the zero time for none
-	Connections func() int            // that clients have open
-	Audit       func() Audit          // how the audit log stands
-	Sinks       func() []Sink         // where its records go besides
-	Caches      func() []Cache        // of ready keys and the like
-	Quotas      func(report Usage)    // calls report for every rate that is in use
-	Census      func() (Census, bool) // of the keys; false before the first
+	Now         func() time.Time       // the server's clock, which decides what expires; required
+	Server      func() Server          // what a probe of it found lately
+	Certificate func() time.Time       // until when the API's certificate is valid; the zero time for none
+	Connections func() int             // that clients have open
+	Audit       func() Audit           // how the audit log stands
+	Sinks       func() []Sink          // where its records go besides
+	Caches      func() []Cache         // of ready keys and the like
+	Quotas      func(report Usage)     // calls report for every rate that is in use
+	Census      func() (Census, bool)  // of the keys; false before the first
+	Cluster     func() (Cluster, bool) // how the server stands among others; false if it has its store for itself
+}
+
+// Cluster says how the server stands among those that share its store.
+type Cluster struct {
+	Staleness   time.Duration // how old what is remembered of the store can be
+	Live        int           // servers that live, this one included
+	Leads       bool          // this one does the scheduled work of all
+	ClockOffset time.Duration // how far its clock is ahead of the database's, at least
 }
 
 // Server says what a probe of the server found. It comes from memory: a disk that hangs must not cost the metrics.
@@ -81,6 +90,7 @@ type facts struct {
 	auditOctets, sinkLag, sinkFailing, sinkDelivered, sinkMissed, storeOctets *prometheus.Desc
 	hits, misses, entries, quotaUsed, quotaLimit                              *prometheus.Desc
 	keys, refused, nextDeletion, nextExpiry, counted                          *prometheus.Desc
+	staleness, live, leads, offset                                            *prometheus.Desc
 }
 
 // Watch has the metrics tell facts from now on.
@@ -113,12 +123,16 @@ func (x *facts) describe(m *Metrics) {
 	x.hits = add("keywright_cache_hits_total", "counter", "Look-ups that found what they wanted in memory.", "cache")
 	x.misses = add("keywright_cache_misses_total", "counter", "Look-ups that had to ask the store.", "cache")
 	x.entries = add("keywright_cache_entries", "gauge", "What is in memory.", "cache")
-	x.quotaUsed = add("keywright_quota_used", "gauge", "How much of a request quota is used, per second, for the 50 that are nearest to their limits.", "account", "region", "bucket")
-	x.quotaLimit = add("keywright_quota_limit", "gauge", "The limits of these.", "account", "region", "bucket")
+	x.quotaUsed = add("keywright_quota_used", "gauge", "How much of a request quota is used, per second, at this server, for the 50 that are nearest to their limits.", "account", "region", "bucket")
+	x.quotaLimit = add("keywright_quota_limit", "gauge", "The limits of these: of a quota that several servers share, this one's share.", "account", "region", "bucket")
 	x.keys = add("keywright_keys", "gauge", "Keys by their state.", "state")
 	x.refused = add("keywright_store_refused_rows", "gauge", "Rows of keys that were changed outside Keywright and are refused.")
 	x.nextDeletion = add("keywright_key_deletion_days", "gauge", "Days until the next key is deleted, if one is scheduled.")
 	x.nextExpiry = add("keywright_material_expiry_days", "gauge", "Days until the next imported key material expires, if any does.")
+	x.staleness = add("keywright_store_staleness_seconds", "gauge", "How old what the server remembers of a store that others change can be: all that they changed before is known.")
+	x.live = add("keywright_cluster_nodes", "gauge", "Servers that share the store and live, as this one knows.")
+	x.leads = add("keywright_cluster_leads", "gauge", "1 if this server does the scheduled work of all that share the store.")
+	x.offset = add("keywright_clock_offset_seconds", "gauge", "How far the server's clock is ahead of that of the database that it shares, at least; negative if it is behind.")
 	x.counted = add("keywright_keys_counted_age_seconds", "gauge", "How long ago the keys were counted.")
 }
 
@@ -135,6 +149,7 @@ func (x *facts) Collect(ch chan<- prometheus.Metric) {
 	x.server(f, &r)
 	x.audit(f, &r)
 	x.store(f, &r)
+	x.cluster(f, &r)
 	if f.Quotas != nil {
 		for _, u := range nearest(f.Quotas) {
 			r.gauge(x.quotaUsed, u.used, u.account, u.region, u.bucket)
@@ -204,6 +219,18 @@ func (x *facts) store(f *Facts, r *reporter) {
 			r.counter(x.misses, float64(c.Misses), c.Name)
 			r.gauge(x.entries, float64(c.Entries), c.Name)
 		}
+	}
+}
+
+func (x *facts) cluster(f *Facts, r *reporter) {
+	if f.Cluster == nil {
+		return
+	}
+	if c, ok := f.Cluster(); ok {
+		r.gauge(x.staleness, c.Staleness.Seconds())
+		r.gauge(x.live, float64(c.Live))
+		r.gauge(x.leads, truth(c.Leads))
+		r.gauge(x.offset, c.ClockOffset.Seconds())
 	}
 }
 

@@ -133,6 +133,9 @@ func everything(now time.Time) metrics.Facts {
 		Census: func() (metrics.Census, bool) {
 			return metrics.Census{At: now.Add(-time.Minute), States: map[string]int64{"Enabled": 12}, NextDeletion: now.Add(24 * time.Hour), NextExpiry: now.Add(-12 * time.Hour)}, true
 		},
+		Cluster: func() (metrics.Cluster, bool) {
+			return metrics.Cluster{Staleness: 250 * time.Millisecond, Live: 3, Leads: true, ClockOffset: -1500 * time.Millisecond}, true
+		},
 	}
 }
 
@@ -144,7 +147,7 @@ func TestFacts(t *testing.T) {
 	m.Watch(everything(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)))
 	text := scrape(t, m)
 	has(t, text,
-		"keywright_ready 1", "keywright_sealed 0", "keywright_seals 2", "keywright_certificate_expiry_days 1.5", "keywright_connections 7",
+		"keywright_ready 1", "keywright_store_staleness_seconds 0.25", "keywright_cluster_nodes 3", "keywright_cluster_leads 1", "keywright_clock_offset_seconds -1.5", "keywright_sealed 0", "keywright_seals 2", "keywright_certificate_expiry_days 1.5", "keywright_connections 7",
 		"keywright_audit_kept_records 100", "keywright_audit_unsynced_records 10", "keywright_audit_unchecked_records 20",
 		"keywright_audit_checkpoint_age_seconds 3", "keywright_audit_segments 4", "keywright_audit_unsynced_age_seconds 1.5", "keywright_audit_postponed_segments 6", "keywright_audit_bytes 5000",
 		`keywright_sink_lag_records{sink="hook"} 99`, `keywright_sink_failing{sink="hook"} 1`, `keywright_sink_delivered_records_total{sink="hook"} 12`, `keywright_sink_missed_records_total{sink="hook"} 1`, `keywright_sink_failing{sink="file"} 0`,

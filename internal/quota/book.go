@@ -95,6 +95,7 @@ type Book struct {
 	seed      maphash.Seed
 	shards    [64]shard
 	throttled atomic.Uint64
+	servers   atomic.Int64 // that count an account's requests, this one included
 }
 
 // shard has some of the meters.
@@ -120,6 +121,7 @@ func New(s Settings, now func() time.Time) *Book {
 		b.given[id] = append(b.given[id], v)
 	}
 	b.applied.Store(&map[applied]float64{})
+	b.servers.Store(1)
 	for i := range b.shards {
 		b.shards[i].meters.Store(&map[Place]*meter{})
 	}
@@ -197,6 +199,27 @@ func (b *Book) Reset() {
 	}
 }
 
+// Share has the book be one of n, each of which counts the requests to a server of its own: it allows an n-th of every rate from now
+// on. What is no rate is counted elsewhere and stays whole.
+func (b *Book) Share(n int) {
+	b.applying.Lock()
+	defer b.applying.Unlock()
+	if before := b.servers.Swap(int64(max(n, 1))); before == int64(n) {
+		return
+	}
+	for i := range b.shards {
+		s := &b.shards[i]
+		s.changes.Lock() // as in refresh
+		for p, m := range *s.meters.Load() {
+			m.limits.Store(b.limits(p))
+		}
+		s.changes.Unlock()
+	}
+}
+
+// rate returns what of a rate is for this book.
+func (b *Book) rate(p Place, id ID) float64 { return b.Value(p, id) / float64(b.servers.Load()) }
+
 // refresh gives the meter of a place its limits anew, if there is one.
 func (b *Book) refresh(p Place) {
 	s := b.shard(p)
@@ -239,7 +262,7 @@ const maxCost = 1000
 func (b *Book) Throttled() uint64 { return b.throttled.Load() }
 
 // Usage calls f for every rate that was used within the last seconds: its name, how much of it in a second, and how much
-// there is.
+// there is for this book.
 func (b *Book) Usage(f func(account, region, bucket string, used, limit float64)) {
 	now := b.millis(b.now())
 	for i := range b.shards {
@@ -247,7 +270,7 @@ func (b *Book) Usage(f func(account, region, bucket string, used, limit float64)
 			limits := *m.limits.Load()
 			for id := range m.windows {
 				if used := m.windows[id].rate(limits[id], now); used > 0 {
-					f(string(p.Account), string(p.Region), Of(ID(id)).Name, used, b.Value(p, ID(id)))
+					f(string(p.Account), string(p.Region), Of(ID(id)).Name, used, b.rate(p, ID(id)))
 				}
 			}
 		}
@@ -270,7 +293,7 @@ func (b *Book) limits(p Place) *[]limit {
 	all := make([]limit, len(table)+1)
 	all[0] = limitOf(0)
 	for i := range table {
-		all[i+1] = limitOf(b.Value(p, table[i].ID))
+		all[i+1] = limitOf(b.rate(p, table[i].ID))
 	}
 	return &all
 }

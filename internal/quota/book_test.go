@@ -193,6 +193,69 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// Several books that share a rate allow it together, neither more nor less, whatever it is and however the requests are spread evenly.
+func TestShare(t *testing.T) {
+	for _, c := range []struct {
+		rate    float64
+		servers int
+		over    time.Duration
+	}{{0.1, 3, 300 * time.Second}, {0.1, 10, 1000 * time.Second}, {1, 3, 60 * time.Second}, {5, 3, 60 * time.Second}, {5, 10, 60 * time.Second}, {1000, 3, 20 * time.Second}, {10_000, 7, 5 * time.Second}} {
+		books := make([]*dial, c.servers)
+		for i := range books {
+			books[i] = book(t, rate(c.rate))
+			books[i].Share(c.servers)
+		}
+		asked := int(4*c.rate*c.over.Seconds()) * c.servers
+		first, served := 0, 0
+		for i := range asked {
+			at := start.Add(time.Duration(float64(i) / float64(asked) * float64(c.over)))
+			if books[i%c.servers].at(at, quota.Request{Place: here, Bucket: quota.Symmetric}) {
+				served++
+				if i < c.servers {
+					first++
+				}
+			}
+		}
+		if want := c.rate * c.over.Seconds(); math.Abs(float64(served)-want) > 0.02*want+1 {
+			t.Errorf("%g by %d: %d served in %s, want %g", c.rate, c.servers, served, c.over, want)
+		}
+		if first != c.servers {
+			t.Errorf("%g by %d: the first request of %d servers was refused", c.rate, c.servers, c.servers-first)
+		}
+	}
+}
+
+// A share holds at once, for accounts that called before, too, and is no matter of what values are said to be.
+func TestShareChanges(t *testing.T) {
+	b := book(t, rate(6))
+	r := quota.Request{Place: here, Bucket: quota.Symmetric}
+	taken := func(second int) (n int) {
+		for range 10 {
+			if b.at(start.Add(time.Duration(second)*time.Second), r) {
+				n++
+			}
+		}
+		return n
+	}
+	for second, c := range []struct{ servers, want int }{{1, 6}, {2, 3}, {3, 2}, {0, 6}, {-1, 6}, {6, 1}} {
+		b.Share(c.servers)
+		if got := taken(10 * second); got != c.want {
+			t.Errorf("one of %d: %d served in a second, want %d", c.servers, got, c.want)
+		}
+	}
+	if v := b.Value(here, quota.Symmetric); v != 6 {
+		t.Errorf("the value is %g", v)
+	}
+	if n := b.Most(here, quota.Keys); n != int64(b.Value(here, quota.Keys)) {
+		t.Errorf("%d keys", n)
+	}
+	b.Usage(func(_, _, _ string, used, limit float64) {
+		if used != 1 || limit != 1 {
+			t.Errorf("%g of %g used", used, limit)
+		}
+	})
+}
+
 func TestDefaults(t *testing.T) {
 	for _, c := range []struct {
 		id     quota.ID

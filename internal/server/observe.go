@@ -22,6 +22,7 @@ func (s *Server) observe() {
 		Quotas:      s.quotas.Usage,
 		Caches:      s.caches,
 		Census:      s.lastCensus,
+		Cluster:     s.clusterState,
 	}
 	s.metrics.Watch(f)
 }

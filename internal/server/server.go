@@ -23,6 +23,7 @@ import (
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/attest"
 	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/cluster"
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
 	"github.com/keywright/keywright/internal/guard"
@@ -63,10 +64,11 @@ type Server struct {
 	quotaAPI    *servicequotas.Service
 	attestation *attest.Verifier // nil for no roots
 	recorder    guard.Recorder
-	closeLog    func() error // nil without a log on disk
-	known       []byte       // what the store remembered of the log when it was opened
-	records     audit.Source // what was recorded
-	freshness   *freshness   // nil where nobody else changes the store
+	closeLog    func() error    // nil without a log on disk
+	known       []byte          // what the store remembered of the log when it was opened
+	records     audit.Source    // what was recorded
+	freshness   *freshness      // nil where nobody else changes the store
+	member      *cluster.Member // likewise
 	index       *trail.Index
 	sinks       []*sink.Sink
 	certs       *certificates
@@ -109,6 +111,9 @@ func New(c Config, in *Installation) (*Server, error) {
 	}
 	if err == nil {
 		err = s.build()
+	}
+	if err == nil {
+		err = s.join()
 	}
 	if err == nil {
 		s.doors()
@@ -303,7 +308,8 @@ func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	s.keepFresh(work, &background)
-	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule) })
+	s.coordinate(work, &background)
+	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule, s.leads()) })
 	background.Go(func() { s.directory.RunUses(work) })
 	s.follow(work, &background)
 	background.Go(func() { s.census.run(work) })

@@ -17,7 +17,7 @@ func (s *Server) status(ctx context.Context) (admin.Status, error) {
 	if at := s.certificateExpiry(); !at.IsZero() {
 		out.Certificate = &at
 	}
-	out.Audit = s.auditStatus()
+	out.Audit, out.Cluster = s.auditStatus(), s.clusterStatus()
 	if err := s.storeStatus(ctx, &out); err != nil {
 		if out.Ready {
 			return out, err

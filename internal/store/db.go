@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strconv"
@@ -42,6 +43,8 @@ type Options struct {
 	Now func() time.Time
 	// Logger gets the refused rows. Nil means slog.Default().
 	Logger *slog.Logger
+
+	migrations fs.FS // in place of this program's own, for tests of those that follow
 }
 
 // DB is a store that is not unsealed: it gives access to the seals only.
@@ -55,6 +58,7 @@ type DB struct {
 	path         string        // absolute; empty in memory and if shared
 	log          *slog.Logger
 	now          func() time.Time
+	migrations   fs.FS
 	installation string
 
 	mu         sync.Mutex
@@ -65,7 +69,7 @@ type DB struct {
 // Open opens the store, or makes an empty one. Unless it is read-only the data directory is locked until Close: the error
 // is ErrLocked if another process has it.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	db := &DB{log: o.Logger, now: o.Now}
+	db := &DB{log: o.Logger, now: o.Now, migrations: o.migrations}
 	if db.log == nil {
 		db.log = slog.Default()
 	}
@@ -108,7 +112,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		err = db.start(ctx, policy)
 	}
 	if err != nil && db.shared && judge(err) == again {
-		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		err = unavailable(err)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store: %w", err), db.Close())
@@ -365,7 +369,7 @@ func (db *DB) Unseal(ctx context.Context, b *seal.Barrier) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unsealing the store: %w", err)
 	}
-	s.reads = &reader{reads, &s.timing}
+	s.reads = &reader{prepared: reads, timing: &s.timing}
 	if db.write != nil {
 		if s.writer, err = newWriter(ctx, db, s.verifier); err != nil {
 			s.reads.close()

@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"io/fs"
+	"testing/fstest"
 )
 
 // MakeOld makes an empty database as a program knew it whose newest migration had the version.
@@ -34,6 +37,31 @@ func NewestSchema() (int64, error) {
 	all := m.ListSources()
 	return all[len(all)-1].Version, nil
 }
+
+// WithNext returns options of a program that has one more migration than this one.
+func WithNext(o Options, sql string) (Options, error) {
+	own, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return o, err
+	}
+	newest, err := NewestSchema()
+	if err != nil {
+		return o, err
+	}
+	files := fstest.MapFS{fmt.Sprintf("%05d_next.sql", newest+1): {Data: []byte("-- +goose Up\n" + sql)}}
+	o.migrations = files
+	return o, fs.WalkDir(own, ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			var text []byte
+			text, err = fs.ReadFile(own, path)
+			files[path] = &fstest.MapFile{Data: text}
+		}
+		return err
+	})
+}
+
+// OldestName is the row of table meta that says which programs may use a schema.
+var OldestName = oldestName
 
 // SQL returns the pool that writes, for tests that do what an attacker could do.
 func SQL(s *Store) *sql.DB { return s.db.write }

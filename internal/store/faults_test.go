@@ -23,6 +23,8 @@ type faults struct {
 	listener net.Listener
 	target   string
 	fault    atomic.Pointer[fault]
+	hang     atomic.Bool  // what comes is not carried
+	delay    atomic.Int64 // nanoseconds that each text of a client takes
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -82,8 +84,11 @@ func (f *faults) copy(to, from net.Conn, mute *atomic.Bool, fromClient bool) {
 		if err != nil {
 			return
 		}
-		if mute.Load() {
+		if mute.Load() || f.hang.Load() {
 			continue
+		}
+		if fromClient {
+			time.Sleep(time.Duration(f.delay.Load()))
 		}
 		if x := f.fault.Load(); fromClient && x != nil && bytes.Contains(bytes.ToLower(buf[:n]), []byte(x.text)) && x.times.Add(-1) >= 0 {
 			if x.silent {
@@ -231,6 +236,90 @@ func TestUnreachable(t *testing.T) {
 	}
 	if _, err := direct.GetKey(t.Context(), k.Name); !errors.Is(err, store.ErrNotFound) {
 		t.Error(err)
+	}
+}
+
+// TestCrowd has more updates and reads wait for a database that says nothing than can be served: each is answered, long before those
+// before it have had their time, and what was refused was not done.
+func TestCrowd(t *testing.T) {
+	f, s, direct := openBehind(t)
+	k := aKey()
+	if err := direct.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(k) }); err != nil {
+		t.Fatal(err)
+	}
+	const updates, reads = 6000, 3000 // 24 transactions, of which each would be tried for three seconds
+	f.hang.Store(true)
+	var done, refused, unknown, other, readsRefused atomic.Int64
+	var all sync.WaitGroup
+	began := time.Now()
+	for range updates {
+		all.Go(func() {
+			switch err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(aKey()) }); {
+			case err == nil:
+				done.Add(1)
+			case errors.Is(err, store.ErrUnavailable):
+				refused.Add(1)
+			case errors.Is(err, store.ErrUnknown):
+				unknown.Add(1)
+			default:
+				t.Log(err)
+				other.Add(1)
+			}
+		})
+	}
+	for range reads {
+		all.Go(func() {
+			if _, err := s.GetKey(t.Context(), k.Name); errors.Is(err, store.ErrUnavailable) {
+				readsRefused.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(began); took > 25*time.Second {
+		t.Errorf("the last was answered after %s", took)
+	}
+	if done.Load()+unknown.Load()+other.Load() > 0 || refused.Load() != updates || readsRefused.Load() != reads {
+		t.Errorf("%d updates done, %d refused, %d unknown, %d others; %d reads refused", done.Load(), refused.Load(), unknown.Load(), other.Load(), readsRefused.Load())
+	}
+	f.hang.Store(false)
+	f.cut()
+	if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(aKey()) }); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if n, err := direct.CountKeys(t.Context(), k.Account, k.Region); err != nil || n != 2 {
+		t.Errorf("%d keys, %v", n, err)
+	}
+}
+
+// TestSlowDatabase has each word to the database take its time, more than there is for a change of many words: what is answered as done is
+// there, what is refused is not.
+func TestSlowDatabase(t *testing.T) {
+	f, s, direct := openBehind(t)
+	f.delay.Store(int64(400 * time.Millisecond))
+	var mu sync.Mutex
+	want := map[key.Name]error{}
+	var all sync.WaitGroup
+	for range 40 {
+		all.Go(func() {
+			k := aKey()
+			err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(k) })
+			mu.Lock()
+			defer mu.Unlock()
+			want[k.Name] = err
+		})
+	}
+	all.Wait()
+	f.delay.Store(0)
+	f.cut()
+	for name, err := range want {
+		_, found := direct.GetKey(t.Context(), name)
+		switch {
+		case errors.Is(err, store.ErrUnknown):
+		case err == nil && found != nil, err != nil && !errors.Is(found, store.ErrNotFound):
+			t.Errorf("answered %v, and there: %v", err, found)
+		case err != nil && !errors.Is(err, store.ErrUnavailable):
+			t.Error(err)
+		}
 	}
 }
 

@@ -42,13 +42,14 @@ type change struct {
 }
 
 func changesSince(ctx context.Context, q querier, s scope, n int64, limit int) ([]Change, error) {
-	scan := func(rows *sql.Rows) (c Change, err error) { return c, rows.Scan(&c.N, &c.Kind, &c.Ref) }
-	v, err := collect(ctx, q, scan, selectChanges, string(s.account), string(s.region), n, limit)
+	v, err := collect(ctx, q, scanChange, selectChanges, string(s.account), string(s.region), n, limit)
 	if err == nil && len(v) > 0 && v[0].N != n+1 { // numbers are gapless, and the last change is never trimmed
 		v, err = nil, ErrTrimmed
 	}
 	return v, doing("reading changes", err)
 }
+
+func scanChange(rows *sql.Rows) (c Change, err error) { return c, rows.Scan(&c.N, &c.Kind, &c.Ref) }
 
 // Positions returns how far the change feed of every account and Region has come that has one.
 func (s *Store) Positions(ctx context.Context) ([]Position, error) {
@@ -80,22 +81,33 @@ func (s *Store) TrimChanges(ctx context.Context, keep int64) (int64, error) {
 		if upTo <= 0 {
 			continue
 		}
-		var n int64
-		err := s.Update(ctx, func(tx *Tx) (err error) {
-			if err = tx.touch(scope{p.Account, p.Region}); err == nil {
-				err = tx.noteTrimmed(p, upTo)
-			}
-			if err == nil {
-				n, err = tx.exec(trimChanges, string(p.Account), string(p.Region), upTo)
-			}
-			return err
-		})
-		if err != nil {
+		first, err := one(ctx, s.reads, scanChange, selectChanges, string(p.Account), string(p.Region), 0, 1)
+		for err == nil && first.N <= upTo {
+			var n int64
+			n, err = s.trim(ctx, p, min(first.N+trimBatch-1, upTo))
+			total, first.N = total+n, first.N+trimBatch
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return total, doing("trimming changes", err)
 		}
-		total += n
 	}
 	return total, nil
+}
+
+// trimBatch is how many changes go in one update: others wait for it.
+const trimBatch = 2000
+
+func (s *Store) trim(ctx context.Context, p Position, upTo int64) (n int64, err error) {
+	err = s.Update(ctx, func(tx *Tx) (err error) {
+		if err = tx.touch(scope{p.Account, p.Region}); err == nil {
+			err = tx.noteTrimmed(p, upTo)
+		}
+		if err == nil {
+			n, err = tx.exec(trimChanges, string(p.Account), string(p.Region), upTo)
+		}
+		return err
+	})
+	return n, err
 }
 
 // noteTrimmed tells followers whose changes will be missing.

@@ -183,7 +183,7 @@ type collatedFile struct {
 // Read implements fs.File.
 func (f collatedFile) Read(b []byte) (int, error) { return f.text.Read(b) }
 
-func sharedMigrator(ctx context.Context, db *sql.DB) (*goose.Provider, error) {
+func sharedMigrator(ctx context.Context, db *sql.DB, files fs.FS) (*goose.Provider, error) {
 	var version, encoding string
 	err := db.QueryRowContext(ctx, `SELECT version(), current_setting('server_encoding')`).Scan(&version, &encoding)
 	if err != nil {
@@ -193,10 +193,6 @@ func sharedMigrator(ctx context.Context, db *sql.DB) (*goose.Provider, error) {
 		return nil, fmt.Errorf("the database has the encoding %s, not UTF8", encoding)
 	}
 	cockroach := strings.HasPrefix(version, "CockroachDB")
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
-	}
 	if !cockroach { // which knows no other order
 		files = collatedFiles{files}
 	}

@@ -4,43 +4,22 @@ import (
 	"database/sql"
 	"errors"
 	"net/url"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/store/storetest"
 )
 
-// postgres returns the URL of a new schema, for one test, of the database that KEYWRIGHT_POSTGRES names: see scripts/postgres.
+// postgres returns the URL of a new schema.
 func postgres(t testing.TB) string {
 	t.Helper()
-	base := os.Getenv("KEYWRIGHT_POSTGRES")
-	if base == "" {
-		t.Skip("KEYWRIGHT_POSTGRES names no database: scripts/postgres run go test ./internal/store/...")
-	}
-	schema := "test_" + strings.ReplaceAll(arn.NewUUID(), "-", "")
-	admin, err := sql.Open("pgx", base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := admin.ExecContext(t.Context(), "CREATE SCHEMA "+schema); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_, err1 := admin.Exec("DROP SCHEMA " + schema + " CASCADE")
-		if err := admin.Close(); err != nil || err1 != nil {
-			t.Error(err1, err)
-		}
-	})
-	return with(t, base, "search_path", schema)
+	return storetest.Postgres(t)
 }
 
 // with returns a URL with one more parameter.
@@ -68,12 +47,15 @@ func openPostgres(t testing.TB, dsn string) *store.Store {
 }
 
 // postgresHarness is the suite's harness. Its stores are those of one process each.
-func postgresHarness() storetest.Harness {
+func postgresHarness() storetest.Harness { return harness(openPostgres) }
+
+// harness is that of stores that open opens at a URL.
+func harness(opens func(testing.TB, string) *store.Store) storetest.Harness {
 	var mu sync.Mutex
 	where := map[*store.Store]string{}
 	open := func(t testing.TB, dsn string) *store.Store {
 		t.Helper()
-		s := openPostgres(t, dsn)
+		s := opens(t, dsn)
 		mu.Lock()
 		defer mu.Unlock()
 		where[s] = dsn
@@ -94,18 +76,23 @@ func postgresHarness() storetest.Harness {
 			return open(t, at(s))
 		},
 		Beside: func(t testing.TB, s *store.Store) *store.Store { t.Helper(); return open(t, at(s)) },
-		SQL: func(t testing.TB, s *store.Store) *sql.DB {
-			t.Helper()
-			config, err := pgx.ParseConfig(at(s))
-			if err != nil {
-				t.Fatal(err)
-			}
-			config.RuntimeParams["session_replication_role"] = "replica" // foreign keys are not enforced
-			config.RuntimeParams["synchronous_commit"] = "off"
-			db := stdlib.OpenDB(*config)
-			t.Cleanup(func() { _ = db.Close() })
-			return db
-		},
+		SQL:    behind(at),
+	}
+}
+
+// behind returns a function that hands out connections behind the back of stores, of which at knows the URL.
+func behind(at func(*store.Store) string) func(testing.TB, *store.Store) *sql.DB {
+	return func(t testing.TB, s *store.Store) *sql.DB {
+		t.Helper()
+		config, err := pgx.ParseConfig(at(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.RuntimeParams["session_replication_role"] = "replica" // foreign keys are not enforced
+		config.RuntimeParams["synchronous_commit"] = "off"
+		db := stdlib.OpenDB(*config)
+		t.Cleanup(func() { _ = db.Close() })
+		return db
 	}
 }
 

@@ -24,7 +24,7 @@ func TestBackupOfTheFirstSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, statement := range []string{"DROP TABLE writers", "DROP INDEX changes_of_writer", "ALTER TABLE changes DROP COLUMN writer", "ALTER TABLE changes DROP COLUMN mark", "DROP TABLE quotas", "DROP TABLE key_uses", "DROP TABLE grants", "DROP TABLE identities", "DELETE FROM goose_db_version WHERE version_id > 1", "VACUUM"} {
+	for _, statement := range []string{"DROP TABLE nodes", "DROP TABLE leases", "DROP TABLE writers", "DROP INDEX changes_of_writer", "ALTER TABLE changes DROP COLUMN writer", "ALTER TABLE changes DROP COLUMN mark", "DROP TABLE quotas", "DROP TABLE key_uses", "DROP TABLE grants", "DROP TABLE identities", "DELETE FROM goose_db_version WHERE version_id > 1", "VACUUM"} {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
 			t.Fatal(err)
 		}

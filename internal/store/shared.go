@@ -129,7 +129,7 @@ func (w *writer) runSharedGroup(updates []*update) {
 		switch {
 		case err == nil:
 		case v == again:
-			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			err = unavailable(err)
 		case v == unknown:
 			err = fmt.Errorf("%w: %w", ErrUnknown, err)
 		}

@@ -132,12 +132,15 @@ func syncDir(dir string) error {
 
 // migrator returns the migrations on a database. It must not be closed: that would close the database.
 func (db *DB) migrator(ctx context.Context, pool *sql.DB) (*goose.Provider, error) {
-	if db.shared {
-		return sharedMigrator(ctx, pool)
+	files := db.migrations
+	if files == nil {
+		var err error
+		if files, err = fs.Sub(migrations, "migrations"); err != nil {
+			return nil, err
+		}
 	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
+	if db.shared {
+		return sharedMigrator(ctx, pool, files)
 	}
 	return goose.NewProvider(goose.DialectSQLite3, pool, files)
 }
@@ -151,8 +154,48 @@ const (
 	schemaMayBeOlder                         // leave it: only tables that every version has are read
 )
 
+// oldestName is the row of table meta that says which programs may use a schema of a version: those that know at least the version which
+// is its value. The migration to that version writes it, if it takes nothing away that these programs need and if they can
+// read what newer programs write. So servers on one database can be replaced one by one, and the older ones start again meanwhile.
+func oldestName(version int64) string {
+	return "oldest schema of programs for schema " + strconv.FormatInt(version, 10)
+}
+
+// mayUse returns nil if a program that knows the schema up to a version may use one that is newer.
+func (db *DB) mayUse(ctx context.Context, pool *sql.DB, current, newest int64) error {
+	err := fmt.Errorf("the schema has version %d and this program knows %d at most: %w", current, newest, ErrNewer)
+	if !db.shared {
+		return err
+	}
+	var value string
+	switch e := pool.QueryRowContext(ctx, statements[selectMeta], oldestName(current)).Scan(&value); {
+	case errors.Is(e, sql.ErrNoRows):
+		return err
+	case e != nil:
+		return e
+	}
+	if oldest, e := strconv.ParseInt(value, 10, 64); e != nil || newest < oldest {
+		return err
+	}
+	return nil
+}
+
+// knowsAll gives ErrNewer if there can be tables that this program does not know: whoever has to write or copy everything must not.
+func (db *DB) knowsAll(ctx context.Context) error {
+	m, err := db.migrator(ctx, db.read)
+	if err != nil {
+		return err
+	}
+	current, err := db.schemaVersion(ctx, db.read)
+	sources := m.ListSources()
+	if newest := sources[len(sources)-1].Version; err == nil && current > newest {
+		err = fmt.Errorf("the schema has version %d and this program knows %d at most: %w", current, newest, ErrNewer)
+	}
+	return err
+}
+
 // migrate looks at the version of the schema and brings it up to date if the policy says so. It refuses a schema that is
-// newer than this program.
+// newer than this program, unless that says that the program may use it.
 func (db *DB) migrate(ctx context.Context, pool *sql.DB, policy schemaPolicy) error {
 	m, err := db.migrator(ctx, pool)
 	if err != nil {
@@ -166,7 +209,11 @@ func (db *DB) migrate(ctx context.Context, pool *sql.DB, policy schemaPolicy) er
 	newest := sources[len(sources)-1].Version
 	switch {
 	case current > newest:
-		return fmt.Errorf("the schema has version %d and this program knows %d at most: %w", current, newest, ErrNewer)
+		if err := db.mayUse(ctx, pool, current, newest); err != nil {
+			return err
+		}
+		db.log.Warn("a newer program has brought the schema up to date: this one may use it until it is replaced", "schema", current, "known", newest)
+		return nil
 	case current == newest:
 		return nil
 	case current == 0 && policy != schemaIsUpdated:

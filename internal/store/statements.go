@@ -109,11 +109,19 @@ const (
 	selectTrimmed
 	selectMarks
 	selectChangesOfWriter
+	takeLease
+	endLease
+	putNode
+	selectNodes
+	deleteNode
 	allStatements
 )
 
 // firstWrite is where the statements begin that only the writer prepares.
 const firstWrite = savepoint
+
+// databaseNow is the database's clock in milliseconds, at the moment at which it is asked.
+const databaseNow = `CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)`
 
 var statements = [allStatements]string{
 	selectKey: `SELECT account, region, key_id, due_ms, body, tag FROM keys
@@ -251,6 +259,14 @@ var statements = [allStatements]string{
 	selectChangesOfWriter: `SELECT account, region, n, kind, ref FROM changes WHERE writer = $1 AND mark > 0 AND mark > $2 AND mark <= $3
 		ORDER BY mark, account, region, n LIMIT $4`,
 	lockMark: `SELECT mark FROM writers WHERE writer = $1 FOR UPDATE`,
+	takeLease: `INSERT INTO leases (name, holder, until_ms) VALUES ($1, $2, ` + databaseNow + ` + $3)
+		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms
+		WHERE leases.holder = excluded.holder OR leases.until_ms <= ` + databaseNow,
+	endLease: `UPDATE leases SET until_ms = 0 WHERE name = $1 AND holder = $2`,
+	putNode: `INSERT INTO nodes (node, name, version, seen_ms) VALUES ($1, $2, $3, ` + databaseNow + `)
+		ON CONFLICT (node) DO UPDATE SET name = excluded.name, version = excluded.version, seen_ms = excluded.seen_ms`,
+	selectNodes: `SELECT node, name, version, ` + databaseNow + ` FROM nodes WHERE seen_ms > ` + databaseNow + ` - $1 ORDER BY name, node`,
+	deleteNode:  `DELETE FROM nodes WHERE node = $1 OR seen_ms < ` + databaseNow + ` - $2`,
 }
 
 // prepared runs the statements on one pool: prepared, by their number, or by their text where the driver remembers what it
@@ -322,6 +338,10 @@ const readTries = 3
 // collect runs a query and gathers what scan makes of each row.
 func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, error), s statement, args ...any) ([]T, error) {
 	if r, ok := q.(*reader); ok {
+		defer r.leave()
+		if err := r.enter(); err != nil {
+			return nil, err
+		}
 		defer r.timing.read(r.timing.begin())
 	}
 	for try := 1; ; try++ {
@@ -330,7 +350,7 @@ func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, err
 			return out, err
 		}
 		if try == readTries || errors.Is(err, context.DeadlineExceeded) { // not slow things twice
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return nil, unavailable(err)
 		}
 	}
 }

@@ -73,6 +73,9 @@ var (
 	ErrTrimmed = errors.New("older changes are not in the feed any more")
 )
 
+// unavailable says of an error that it is one of the connection to the database.
+func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
 // CorruptRowError says that a stored row was refused: it is not what Keywright wrote there. It has been logged. Key is
 // the row's primary key, its columns joined with slashes.
 type CorruptRowError struct{ Table, Key string }

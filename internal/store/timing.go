@@ -37,7 +37,7 @@ func (t *timing) read(began time.Time) {
 }
 
 func (t *timing) wrote(took time.Duration, u *update) {
-	if to := t.to.Load(); to != nil && u.state.Load() == updateStarted {
+	if to := t.to.Load(); to != nil && (u.state.Load() == updateStarted || u.failed) {
 		(*to).Wrote(took, u.failed)
 	}
 }
@@ -52,4 +52,19 @@ func (t *timing) refused(table string) {
 type reader struct {
 	*prepared
 	timing *timing
+	busy   atomic.Int64 // queries that run or wait for a connection
 }
+
+// maxReads is how many queries may run or wait at once on a database that other processes use: each connection has a hundred that wait
+// for it, and what comes then is refused at once.
+const maxReads = 1024
+
+// enter counts a query; errCrowd if there are too many. leave has to be called in both cases.
+func (r *reader) enter() error {
+	if r.busy.Add(1) > maxReads && r.shared {
+		return errCrowd
+	}
+	return nil
+}
+
+func (r *reader) leave() { r.busy.Add(-1) }

@@ -74,6 +74,9 @@ func transfer(ctx context.Context, from, to *DB, stays string, progress func(tab
 	if to.write == nil {
 		return Transferred{}, errReadOnly
 	}
+	if err := errors.Join(from.knowsAll(ctx), to.knowsAll(ctx)); err != nil {
+		return Transferred{}, err
+	}
 	if _, err := from.Sealed(ctx); err != nil {
 		return Transferred{}, err
 	}

@@ -140,18 +140,23 @@ type Rewrap func(k *key.Key, m *key.Material) ([]byte, error)
 
 // Rekey writes every row again that is tagged, or whose secret or material is wrapped, with an old domain key, and returns
 // how many it wrote. It works in small updates beside others; after an interruption call it again. A row that does not
-// verify ends it.
-func (s *Store) Rekey(ctx context.Context, rewrap Rewrap) (int64, error) {
-	n, err := s.rekey(ctx, rewrap, false)
+// verify ends it. ErrNewer says that there can be rows that this program does not know.
+func (s *Store) Rekey(ctx context.Context, rewrap Rewrap) (n int64, err error) {
+	if err = s.db.knowsAll(ctx); err == nil {
+		n, err = s.rekey(ctx, rewrap, false)
+	}
 	return n, doing("re-keying rows", err)
 }
 
 // DropOldDomainKeys removes from the store every domain key but the newest of each domain. Before, it checks that no row
 // needs one of the others: ErrStale if one does, which Rekey mends. Opaque tokens that were made with an old key become
 // invalid at the next start. From its beginning no process writes material any more that is wrapped with another key than the
-// newest: it gets ErrConflict.
+// newest: it gets ErrConflict. ErrNewer is that of Rekey.
 func (s *Store) DropOldDomainKeys(ctx context.Context, rewrap Rewrap) error {
-	err := s.retireDomainKeys(ctx)
+	err := s.db.knowsAll(ctx)
+	if err == nil {
+		err = s.retireDomainKeys(ctx)
+	}
 	var stale int64
 	if err == nil {
 		stale, err = s.rekey(ctx, rewrap, true)

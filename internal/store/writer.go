@@ -20,12 +20,13 @@ const maxGroup = 256
 // Update runs f in a transaction and returns when its changes are on disk. If f returns an error, nothing that it did
 // stays and Update returns that error; updates that happen to share the transaction are not touched. f may run more than
 // once, so it must not have effects of its own but through its Tx (OnCommit is for those), and it must not keep the Tx,
-// call Update or a read of the Store, or wait for anything slow: it holds up all other updates.
+// call Update or a read of the Store, or wait for anything slow: it holds up all other updates. What may wait, once, is
+// the audit log's record of something that the service does on its own.
 //
 // If ctx ends before f starts, f does not run and Update returns the context's error. From then on ctx has no say: Update
 // returns what happened. After an error of the commit itself the changes are not visible, and are not on disk as far
-// as the engine knows; but after ErrUnknown, which only PostgreSQL gives, they may be. ErrUnavailable is of PostgreSQL too:
-// the database could not be reached for as long as Options say, and nothing was changed.
+// as the engine knows; but after ErrUnknown, which only PostgreSQL gives, they may be. ErrUnavailable is of PostgreSQL too: nothing
+// was changed, because the database could not be reached for as long as Options say, or because f could not start for as long.
 //
 // A panic of f is passed on to the caller of Update.
 func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
@@ -33,16 +34,24 @@ func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 		return errReadOnly
 	}
 	began, noted := time.Now(), steps.From(ctx).Begin(steps.StoreWrite)
-	u := &update{ctx: ctx, f: f, done: make(chan struct{})}
-	if err := s.writer.enqueue(u); err != nil {
-		noted.EndWith(err)
-		return err
+	if s.db.shared { // a database that is slow is waited for by no more than can be served in time
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.db.patience, errCrowd)
+		defer cancel()
 	}
-	err := s.await(ctx, u)
+	u := &update{ctx: ctx, f: f, done: make(chan struct{})}
+	err := s.writer.enqueue(u)
+	if err == nil {
+		err = s.await(ctx, u)
+	}
+	u.failed = u.failed || errors.Is(err, errCrowd)
 	noted.EndWith(err)
 	s.timing.wrote(time.Since(began), u)
 	return err
 }
+
+// errCrowd says that others that wait for the database as well were not done in time.
+var errCrowd = fmt.Errorf("%w: too many wait for it", ErrUnavailable)
 
 // await returns what became of an update.
 func (s *Store) await(ctx context.Context, u *update) error {

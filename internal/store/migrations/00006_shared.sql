@@ -12,3 +12,17 @@ CREATE TABLE writers (
 ALTER TABLE changes ADD COLUMN writer TEXT NOT NULL DEFAULT '';
 ALTER TABLE changes ADD COLUMN mark BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX changes_of_writer ON changes (writer, mark) WHERE mark > 0;
+
+-- leases says which process does what only one may do, and until when; nodes which processes live, with the name and version of each.
+-- Times in both are milliseconds of the database's clock.
+CREATE TABLE leases (
+    name     TEXT   NOT NULL PRIMARY KEY,
+    holder   TEXT   NOT NULL,
+    until_ms BIGINT NOT NULL
+);
+CREATE TABLE nodes (
+    node    TEXT   NOT NULL PRIMARY KEY,
+    name    TEXT   NOT NULL,
+    version TEXT   NOT NULL,
+    seen_ms BIGINT NOT NULL
+);

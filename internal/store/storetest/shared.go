@@ -123,6 +123,18 @@ func testTrim(t *testing.T, h Harness) {
 	if p, err := s.Position(ctx, account, region); err != nil || p != 11 {
 		t.Errorf("position %d, %v", p, err)
 	}
+	k := Key()
+	k.Region = "eu-west-2"
+	update(t, s, func(tx *store.Tx) error { // more than go in one update
+		err := tx.PutKey(k)
+		for i := 0; i < 2300 && err == nil; i++ {
+			err = tx.InsertAlias(alias(k, strconv.Itoa(i)))
+		}
+		return err
+	})
+	if n, err := s.TrimChanges(ctx, 100); err != nil || n != 2201 {
+		t.Errorf("%d changes of many went, %v", n, err)
+	}
 }
 
 // besides opens a store n times, or skips the test if only one process can use one.

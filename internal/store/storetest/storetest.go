@@ -35,8 +35,8 @@ type Harness struct {
 	SQL func(t testing.TB, s *store.Store) *sql.DB
 }
 
-// Run runs the suite.
-func Run(t *testing.T, h Harness) {
+// Run runs the suite, without the tests of the given names.
+func Run(t *testing.T, h Harness, without ...string) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, Harness)
@@ -83,8 +83,13 @@ func Run(t *testing.T, h Harness) {
 		{"Follow", testFollow},
 		{"FollowTrimmed", testFollowTrimmed},
 		{"FollowWriters", testFollowWriters},
+		{"Lease", testLease},
+		{"LeaseAlone", testLeaseAlone},
+		{"Nodes", testNodes},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
+		if !slices.Contains(without, c.name) {
+			t.Run(c.name, func(t *testing.T) { c.test(t, h) })
+		}
 	}
 }
 

@@ -1,0 +1,183 @@
+// Package cluster has a server be one of several on a database: it says again and again that this server lives, knows how many do,
+// asks for the lease of the work that one server does for all, and watches how far this machine's clock is from the database's.
+//
+// It trusts the database's clock to go on, and nobody else's. It must never say that this server has the lease for longer than the
+// database keeps it for it, and never forget other servers because the database does not answer.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keywright/keywright/internal/store"
+)
+
+// The times of a cluster. A server whose process was killed is not counted any more after LiveFor, and its work is taken over after
+// leaseFor and leaseEvery at most.
+const (
+	beatEvery  = time.Second
+	LiveFor    = 5 * time.Second // without a word
+	leaseFor   = 15 * time.Second
+	leaseEvery = 5 * time.Second
+	// leaseMargin is how much earlier than the database a server thinks its lease over. What it began before is likely to have ended
+	// by then.
+	leaseMargin = 5 * time.Second
+)
+
+// MaxOffset is how far the clocks of servers may be from the database's, and so twice that from each other, without a warning.
+const MaxOffset = 2 * time.Second
+
+// schedule is the name of the lease of the work that one server does for all.
+const schedule = "schedule"
+
+// Config is what a Member needs.
+type Config struct {
+	Store         *store.Store // required
+	Name, Version string       // of this server
+	// Counted is told how many servers live, this one included, whenever there are more or fewer. Nil for nobody.
+	Counted func(n int)
+	// Now is the machine's clock, with its monotonic reading. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Member is this server among the others. It is safe for concurrent use.
+type Member struct {
+	c      Config
+	live   atomic.Pointer[[]store.Node]
+	offset atomic.Int64              // nanoseconds that this machine's clock is ahead, as far as is known
+	asked  atomic.Pointer[time.Time] // when the lease was asked for that this server has; nil if it has none
+
+	mu      sync.Mutex // held while the database is asked
+	next    time.Time  // when the lease is asked for again
+	failing bool       // the last beat
+	apart   bool       // the clocks are
+}
+
+// Join has this server be one of those that live, and returns when all that live are known.
+func Join(ctx context.Context, c Config) (*Member, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Counted == nil {
+		c.Counted = func(int) {}
+	}
+	m := &Member{c: c}
+	m.live.Store(new([]store.Node))
+	return m, m.beat(ctx)
+}
+
+// Run says that this server lives, and renews what it has, until ctx ends. Then it gives back the lease and leaves.
+func (m *Member) Run(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		m.Once(ctx)
+		select {
+		case <-ctx.Done():
+			m.leave(context.WithoutCancel(ctx))
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Once does what Run does every second.
+func (m *Member) Once(ctx context.Context) {
+	err := errors.Join(m.beat(ctx), m.ask(ctx))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if was := m.failing; was != (err != nil) && ctx.Err() == nil {
+		m.failing = err != nil
+		if err != nil {
+			slog.Warn("the database does not hear that this server lives", "err", err)
+		} else {
+			slog.Info("the database hears again that this server lives")
+		}
+	}
+}
+
+// beat says that this server lives.
+func (m *Member) beat(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	live, look, err := m.c.Store.Beat(ctx, store.Node{Name: m.c.Name, Version: m.c.Version}, LiveFor)
+	if err != nil {
+		return err
+	}
+	m.measure(look)
+	if before := len(*m.live.Swap(&live)); len(live) != before {
+		m.c.Counted(max(len(live), 1))
+	}
+	return nil
+}
+
+// measure compares the clocks. What a look may have taken is not held against them.
+func (m *Member) measure(look store.Look) {
+	if look.Clock.IsZero() {
+		return
+	}
+	offset := look.Ahead()
+	m.offset.Store(int64(offset))
+	if apart := offset.Abs() > MaxOffset; apart != m.apart {
+		m.apart = apart
+		if apart {
+			slog.Warn("the clock of this machine is not that of the database", "ahead", offset.Round(time.Millisecond))
+		} else {
+			slog.Info("the clock of this machine is that of the database again")
+		}
+	}
+}
+
+// ask asks for the lease if it is time.
+func (m *Member) ask(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	began := m.c.Now()
+	if began.Before(m.next) {
+		return nil
+	}
+	held, err := m.c.Store.Lease(ctx, schedule, leaseFor)
+	if err != nil {
+		return err // the one that this server has is still its own for its time
+	}
+	m.next = began.Add(leaseEvery)
+	if had := m.asked.Load() != nil; held != had {
+		slog.Info("the scheduled work of all servers", "here", held)
+	}
+	m.asked.Store(nil)
+	if held {
+		m.asked.Store(&began)
+	}
+	return nil
+}
+
+func (m *Member) leave(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked.Store(nil)
+	if err := errors.Join(m.c.Store.EndLease(ctx, schedule), m.c.Store.Leave(ctx)); err != nil {
+		slog.Warn("the database was not told that this server ends: others wait a little", "err", err)
+	}
+}
+
+// Leads reports whether this server does the work that one does for all. Of two clocks that differ it believes the one by which more
+// time has passed: the steady one stands still while a machine sleeps.
+func (m *Member) Leads() bool {
+	asked := m.asked.Load()
+	if asked == nil {
+		return false
+	}
+	now := m.c.Now()
+	passed := max(now.Sub(*asked), time.Duration(now.UnixNano()-asked.UnixNano()))
+	return passed < leaseFor-leaseMargin
+}
+
+// Live returns the servers that live, as far as this one knows.
+func (m *Member) Live() []store.Node { return *m.live.Load() }
+
+// ClockOffset returns how far this machine's clock is ahead of the database's, at least; negative if it is behind.
+func (m *Member) ClockOffset() time.Duration { return time.Duration(m.offset.Load()) }

@@ -1,0 +1,160 @@
+package cluster_test
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/cluster"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/store/storetest"
+)
+
+// server is a member and its machine.
+type server struct {
+	*cluster.Member
+	t       *testing.T
+	store   *store.Store
+	clock   atomic.Int64 // Unix nanoseconds
+	counted []int
+}
+
+func (s *server) pass(d time.Duration) { s.clock.Add(int64(d)) }
+
+// once has the member do what it does every second.
+func (s *server) once() { s.Once(s.t.Context()) }
+
+// join makes a server whose clock is off by so much.
+func join(t *testing.T, dsn, name string, off time.Duration) *server {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	s := &server{t: t, store: storetest.Unseal(t, db)}
+	s.clock.Store(time.Now().Add(off).UnixNano())
+	s.Member, err = cluster.Join(t.Context(), cluster.Config{
+		Store: s.store, Name: name, Version: "v1",
+		Counted: func(n int) { s.counted = append(s.counted, n) },
+		Now:     func() time.Time { return time.Unix(0, s.clock.Load()) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (s *server) leads(want bool) {
+	s.t.Helper()
+	if got := s.Leads(); got != want {
+		s.t.Errorf("leads: %v, want %v", got, want)
+	}
+}
+
+// expire has the lease end by the database's clock.
+func expire(t *testing.T, dsn string) {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	if err == nil {
+		defer func() { _ = db.Close() }()
+		_, err = db.ExecContext(t.Context(), `UPDATE leases SET until_ms = 0`)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Servers whose clocks differ by minutes count each other and have one leader, who thinks so for less long than the database keeps the
+// lease, however long it stood still.
+func TestMembers(t *testing.T) {
+	dsn := storetest.Postgres(t)
+	one := join(t, dsn, "one", 0)
+	two := join(t, dsn, "two", 7*time.Minute)
+	if got := two.counted; !slices.Equal(got, []int{2}) {
+		t.Errorf("the second server counts %v", got)
+	}
+	one.leads(false) // nobody has asked for the lease yet
+	one.once()
+	two.once()
+	one.leads(true)
+	two.leads(false)
+	if got := one.counted; !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("the first server counts %v", got)
+	}
+	live := one.Live()
+	if len(live) != 2 || live[0] != (store.Node{Name: "one", Version: "v1", Self: true}) || live[1] != (store.Node{Name: "two", Version: "v1"}) {
+		t.Errorf("%+v live", live)
+	}
+
+	one.pass(9 * time.Second)
+	one.leads(true)
+	one.once() // renews it
+	one.pass(9 * time.Second)
+	one.leads(true)
+	one.pass(time.Second) // and stands still
+	one.leads(false)
+	expire(t, dsn)
+	two.pass(5 * time.Second)
+	two.once()
+	two.leads(true)
+	one.once()
+	one.leads(false)
+}
+
+// A server that ends gives up what it has, at once.
+func TestLeave(t *testing.T) {
+	dsn := storetest.Postgres(t)
+	one, two := join(t, dsn, "one", 0), join(t, dsn, "two", 0)
+	one.once()
+	two.once()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	one.Run(ended)
+	one.leads(false)
+	two.pass(5 * time.Second)
+	two.once()
+	two.leads(true)
+	if n := len(two.Live()); n != 1 || !slices.Equal(two.counted, []int{2, 1}) {
+		t.Errorf("%d live, counted %v", n, two.counted)
+	}
+}
+
+// While the database does not answer, as many servers live as before: otherwise each would take the whole of a rate.
+func TestWithoutTheDatabase(t *testing.T) {
+	dsn := storetest.Postgres(t)
+	one, two := join(t, dsn, "one", 0), join(t, dsn, "two", 0)
+	one.once()
+	if err := one.store.DB().Close(); err != nil {
+		t.Fatal(err)
+	}
+	one.pass(6 * time.Second)
+	one.once()
+	one.leads(true) // for as long as it has the lease
+	one.pass(4 * time.Second)
+	one.once()
+	one.leads(false)
+	if got := one.counted; !slices.Equal(got, []int{1, 2}) || len(one.Live()) != 2 {
+		t.Errorf("counted %v", got)
+	}
+	_ = two
+}
+
+// What a question takes is not held against a clock.
+func TestAhead(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, c := range []struct{ before, after, want time.Duration }{
+		{0, 0, 0},
+		{-time.Second, 2 * time.Second, 0},
+		{3 * time.Second, 4 * time.Second, 3 * time.Second},
+		{-4 * time.Second, -3 * time.Second, -3 * time.Second},
+	} {
+		look := store.Look{Clock: at, Before: at.Add(c.before), After: at.Add(c.after)}
+		if got := look.Ahead(); got != c.want {
+			t.Errorf("%s and %s: %s, want %s", c.before, c.after, got, c.want)
+		}
+	}
+}
