@@ -161,7 +161,7 @@ next start begins a new log; if there is still one in the directory it is taken 
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			var in *server.Installation
 			if data != "" {
-				in, err = openDev(c.Context(), &server.Config{Data: data}, "")
+				in, err = openDev(c.Context(), &server.Config{Data: data}, &devOptions{})
 			} else {
 				var config server.Config
 				if config, err = server.LoadConfig(path); err == nil {
