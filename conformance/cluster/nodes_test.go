@@ -187,12 +187,15 @@ const noAnswer = "no answer"
 // unavailable is the code with which a server says that its database does not answer and nothing has changed.
 const unavailable = "DependencyTimeoutException"
 
-// until waits for something that must become so soon.
-func until(t *testing.T, what string, within time.Duration, so func() bool) {
+// soon is how long to wait at most for what must become so; far longer than it takes.
+const soon = 30 * time.Second
+
+// until waits until something is so.
+func until(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	for began := time.Now(); !so(); time.Sleep(2 * time.Millisecond) {
-		if time.Since(began) > within {
-			t.Fatalf("%s: not within %s", what, within)
+		if time.Since(began) > soon {
+			t.Fatalf("%s: not within %s", what, soon)
 		}
 	}
 }
