@@ -102,13 +102,17 @@ var keys = porcupine.Model{
 
 // history is what clients did and were told, in the order of a clock that they share. It is safe for concurrent use.
 type history struct {
+	maxStaleness time.Duration
+
 	mu    sync.Mutex
 	began time.Time
 	all   []porcupine.Operation
 	count map[string]int // by outcome
 }
 
-func newHistory() *history { return &history{began: time.Now(), count: map[string]int{}} }
+func newHistory(maxStaleness time.Duration) *history {
+	return &history{maxStaleness: maxStaleness, began: time.Now(), count: map[string]int{}}
+}
 
 // add notes a call that began then and is over. What a server says without a change, it may say by what was so maxStaleness before
 // the call: looks and refusals. A change that was made is one between call and answer.
@@ -120,7 +124,7 @@ func (h *history) add(in input, began time.Time, out output) {
 	case out.code == unknown:
 		answered = math.MaxInt64
 	case out.code == wrongState, in.call == look:
-		call -= maxStaleness
+		call -= h.maxStaleness
 	}
 	h.all = append(h.all, porcupine.Operation{Input: in, Call: int64(call), Output: out, Return: int64(answered)})
 	h.count[out.code]++
@@ -170,7 +174,7 @@ func TestHistory(t *testing.T) {
 		age  time.Duration
 		want porcupine.CheckResult
 	}{{maxStaleness / 2, porcupine.Ok}, {2 * maxStaleness, porcupine.Illegal}} {
-		h := newHistory()
+		h := newHistory(maxStaleness)
 		h.began = time.Now().Add(-time.Minute)
 		h.add(input{"k", disable, ""}, h.began, ok)
 		h.all[0].Return = int64(time.Minute - c.age) // and then a look that does not know of it

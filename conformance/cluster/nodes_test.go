@@ -24,7 +24,7 @@ import (
 	"github.com/keywright/keywright/conformance/server"
 )
 
-// maxStaleness is that of the servers here, shorter than the default so that more trials fit into a minute.
+// maxStaleness is that of servers here of which many trials are made, shorter than the default.
 const maxStaleness = 200 * time.Millisecond
 
 // patience is for how long the servers here try to make a change while there is no primary.
@@ -34,6 +34,7 @@ const patience = 10 * time.Second
 type cluster struct {
 	t             *testing.T
 	dir           string
+	maxStaleness  time.Duration
 	hosts         []string // where the databases listen, the first primary first
 	password      string
 	keyID, secret string // of the account's root user
@@ -88,14 +89,11 @@ func room(t *testing.T) string {
 }
 
 // newCluster starts three servers on the databases of URLs, of which the first takes writing.
-func newCluster(t *testing.T, dir string, urls ...string) *cluster {
+func newCluster(t *testing.T, dir string, maxStaleness time.Duration, urls ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: dir}
+	c := &cluster{t: t, dir: dir, maxStaleness: maxStaleness}
 	for _, text := range urls {
-		u, err := url.Parse(text)
-		if err != nil {
-			t.Fatal("the URL of a database cannot be read")
-		}
+		u := parse(t, text)
 		c.hosts = append(c.hosts, u.Host)
 		c.password, _ = u.User.Password()
 	}
@@ -120,6 +118,16 @@ func newCluster(t *testing.T, dir string, urls ...string) *cluster {
 		}
 	})
 	return c
+}
+
+// parse reads the URL of a database, which has a password.
+func parse(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal("the URL of a database cannot be read")
+	}
+	return u
 }
 
 var credentials = regexp.MustCompile(`Access key id:\s+(\S+)\s+Secret access key:\s+(\S+)`)
@@ -150,7 +158,7 @@ store:
 seals: [{kind: key-file, file: %[1]s/seal.key}]
 audit: {durability: written}
 quotas: {enforce: unlimited}
-`, c.dir, i, strings.Join(through, ","), maxStaleness, patience),
+`, c.dir, i, strings.Join(through, ","), c.maxStaleness, patience),
 	}
 	for path, text := range files {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -176,6 +184,8 @@ func code(err error) string {
 	switch {
 	case err == nil:
 		return ""
+	case errors.As(err, &refusal) && refusal.ErrorCode() == "ServiceUnavailable": // how IAM says it
+		return unavailable
 	case errors.As(err, &refusal):
 		return refusal.ErrorCode()
 	}

@@ -11,10 +11,10 @@ import (
 
 // relay stands between a server and a host of its database, and can be made to treat them badly.
 type relay struct {
-	l      net.Listener
-	target string
+	l net.Listener
 
 	mu     sync.Mutex
+	target string
 	change chan struct{} // closed when how it behaves changes
 	links  map[*link]struct{}
 	refuse bool          // new connections
@@ -59,9 +59,9 @@ func (r *relay) accept() {
 
 func (r *relay) serve(client *net.TCPConn) {
 	r.mu.Lock()
-	refuse := r.refuse
+	refuse, target := r.refuse, r.target
 	r.mu.Unlock()
-	database, err := net.Dial("tcp", r.target)
+	database, err := net.Dial("tcp", target)
 	if err != nil || refuse {
 		_ = client.SetLinger(0)
 		_ = client.Close()
@@ -153,3 +153,9 @@ func (r *relay) hush(silent bool) { r.set(func() { r.silent = silent }) }
 
 // heal has the relay be as it was at first.
 func (r *relay) heal() { r.set(func() { r.refuse, r.silent, r.delay = false, false, 0 }) }
+
+// slow has every piece wait.
+func (r *relay) slow(delay time.Duration) { r.set(func() { r.delay = delay }) }
+
+// lead has new connections go to another host.
+func (r *relay) lead(target string) { r.set(func() { r.target = target }) }

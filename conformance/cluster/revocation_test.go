@@ -38,7 +38,7 @@ func TestRevocation(t *testing.T) {
 	db := dir + "/pg"
 	url := postgres(t, "start", db)
 	defer postgres(t, "stop", db)
-	c := newCluster(t, dir, url)
+	c := newCluster(t, dir, maxStaleness, url)
 	trials := number(t, "KEYWRIGHT_REVOCATIONS", 20)
 	stop := c.load()
 	var wg sync.WaitGroup
@@ -358,7 +358,7 @@ func TestCut(t *testing.T) {
 	db := dir + "/pg"
 	url := postgres(t, "start", db)
 	defer postgres(t, "stop", db)
-	c := newCluster(t, dir, url)
+	c := newCluster(t, dir, maxStaleness, url)
 	id := c.newKey("")
 	has := c.encrypts(user{}, id, unavailable)
 	rounds := number(t, "KEYWRIGHT_CUTS", len(cuts))
