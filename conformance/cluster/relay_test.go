@@ -20,6 +20,7 @@ type relay struct {
 	refuse bool          // new connections
 	silent bool          // nothing comes through
 	delay  time.Duration // before every piece
+	count  int           // of statements
 }
 
 // link is a connection through a relay.
@@ -75,8 +76,17 @@ func (r *relay) serve(client *net.TCPConn) {
 	r.links[l] = struct{}{}
 	r.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { r.pump(l.client, l.database) })
-	both.Go(func() { r.pump(l.database, l.client) })
+	var seen statements
+	both.Go(func() {
+		r.pump(l.client, l.database, func(piece []byte) {
+			before := seen.count
+			seen.add(piece)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.count += seen.count - before
+		})
+	})
+	both.Go(func() { r.pump(l.database, l.client, func([]byte) {}) })
 	both.Wait()
 	l.close()
 	r.mu.Lock()
@@ -84,11 +94,19 @@ func (r *relay) serve(client *net.TCPConn) {
 	r.mu.Unlock()
 }
 
-// pump carries one direction of a link to its end.
-func (r *relay) pump(from, to *net.TCPConn) {
+// executed returns how many statements came through so far.
+func (r *relay) executed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count
+}
+
+// pump carries one direction of a link to its end, and shows every piece before.
+func (r *relay) pump(from, to *net.TCPConn, show func([]byte)) {
 	piece := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(piece)
+		show(piece[:n])
 		for n > 0 {
 			r.mu.Lock()
 			change, silent, delay := r.change, r.silent, r.delay
