@@ -73,7 +73,7 @@ func TestFaults(t *testing.T) {
 	for round := range failovers {
 		s := &storm{cluster: c, history: newHistory(c.maxStaleness), stop: make(chan struct{})}
 		s.run()
-		for range max(1, kills/failovers) {
+		for range (kills + failovers - 1) / failovers {
 			s.killNode()
 		}
 		for i := range spoils {
