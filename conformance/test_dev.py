@@ -29,6 +29,7 @@ def test_prints_what_to_paste(tmp_path):
         assert server.stop() == 0
 
 
+@pytest.mark.sqlite("the store is not in the data directory, nor in memory")
 def test_in_memory(tmp_path):
     """Without --data nothing is written, and nothing outlives the process."""
     server = Server(tmp_path / "cwd")
@@ -78,6 +79,7 @@ def test_restart(tmp_path):
         assert sum(r["eventName"] == "CreateKey" for r in lines) == 5, "records of the time before"
 
 
+@pytest.mark.sqlite("the store is not in the data directory, nor in memory")
 def test_one_process_per_directory(tmp_path):
     with Server(tmp_path, data=tmp_path / "data"):
         second = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"))

@@ -9,8 +9,10 @@ import pytest
 
 from harness.ledger import forms, search, strings
 from harness.records import OPERATIONS, faults, strays
-from harness.server import Server
+from harness.server import NODES, Server
 from harness.wire import Wire
+
+UNHEARD = {"DependencyTimeoutException", "ServiceUnavailableException"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def afterwards(shared, ledger):
 
 def test_one_record_per_call(shared, afterwards, ledger, tally):
     records = [json.loads(line) for path in shared.audit_files() for line in path.read_text().splitlines()]
-    calls = [r for r in records if r["eventType"] == "AwsApiCall"]
+    # What stands before several servers makes calls again that one of them could not answer in time.
+    calls = [r for r in records if r["eventType"] == "AwsApiCall" and not (NODES > 1 and r.get("errorCode") in UNHEARD)]
     count = collections.Counter(r["requestID"] for r in calls)
     for request_id, operation in ledger.calls:
         assert request_id, f"an answer of {operation} had no request id"

@@ -54,6 +54,7 @@ class Server:
 
     started = []  # every server of the run, each with what it was told and its own ledger
     databases = {}  # by data directory
+    own = False  # whether the configuration is its own: then it is one server, with the store in its directory
 
     def __init__(self, folder, *arguments, data=None, ledger=None, environment=None):
         self.folder = pathlib.Path(folder)
@@ -61,11 +62,11 @@ class Server:
         self.arguments, self.data, self.ledger = list(arguments), data, ledger or Ledger()
         self.processes, self.front, self.url, self.environment = [], None, None, {}
         self.added = environment or {}  # to the environment of the process
-        self.nodes = 1 if "--tls" in self.arguments else NODES  # each has a CA of its own
+        self.nodes = 1 if self.own or "--tls" in self.arguments else NODES  # with --tls each would have a CA of its own
         self.logs = [self.folder / f"stderr{i or ''}" for i in range(self.nodes)]
         self.log, self.printed = self.logs[0], self.folder / "stdout"
         self.store = None
-        if POSTGRES:  # the same one for the same directory
+        if POSTGRES and not self.own:  # the same one for the same directory
             self.store = Server.databases.get(data) or new_database()
             if data:
                 Server.databases[data] = self.store

@@ -11,6 +11,8 @@ import time
 # Operations that change nothing that the next request could look at on another server.
 READS = re.compile(r"(Encrypt|Decrypt|ReEncrypt|Sign|Verify|VerifyMac|Generate(Random|Mac|DataKey\w*)|DeriveSharedSecret|Encapsulate|Decapsulate|AssumeRole\w*"
                    r"|DecodeAuthorizationMessage|(List|Get|Describe|Lookup|Simulate)\w+)$")
+UNHEARD = re.compile(rb"HTTP/1.1 50[03] .*(DependencyTimeoutException|<Code>ServiceUnavailable</Code>)", re.S)
+TRIES = 20
 PIECE = 1 << 16
 
 
@@ -74,14 +76,32 @@ class Spread:
 
     async def exchange(self, head, octets, have, reader, writer, links):
         """Carries one request, whose body is there up to have octets, and its answer. Returns whether another one may come."""
-        node = await self.next()
-        while have < head.length:  # all of it, so that it can be sent again on another connection
+        while have < head.length:  # all of it, so that it can be sent again
             more = await reader.read(PIECE)
             if not more:
-                await self.tunnel(octets, reader, writer, node)
+                await self.tunnel(octets, reader, writer)
                 return False
             octets, have = octets + more, have + len(more)
-        for attempt in range(2):
+        for attempt in range(TRIES):
+            node = await self.next()
+            top, whole = await self.ask(node, octets, links)
+            answer = Head(top) if whole else None
+            # What a server says that has not heard of the others in time, on a machine that does other things, too: nothing has changed.
+            if not whole or not UNHEARD.search(top) or attempt == TRIES - 1:
+                break
+            await asyncio.sleep(self.bound)
+        writer.write(top)
+        await writer.drain()
+        if not whole:
+            return False
+        status = int(answer.first.split()[1])
+        if (status == 200 or status >= 500) and not READS.match(head.operation(octets)):
+            self.changed[node] = time.monotonic()
+        return not (answer.last or head.last)
+
+    async def ask(self, node, octets, links):
+        """Sends a request to a server. Returns the answer, or what there is of it, and whether that is all."""
+        for _ in range(2):
             fresh = node not in links
             if fresh:
                 links[node] = await self.open(node)
@@ -89,31 +109,23 @@ class Spread:
             upstream.write(octets)
             try:
                 top = await back.readuntil(b"\r\n\r\n")
-                break
+                length = Head(top).length
+                if length is None:
+                    raise ConnectionError("an answer of unknown length")
             except (asyncio.IncompleteReadError, ConnectionError) as e:
                 links.pop(node)[1].close()
-                if fresh or attempt:  # and not one that had been idle for too long
-                    writer.write(getattr(e, "partial", b""))
-                    return False
-        answer = Head(top)
-        if answer.length is None:
-            raise ConnectionError("an answer of unknown length")
-        try:
-            top += await back.readexactly(answer.length)
-        except asyncio.IncompleteReadError as e:
-            writer.write(top + e.partial)
-            return False
-        status = int(answer.first.split()[1])
-        if (status == 200 or status >= 500) and not READS.match(head.operation(octets)):
-            self.changed[node] = time.monotonic()
-        writer.write(top)
-        await writer.drain()
-        return not (answer.last or head.last)
+                if fresh:  # and not one that had been idle for too long
+                    return getattr(e, "partial", b""), False
+                continue
+            try:
+                return top + await back.readexactly(length), True
+            except asyncio.IncompleteReadError as e:
+                return top + e.partial, False
+        return b"", False
 
-    async def tunnel(self, octets, reader, writer, node=None):
+    async def tunnel(self, octets, reader, writer):
         """Carries everything to one server and back to the end; whatever it answers may be a change."""
-        if node is None:
-            node = await self.next()
+        node = await self.next()
         back, upstream = await self.open(node)
         upstream.write(octets)
 
