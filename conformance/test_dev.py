@@ -161,6 +161,7 @@ def test_tls(tmp_path, kept):
             assert server.boto3().describe_key(KeyId=key)
 
 
+@pytest.mark.alone("another would answer")
 def test_ends_what_it_began(tmp_path):
     """SIGTERM lets a running request finish and ends with 0."""
     with Server(tmp_path, data=tmp_path / "data") as server:
@@ -187,6 +188,7 @@ def first_answer(server):
         return time.monotonic() - server.began
 
 
+@pytest.mark.alone("it is about the start of one")
 def test_first_answer(tmp_path, capsys):
     """Printed, not asserted: it depends on the machine."""
     empty = [first_answer(Server(tmp_path / str(i), data=tmp_path / str(i) / "data")) for i in range(3)]

@@ -17,6 +17,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
+// sharedKeys is how many keys all write to: so many that the time to find an order of the calls about each does not grow beyond all bounds.
+const sharedKeys = 18
+
 // grace is for how long after the end of a disturbance a server may still refuse: until it has given up what does not answer.
 const grace = 3 * time.Second
 
@@ -113,7 +116,7 @@ func (w *world) replace(c *cluster) {
 
 // run starts the load: writers of shared keys, makers of keys, and cryptography on every server.
 func (s *storm) run() {
-	for range 6 {
+	for range sharedKeys {
 		s.shared = append(s.shared, s.newKey(""))
 	}
 	id := s.newKey("")
