@@ -13,7 +13,7 @@ audit: {{durability: written}}
 quotas: {{enforce: unlimited}}
 """
 STORE = """node: {node}
-store: {{dsn: "{dsn}", passwordFile: password, maxStaleness: {bound}s}}
+store: {{dsn: "{dsn}", passwordFile: password, maxStaleness: {bound}}}
 """
 
 
@@ -28,7 +28,7 @@ class SlowServer(Server):
                 url = urllib.parse.urlsplit(self.store)
                 (self.folder / "password").write_text(url.password + "\n")
                 dsn = url._replace(netloc=f"{url.username}@{url.hostname}:{url.port}").geturl()
-                text += STORE.format(node=f"node{i}", dsn=dsn, bound=MAX_STALENESS)
+                text += STORE.format(node=f"node{i}", dsn=dsn, bound=f"{MAX_STALENESS if self.nodes > 1 else 1}s")
             self.config(i).write_text(text)
         made = subprocess.run([str(BINARY), "init", "--config", str(self.config(0)), "--account", account],
                               capture_output=True, text=True, check=True, env=plain_environment(), cwd=self.folder)

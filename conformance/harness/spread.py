@@ -12,7 +12,7 @@ import time
 READS = re.compile(r"(Encrypt|Decrypt|ReEncrypt|Sign|Verify|VerifyMac|Generate(Random|Mac|DataKey\w*)|DeriveSharedSecret|Encapsulate|Decapsulate|AssumeRole\w*"
                    r"|DecodeAuthorizationMessage|(List|Get|Describe|Lookup|Simulate)\w+)$")
 UNHEARD = re.compile(rb"HTTP/1.1 50[03] .*(DependencyTimeoutException|<Code>ServiceUnavailable</Code>)", re.S)
-TRIES = 20
+TRIES = 50
 PIECE = 1 << 16
 
 
