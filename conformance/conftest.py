@@ -6,7 +6,7 @@ import secrets as random_secrets
 import pytest
 
 from harness.ledger import Ledger
-from harness.server import BINARY, OTHER_ACCOUNT, OTHER_KEY_ID, Server
+from harness.server import BINARY, NODES, OTHER_ACCOUNT, OTHER_KEY_ID, POSTGRES, Server
 from harness.wire import Signing, Wire
 
 ROOT_KEY_ID = "AKIAKEYWRIGHTCONF000"
@@ -16,6 +16,22 @@ def pytest_configure(config):
     config.checks = collections.Counter()  # by file: checks beyond one per test
     config.tables = []  # lists of lines to print at the end
     config.clients = ["official SDKs of other languages"]  # one line for each that ran
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what a shared database, or more than one server, cannot have: `sqlite(why)` and `alone(why)` mark it."""
+    for item in items:
+        for applies, name in ((POSTGRES, "sqlite"), (NODES > 1, "alone")):
+            for mark in item.iter_markers(name):
+                if applies:
+                    item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """A run in which nothing passed shows nothing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if exitstatus == 0 and not reporter.stats.get("passed"):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 @pytest.fixture(scope="session")

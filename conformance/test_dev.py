@@ -29,6 +29,7 @@ def test_prints_what_to_paste(tmp_path):
         assert server.stop() == 0
 
 
+@pytest.mark.sqlite("the store is not in the data directory, nor in memory")
 def test_in_memory(tmp_path):
     """Without --data nothing is written, and nothing outlives the process."""
     server = Server(tmp_path / "cwd")
@@ -78,6 +79,7 @@ def test_restart(tmp_path):
         assert sum(r["eventName"] == "CreateKey" for r in lines) == 5, "records of the time before"
 
 
+@pytest.mark.sqlite("the store is not in the data directory, nor in memory")
 def test_one_process_per_directory(tmp_path):
     with Server(tmp_path, data=tmp_path / "data"):
         second = run(tmp_path, "dev", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"))
@@ -159,6 +161,7 @@ def test_tls(tmp_path, kept):
             assert server.boto3().describe_key(KeyId=key)
 
 
+@pytest.mark.alone("another would answer")
 def test_ends_what_it_began(tmp_path):
     """SIGTERM lets a running request finish and ends with 0."""
     with Server(tmp_path, data=tmp_path / "data") as server:
@@ -185,6 +188,7 @@ def first_answer(server):
         return time.monotonic() - server.began
 
 
+@pytest.mark.alone("it is about the start of one")
 def test_first_answer(tmp_path, capsys):
     """Printed, not asserted: it depends on the machine."""
     empty = [first_answer(Server(tmp_path / str(i), data=tmp_path / str(i) / "data")) for i in range(3)]

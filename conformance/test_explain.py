@@ -20,7 +20,9 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ask(server):
     def run(*arguments, fails=False):
+        server.settle()
         done = subprocess.run([str(BINARY), *arguments, "--socket", str(server.data / "admin.sock")], capture_output=True, text=True, timeout=30, env=plain_environment())
+        server.settle()
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stderr if fails else done.stdout
     return run

@@ -22,13 +22,15 @@ def run(folder, *arguments):
 class Installed(Server):
     """`keywright server` on the example configuration, moved into a folder."""
 
+    own = True
+
     def __init__(self, folder):
         super().__init__(folder)
         text = (PACKAGING / "keywright.yaml").read_text()
         text = text.replace("/var/lib/keywright", str(folder / "data")).replace("/etc/keywright/seal", str(folder)).replace("127.0.0.1:4599", "127.0.0.1:0")
         (folder / "keywright.yaml").write_text(text)
 
-    def command(self):
+    def command(self, _):
         return [str(BINARY), "server", "--config", "keywright.yaml"]
 
     def init(self):

@@ -19,6 +19,8 @@ from harness.cli import aws
 from harness.server import ACCOUNT, BINARY, OTHER_ACCOUNT, OTHER_KEY_ID, Server, plain_environment
 from harness.wire import Signing, Wire
 
+pytestmark = pytest.mark.alone("each server counts requests on its own")
+
 SECONDS = int(os.environ.get("KEYWRIGHT_QUOTA_SECONDS", "4"))
 SOAK = SECONDS >= 20
 RATE = 20  # what the tests set, per second

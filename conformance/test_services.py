@@ -14,8 +14,10 @@ BEHALF = "X-Keywright-On-Behalf-Of"
 
 
 def keywright(shared, *arguments, fails=False):
+    shared.settle()
     run = subprocess.run([str(BINARY), *arguments, "--socket", str(shared.data / "admin.sock")], capture_output=True, text=True, timeout=30,
                          env=plain_environment())
+    shared.settle()
     assert (run.returncode != 0) == fails, run.stdout + run.stderr
     return run.stderr if fails else run.stdout
 

@@ -40,6 +40,8 @@ class Collector(http.server.BaseHTTPRequestHandler):
 class Talkative(Server):
     """A `keywright server` that says all that it can."""
 
+    own = True
+
     def __init__(self, folder, collector):
         super().__init__(folder, data=folder / "data")
         (self.folder / "headers").write_text(f"Authorization: {COLLECTOR_TOKEN}\n")
@@ -56,7 +58,7 @@ traces: {{endpoint: "http://127.0.0.1:{collector.server_port}", ratio: 1, header
         self.root = [re.search(rf"{what}: +(\S+)", made.stdout)[1] for what in ("Access key id", "Secret access key")]
         self.ledger.credential(self.root[1])
 
-    def command(self):
+    def command(self, _):
         return [str(BINARY), "server", "--config", "server.yaml"]
 
 

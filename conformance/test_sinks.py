@@ -18,7 +18,9 @@ KEY = b"a secret that only the webhook and the server know"
 class Configured(Server):
     """A `keywright server` of a configuration file."""
 
-    def command(self):
+    own = True
+
+    def command(self, _):
         return [str(BINARY), "server", "--config", str(self.folder / "server.yaml")]
 
     @property

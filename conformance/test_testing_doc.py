@@ -23,6 +23,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.sqlite("its tests reset the server, which a database refuses that others may share")
 def test_go(folder):
     # Inside the module of the tests here, which has the SDK.
     source = ROOT / "conformance" / f"testing_doc_{os.getpid()}_test.go"
@@ -36,6 +37,7 @@ def test_go(folder):
     assert run.returncode == 0 and "--- PASS: TestSurvivesAnInternalError" in run.stdout, run.stdout + run.stderr
 
 
+@pytest.mark.sqlite("its tests reset the server, which a database refuses that others may share")
 def test_pytest_in_ci(folder):
     """The lines for CI, with the example for pytest."""
     (folder / "test_app.py").write_text(example("pytest"))

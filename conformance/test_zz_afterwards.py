@@ -9,8 +9,10 @@ import pytest
 
 from harness.ledger import forms, search, strings
 from harness.records import OPERATIONS, faults, strays
-from harness.server import Server
+from harness.server import NODES, Server
 from harness.wire import Wire
+
+UNHEARD = {"DependencyTimeoutException", "ServiceUnavailableException"}
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +32,13 @@ def afterwards(shared, ledger):
         wire.post("Encrypt", b'{"KeyId":"%s","Plaintext":"%s!"}' % (key.encode(), base64.b64encode(plaintext)))
         wire.call("Encrypt", KeyId=key, Plaintext=base64.b64encode(plaintext * 300).decode())
     assert shared.stop() == 0
-    return [p for p in shared.data.rglob("*") if p.is_file()] + [shared.log]
+    return [p for i in range(shared.nodes) for p in shared.home(i).rglob("*") if p.is_file()] + shared.logs
 
 
 def test_one_record_per_call(shared, afterwards, ledger, tally):
     records = [json.loads(line) for path in shared.audit_files() for line in path.read_text().splitlines()]
-    calls = [r for r in records if r["eventType"] == "AwsApiCall"]
+    # What stands before several servers makes calls again that one of them could not answer in time.
+    calls = [r for r in records if r["eventType"] == "AwsApiCall" and not (NODES > 1 and r.get("errorCode") in UNHEARD)]
     count = collections.Counter(r["requestID"] for r in calls)
     for request_id, operation in ledger.calls:
         assert request_id, f"an answer of {operation} had no request id"
@@ -150,6 +153,7 @@ def test_no_secret_of_any_server(shared, afterwards, request, tally):
     tally(checked)
 
 
+@pytest.mark.sqlite("the store is not in the data directory")
 def test_no_secret_on_disk(shared, afterwards, ledger, tally):
     """Not in the database, its journal, the log or any other file: raw, hexadecimal, Base64, or as strings(1) shows it."""
     needles = {n for n in ledger.plaintexts if len(n) >= 12} | ledger.credentials
@@ -163,6 +167,7 @@ def test_no_secret_on_disk(shared, afterwards, ledger, tally):
     tally(2 * len(needles) * len(afterwards))
 
 
+@pytest.mark.sqlite("the store is not in the data directory")
 def test_the_seal_key_is_in_one_place(shared, afterwards):
     """Nothing outside can know key material; but what opens it is in its file and nowhere else, and only its owner can read it."""
     path = shared.data / "seal.key"
@@ -176,6 +181,7 @@ def test_the_seal_key_is_in_one_place(shared, afterwards):
             assert file.stat().st_mode & 0o077 == 0, f"{file.name} is open to others"
 
 
+@pytest.mark.sqlite("the store is not in the data directory")
 def test_the_search_finds(shared, afterwards, tmp_path):
     """The search itself finds what is there, in each form and at each offset."""
     secret = secrets.token_bytes(32)

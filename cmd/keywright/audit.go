@@ -162,7 +162,7 @@ printed, and the next start records it as BeginAudit.`,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			var in *server.Installation
 			if data != "" {
-				in, err = openDev(c.Context(), &server.Config{Data: data}, "")
+				in, err = openDev(c.Context(), &server.Config{Data: data}, &devOptions{})
 			} else {
 				var config server.Config
 				if config, err = server.LoadConfig(path); err == nil {

@@ -31,7 +31,8 @@ const (
 // devOptions are the flags of keywright dev.
 type devOptions struct {
 	listen, data, socket   string
-	admin, store           string
+	admin, store, node     string
+	maxStaleness           time.Duration
 	accounts               []string
 	accessKeyID, secretKey string
 	partition              string
@@ -67,6 +68,8 @@ With --store keys live in a PostgreSQL database, which several servers for devel
 	f.StringVar(&o.listen, "listen", server.DefaultListen, "loopback address and port to serve on; port 0 takes any free one")
 	f.StringVar(&o.data, "data", "", "directory to keep keys and audit records in (default: memory)")
 	f.StringVar(&o.store, "store", "", "URL of a PostgreSQL database to keep keys in, such as postgres://user:password@127.0.0.1/name?sslmode=disable")
+	f.StringVar(&o.node, "node", "", "with --store, name of this server among those that share the database, whose audit logs are told apart by it (default: the machine's)")
+	f.DurationVar(&o.maxStaleness, "max-staleness", 0, "with --store, for how long at most something that another server has changed is relied on (default 1s)")
 	f.StringVar(&o.socket, "admin-socket", "", "path of the administrators' socket, which keywright why, service and the like ask (default: admin.sock in DIR, and none without --data)")
 	f.StringVar(&o.admin, "admin", "", "loopback address and port of /healthz, /readyz and /metrics (default: none)")
 	f.StringArrayVar(&o.accounts, "account", nil, "account id; or ID=ACCESSKEYID:SECRET for a further account, repeatable (default "+devAccount+")")
@@ -154,7 +157,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	}
 	config := server.Config{
 		Listen: o.listen, AdminSocket: o.socket, Data: o.data, Audit: o.audit(), Drain: 5 * time.Second, LoopbackProviders: true,
-		Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas}, Regions: []string{arn.AnyRegion},
+		Node: o.node, Attestation: server.Attestation{Roots: o.attestationRoots}, Admin: o.admin, Version: versionText(), Quotas: quota.Settings{Enforce: o.quotas}, Regions: []string{arn.AnyRegion},
 	}
 	control, err := o.openControl()
 	if err != nil {
@@ -171,7 +174,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		defer func() { err = errors.Join(err, ca.close()) }()
 		config.Certificate, scheme, bundle = ca.get, "https", ca.bundle
 	}
-	in, err := openDev(ctx, &config, o.store)
+	in, err := openDev(ctx, &config, o)
 	if err != nil {
 		return err
 	}
@@ -242,11 +245,12 @@ func shellWord(s string) string {
 }
 
 // openDev opens the installation in the database or in the data directory, or makes it there, or in memory if there is neither.
-func openDev(ctx context.Context, c *server.Config, database string) (in *server.Installation, err error) {
-	if database != "" {
-		if c.Store, err = server.ParseStorage(database); err != nil {
+func openDev(ctx context.Context, c *server.Config, o *devOptions) (in *server.Installation, err error) {
+	if o.store != "" {
+		if c.Store, err = server.ParseStorage(o.store); err != nil {
 			return nil, fmt.Errorf("--store: %w", err)
 		}
+		c.Store.MaxStaleness = o.maxStaleness
 		return server.DevelopmentInstallation(ctx, *c, time.Now())
 	}
 	if c.Data == "" {

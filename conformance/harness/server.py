@@ -1,11 +1,14 @@
-"""A Keywright process on a free loopback port."""
+"""A Keywright process on a free loopback port, or several that share a database, behind what spreads requests over them."""
 import os
 import pathlib
 import re
 import shlex
+import secrets
 import signal
 import subprocess
+import sys
 import time
+import urllib.parse
 
 import boto3
 import botocore.config
@@ -20,6 +23,12 @@ OTHER_ACCOUNT = "444455556666"
 OTHER_KEY_ID = "AKIAKEYWRIGHTOTHER00"
 REGION = "us-east-1"
 
+# KEYWRIGHT_STORE=postgres has every server keep its keys in a database of its own on the PostgreSQL of KEYWRIGHT_POSTGRES
+# (scripts/postgres run …), and KEYWRIGHT_NODES=3 has three servers share it.
+POSTGRES = os.environ.get("KEYWRIGHT_STORE") == "postgres"
+NODES = int(os.environ.get("KEYWRIGHT_NODES", "1"))
+MAX_STALENESS = 0.04  # seconds, of several servers on a database: whoever stands before them waits for so long after every change
+
 READY = re.compile(r"ready on (https?://[0-9.:\[\]a-z]+)")
 EXPORT = re.compile(r"^\s*export (.*)$", re.M)
 
@@ -32,42 +41,92 @@ def plain_environment():
                   "AWS_MAX_ATTEMPTS": "1", "AWS_PAGER": "", "NO_PROXY": "*"}
 
 
+def new_database():
+    """Makes an empty database and returns its URL."""
+    url = os.environ.get("KEYWRIGHT_POSTGRES") or sys.exit("KEYWRIGHT_POSTGRES is not set: scripts/postgres run sets it")
+    name = "conformance_" + secrets.token_hex(8)
+    subprocess.run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-c", f"CREATE DATABASE {name}", url], check=True, stdout=subprocess.DEVNULL)
+    return urllib.parse.urlsplit(url)._replace(path="/" + name).geturl()
+
+
 class Server:
-    """Starts `keywright dev` with the arguments given and waits until it says that it is ready."""
+    """Starts `keywright dev` with the arguments given, or several of them, and waits until all say that they are ready."""
 
     started = []  # every server of the run, each with what it was told and its own ledger
+    databases = {}  # by data directory
+    own = False  # whether the configuration is its own: then it is one server, with the store in its directory
 
     def __init__(self, folder, *arguments, data=None, ledger=None, environment=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.arguments, self.data, self.ledger = list(arguments), data, ledger or Ledger()
-        self.process, self.url, self.environment = None, None, {}
+        self.processes, self.front, self.url, self.environment = [], None, None, {}
         self.added = environment or {}  # to the environment of the process
-        self.log, self.printed = self.folder / "stderr", self.folder / "stdout"
+        self.nodes = 1 if self.own or "--tls" in self.arguments else NODES  # with --tls each would have a CA of its own
+        self.logs = [self.folder / f"stderr{i or ''}" for i in range(self.nodes)]
+        self.log, self.printed = self.logs[0], self.folder / "stdout"
+        self.store = None
+        if POSTGRES and not self.own:  # the same one for the same directory
+            self.store = Server.databases.get(data) or new_database()
+            if data:
+                Server.databases[data] = self.store
+            self.ledger.credential(urllib.parse.urlsplit(self.store).password)
 
-    def command(self):
-        data = ["--data", str(self.data)] if self.data else []
-        return [str(BINARY), "dev", "--listen", "127.0.0.1:0", *data, *self.arguments]
+    @property
+    def process(self):
+        return self.processes[0] if self.processes else None
+
+    def home(self, i):
+        """The data directory of one of the servers."""
+        return pathlib.Path(f"{self.data}{i or ''}")
+
+    def command(self, i):
+        data = ["--data", str(self.home(i))] if self.data else []
+        store = ["--store", self.store, "--node", f"node{i}"] if self.store else []
+        if self.nodes > 1:
+            store += ["--max-staleness", f"{MAX_STALENESS}s"]
+        return [str(BINARY), "dev", "--listen", "127.0.0.1:0", *data, *store, *self.arguments]
 
     def start(self, timeout=20):
         self.began = time.monotonic()
-        with open(self.log, "ab") as log, open(self.printed, "wb") as printed:
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=printed, stderr=log,
-                                            env=plain_environment() | self.added, cwd=self.folder)
-        log_from = self.log.stat().st_size if self.log.exists() else 0
+        texts = [self.launch(i, timeout) for i in range(self.nodes)]
+        self.url = READY.search(texts[0])[1]
+        self.environment = dict(word.split("=", 1) for line in EXPORT.findall(texts[0]) for word in shlex.split(line))
+        if self.nodes > 1:
+            self.spread([READY.search(text)[1].split("//")[1] for text in texts])
+        self.note()
+        return self
+
+    def launch(self, i, timeout):
+        """Starts one of the servers and returns what it said until it was ready."""
+        log, printed = self.logs[i], self.folder / f"stdout{i or ''}"
+        log_from = log.stat().st_size if log.exists() else 0
+        with open(log, "ab") as errors, open(printed, "wb") as output:
+            process = subprocess.Popen(self.command(i), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+                                       env=plain_environment() | self.added, cwd=self.folder)
+        self.processes.append(process)
         while True:
-            text = self.printed.read_text(errors="replace") + self.log.read_text(errors="replace")[log_from:]
-            if found := READY.search(text):
-                self.url = found[1]
-                self.environment = dict(word.split("=", 1) for line in EXPORT.findall(text) for word in shlex.split(line))
-                self.note()
-                return self
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with {self.process.returncode}:\n{text}")
+            text = printed.read_text(errors="replace") + log.read_text(errors="replace")[log_from:]
+            if READY.search(text):
+                return text
+            if process.poll() is not None:
+                raise RuntimeError(f"the server ended with {process.returncode}:\n{text}")
             if time.monotonic() - self.began > timeout:
                 self.kill()
                 raise RuntimeError(f"the server was not ready after {timeout} s:\n{text}")
             time.sleep(0.001)
+
+    def spread(self, addresses):
+        """Puts one address before all servers."""
+        self.front = subprocess.Popen([sys.executable, str(pathlib.Path(__file__).with_name("spread.py")), str(MAX_STALENESS), *addresses],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.url = "http://" + self.front.stdout.readline().strip()
+        self.environment["AWS_ENDPOINT_URL"] = self.url
+
+    def settle(self):
+        """Waits until all servers know what was changed otherwise than through their one address."""
+        if self.nodes > 1:
+            time.sleep(MAX_STALENESS)
 
     def note(self):
         """Remembers that it ran, and the credentials that it was started with, which its clients sign with."""
@@ -82,14 +141,19 @@ class Server:
                 self.ledger.credential(secret)
 
     def stop(self, sig=signal.SIGTERM, timeout=20):
-        """Ends this one process and returns its exit code."""
-        if self.process is None:
+        """Ends its processes and returns the exit code of the first one that has another than 0."""
+        if self.front is not None:
+            self.front.kill()
+            self.front.wait()
+            self.front = None
+        if not self.processes:
             return None
-        if self.process.poll() is None:
-            os.kill(self.process.pid, sig)
-        code = self.process.wait(timeout)
-        self.process = None
-        return code
+        for process in self.processes:
+            if process.poll() is None:
+                os.kill(process.pid, sig)
+        codes = [process.wait(timeout) for process in self.processes]
+        self.processes = []
+        return next((code for code in codes if code), 0)
 
     def kill(self):
         return self.stop(signal.SIGKILL)
@@ -139,7 +203,7 @@ class Server:
     def files(self):
         """What it wrote and nobody was to see a secret in: audit logs, what its sinks wrote, and its log. Standard output is where
         keywright dev prints the credentials that it made."""
-        return [p for p in self.folder.rglob("*") if p.is_file() and (p.suffix in (".jsonl", ".log") or p == self.log)]
+        return [p for p in self.folder.rglob("*") if p.is_file() and (p.suffix in (".jsonl", ".log") or p in self.logs)]
 
     def audit_files(self):
-        return sorted((pathlib.Path(self.data) / "audit").glob("*.jsonl"))
+        return [p for i in range(self.nodes) for p in sorted((self.home(i) / "audit").glob("*.jsonl"))]

@@ -1,4 +1,5 @@
-// Package server runs the keywright binary for tests in Go: `keywright dev` on a free loopback port, and clients for it.
+// Package server runs the keywright binary for tests in Go: `keywright dev` on a free loopback port, or `keywright server` with a
+// configuration, and clients for it.
 package server
 
 import (
@@ -40,9 +41,10 @@ type Server struct {
 	URL     string
 	Started time.Duration // from the start of the process to its ready line
 
-	log     string
-	process *exec.Cmd
-	client  *http.Client
+	keyID, secret string // of the first account's root user
+	log           string
+	process       *exec.Cmd
+	client        *http.Client
 }
 
 // binary returns the server to test.
@@ -69,6 +71,22 @@ var ready = regexp.MustCompile(`ready on (https?://[0-9.:]+)`)
 
 // Try is Start for a server that may refuse to start; the error then has what it said.
 func Try(dir, log string, flags ...string) (*Server, error) {
+	args := []string{
+		"dev", "--listen", "127.0.0.1:0", "--root-access-key-id", KeyID, "--root-secret-access-key", Secret,
+		"--account", OtherAccount + "=" + OtherKeyID + ":" + OtherSecret,
+	}
+	if dir != "" {
+		args = append(args, "--data", dir)
+	}
+	return launch(log, KeyID, Secret, append(args, flags...)...)
+}
+
+// Serve runs `keywright server` with a configuration, and clients with an access key of its installation. The caller ends it.
+func Serve(config, log, keyID, secret string) (*Server, error) {
+	return launch(log, keyID, secret, "server", "--config", config)
+}
+
+func launch(log, keyID, secret string, args ...string) (*Server, error) {
 	path, err := filepath.Abs(binary())
 	if err != nil {
 		return nil, err
@@ -82,15 +100,7 @@ func Try(dir, log string, flags ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := []string{
-		"dev", "--listen", "127.0.0.1:0", "--root-access-key-id", KeyID, "--root-secret-access-key", Secret,
-		"--account", OtherAccount + "=" + OtherKeyID + ":" + OtherSecret,
-	}
-	if dir != "" {
-		args = append(args, "--data", dir)
-	}
-	args = append(args, flags...)
-	s := &Server{log: log, process: exec.Command(path, args...), client: &http.Client{Transport: whole{&http.Transport{MaxIdleConnsPerHost: 64}}}}
+	s := &Server{keyID: keyID, secret: secret, log: log, process: exec.Command(path, args...), client: &http.Client{Transport: whole{&http.Transport{MaxIdleConnsPerHost: 64}}}}
 	s.process.Stdout, s.process.Stderr = out, out
 	began := time.Now()
 	if err := s.process.Start(); err != nil {
@@ -205,7 +215,7 @@ func (s *Server) config(keyID, secret, token string) aws.Config {
 }
 
 // KMS returns a client of the first account's root user that does not retry.
-func (s *Server) KMS() *kms.Client { return kms.NewFromConfig(s.config(KeyID, Secret, "")) }
+func (s *Server) KMS() *kms.Client { return kms.NewFromConfig(s.config(s.keyID, s.secret, "")) }
 
 // OtherKMS is KMS for the second account.
 func (s *Server) OtherKMS() *kms.Client {
@@ -218,10 +228,10 @@ func (s *Server) KMSWith(keyID, secret, token string) *kms.Client {
 }
 
 // STS returns an STS client of the first account's root user.
-func (s *Server) STS() *sts.Client { return sts.NewFromConfig(s.config(KeyID, Secret, "")) }
+func (s *Server) STS() *sts.Client { return sts.NewFromConfig(s.config(s.keyID, s.secret, "")) }
 
 // IAM returns an IAM client of the first account's root user.
-func (s *Server) IAM() *iam.Client { return iam.NewFromConfig(s.config(KeyID, Secret, "")) }
+func (s *Server) IAM() *iam.Client { return iam.NewFromConfig(s.config(s.keyID, s.secret, "")) }
 
 // AuditLines returns the records in the audit log of dir, one JSON text each.
 func AuditLines(t testing.TB, dir string) []string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
@@ -63,5 +64,20 @@ func TestChangesOnTwoServers(t *testing.T) {
 	tags := do[*kmsapi.ListResourceTagsResponse](one.beside(), "ListResourceTags", in{"KeyId": id}).Tags
 	if len(tags) != 2*each+1 {
 		t.Errorf("%d tags, want %d", len(tags), 2*each+1)
+	}
+}
+
+// Material whose time is over goes on one server; another one that remembers it reads the key all the same.
+func TestExpiryOnTwoServers(t *testing.T) {
+	one := newWorld(t, "")
+	two := one.beside()
+	id, _ := one.external(in{})
+	one.parameters(id, oaep256, "RSA_2048").imports(secretOf(1), until(one.now().Add(time.Hour)))
+	two.done("DescribeKey", in{"KeyId": id})
+	one.clock.Add(time.Hour.Milliseconds())
+	for _, w := range []*world{one, two} {
+		if m := w.describe(id); m.KeyState.V != "PendingImport" || m.ValidTo.Set {
+			t.Errorf("%+v", m)
+		}
 	}
 }

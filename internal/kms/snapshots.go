@@ -122,12 +122,19 @@ func (s *Service) load(ctx context.Context, name key.Name) (*snapshot, error) {
 	if !s.expired(snap) {
 		return snap, nil
 	}
-	set, unlock, err := s.lockRegions(ctx, name)
+	err := unconflicted(func() error { // another process may have it go at the same moment
+		set, unlock, err := s.lockRegions(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		snap = set.now[0]
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	return set.now[0], nil
+	return snap, nil
 }
 
 // loadLocked is load for whoever holds the key's lock, to look at the key and not to change it. Nobody sees material whose time is

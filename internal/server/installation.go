@@ -156,6 +156,10 @@ func EphemeralInstallation(ctx context.Context, now time.Time) (*Installation, e
 // DevelopmentInstallation opens the installation in a database, or makes it there, with a seal that everybody knows, so that several
 // servers for development can share it.
 func DevelopmentInstallation(ctx context.Context, c Config, now time.Time) (*Installation, error) {
+	node, err := c.node()
+	if err != nil {
+		return nil, err
+	}
 	db, err := c.openStore(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -171,12 +175,13 @@ func DevelopmentInstallation(ctx context.Context, c Config, now time.Time) (*Ins
 		if err == nil {
 			var s *store.Store
 			if s, err = db.Unseal(ctx, barrier); err == nil {
-				return &Installation{DB: db, Store: s, Barrier: barrier}, nil
+				in = &Installation{DB: db, Store: s, Barrier: barrier}
 			}
 		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	in.node = node
 	return in, nil
 }

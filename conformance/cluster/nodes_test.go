@@ -1,0 +1,213 @@
+// Package cluster_test runs three real servers on a PostgreSQL that it starts, and takes things away from them: rights, connections,
+// primaries and processes.
+//
+// It trusts scripts/postgres and its own clock, which is one for all servers as they run on one machine. It judges by what clients
+// were told, and must never take an answer that did not come for one that said no.
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/smithy-go"
+
+	"github.com/keywright/keywright/conformance/server"
+)
+
+// maxStaleness is that of servers here of which many trials are made, shorter than the default.
+const maxStaleness = 200 * time.Millisecond
+
+// patience is for how long the servers here try to make a change while there is no primary.
+const patience = 10 * time.Second
+
+// cluster is three servers, each of which reaches every host of the database through a relay of its own.
+type cluster struct {
+	t             *testing.T
+	dir           string
+	maxStaleness  time.Duration
+	hosts         []string // where the databases listen, the first primary first
+	password      string
+	keyID, secret string // of the account's root user
+	nodes         []*node
+}
+
+// node is one of the servers. Its clients change when it is started again.
+type node struct {
+	*server.Server
+	config, log string
+	relays      []*relay // one for each host
+}
+
+// number returns how often to do something: what the environment variable says, or otherwise.
+func number(t *testing.T, variable string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s is no number of 1 or more", variable, text)
+	}
+	return n
+}
+
+// postgres runs scripts/postgres and returns what it prints.
+func postgres(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("../../scripts/postgres", args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("scripts/postgres %v: %v", args, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// room returns a directory that other users can enter: databases do not run as root.
+func room(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cluster")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// newCluster starts three servers on the databases of URLs, of which the first takes writing.
+func newCluster(t *testing.T, dir string, maxStaleness time.Duration, urls ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dir: dir, maxStaleness: maxStaleness}
+	for _, text := range urls {
+		u := parse(t, text)
+		c.hosts = append(c.hosts, u.Host)
+		c.password, _ = u.User.Password()
+	}
+	for i := range 3 {
+		c.nodes = append(c.nodes, c.prepare(i))
+	}
+	out, err := server.Run("init", "--config", c.nodes[0].config, "--account", server.Account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := credentials.FindStringSubmatch(out)
+	if made == nil {
+		t.Fatal("keywright init printed no access key")
+	}
+	c.keyID, c.secret = made[1], made[2]
+	for _, n := range c.nodes {
+		c.start(n)
+	}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			n.Kill()
+		}
+	})
+	return c
+}
+
+// parse reads the URL of a database, which has a password.
+func parse(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal("the URL of a database cannot be read")
+	}
+	return u
+}
+
+var credentials = regexp.MustCompile(`Access key id:\s+(\S+)\s+Secret access key:\s+(\S+)`)
+
+// prepare writes the configuration of a server and opens its relays.
+func (c *cluster) prepare(i int) *node {
+	c.t.Helper()
+	n := &node{config: filepath.Join(c.dir, fmt.Sprintf("node%d.yaml", i)), log: filepath.Join(c.dir, fmt.Sprintf("node%d.log", i))}
+	var through []string
+	for _, host := range c.hosts {
+		r := newRelay(c.t, host)
+		n.relays = append(n.relays, r)
+		through = append(through, r.addr())
+	}
+	files := map[string]string{
+		filepath.Join(c.dir, "password"): c.password + "\n",
+		n.config: fmt.Sprintf(`
+listen: 127.0.0.1:0
+adminSocket: none
+data: %[1]s/data%[2]d
+node: node%[2]d
+store:
+  dsn: postgres://keywright@%[3]s/keywright?sslmode=disable&target_session_attrs=read-write
+  passwordFile: %[1]s/password
+  timeout: 2s
+  patience: %[5]s
+  maxStaleness: %[4]s
+seals: [{kind: key-file, file: %[1]s/seal.key}]
+audit: {durability: written}
+quotas: {enforce: unlimited}
+`, c.dir, i, strings.Join(through, ","), c.maxStaleness, patience),
+	}
+	for path, text := range files {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// start starts a server, again if it was ended.
+func (c *cluster) start(n *node) {
+	c.t.Helper()
+	s, err := server.Serve(n.config, n.log, c.keyID, c.secret)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	n.Server = s
+}
+
+// code returns the code of a refusal, "" for a success, and noAnswer for what is no answer.
+func code(err error) string {
+	var refusal smithy.APIError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &refusal) && refusal.ErrorCode() == "ServiceUnavailable": // how IAM says it
+		return unavailable
+	case errors.As(err, &refusal):
+		return refusal.ErrorCode()
+	}
+	return noAnswer
+}
+
+const noAnswer = "no answer"
+
+// unavailable is the code with which a server says that its database does not answer and nothing has changed.
+const unavailable = "DependencyTimeoutException"
+
+// soon is how long to wait at most for what must become so; far longer than it takes.
+const soon = 30 * time.Second
+
+// until waits until something is so.
+func until(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for began := time.Now(); !so(); time.Sleep(2 * time.Millisecond) {
+		if time.Since(began) > soon {
+			t.Fatalf("%s: not within %s", what, soon)
+		}
+	}
+}
+
+var background = context.Background()
