@@ -169,7 +169,7 @@ func TestPromtool(t *testing.T) {
 		promtool, err = exec.LookPath("../.tools/promtool")
 	}
 	if err != nil {
-		t.Skip("promtool is missing: scripts/setup installs it")
+		t.Fatal("promtool is missing: scripts/setup installs it")
 	}
 	run := func(args ...string) {
 		t.Helper()

@@ -178,6 +178,7 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	spareProcessor()
 	s, err := server.New(config, in)
 	if err != nil {
 		return err
@@ -207,7 +208,6 @@ func runDev(ctx context.Context, o *devOptions, out io.Writer) (err error) {
 		return errors.Join(err, s.Close())
 	}
 	defer heapFloor()()
-	spareProcessor()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() { // a reset that is under way needs the store to its end

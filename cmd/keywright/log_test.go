@@ -114,9 +114,6 @@ func forms(text string) []string {
 // TestNothingSecretIsLogged runs a server that logs as much as it can, calls it with known secrets, right and wrong, and
 // searches all that it wrote.
 func TestNothingSecretIsLogged(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short is for the race detector, which cannot look into the program that this starts")
-	}
 	dir := t.TempDir()
 	k := &talker{t: t, secrets: map[string]string{}}
 	k.secret("passphrase", "correct horse battery staple")

@@ -69,9 +69,6 @@ func call(endpoint, key, secretKey, operation, body string) (status int, answer 
 }
 
 func TestScripts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short is for the race detector, which cannot look into the programs that the scripts start")
-	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -131,10 +128,11 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: start NAME ARGS...")
 	}
 	if args[0] == "-stop" || args[0] == "-kill" {
-		s, ok := running[ts.MkAbs(args[1])]
+		found, ok := running.Load(ts.MkAbs(args[1]))
 		if !ok {
 			ts.Fatalf("%s does not run", args[1])
 		}
+		s := found.(*background)
 		signal := syscall.SIGTERM
 		if args[0] == "-kill" {
 			signal = syscall.SIGKILL
@@ -156,7 +154,7 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(cmd.Start())
 	ts.Defer(func() { _ = s.end(syscall.SIGKILL) })
-	running[ts.MkAbs(args[0])] = s
+	running.Store(ts.MkAbs(args[0]), s)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		line := lines.Text()
@@ -179,8 +177,8 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%s ended before it was ready: %s", args[0], s.output.String())
 }
 
-// running are the servers of all scripts, by the absolute path of their name.
-var running = map[string]*background{}
+// running are the servers of all scripts, which run beside each other, by the absolute path of their name.
+var running sync.Map // of *background
 
 type background struct {
 	cmd    *exec.Cmd

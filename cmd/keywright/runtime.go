@@ -16,5 +16,6 @@ func heapFloor() (lift func()) {
 
 // spareProcessor lets Go run one goroutine more at a time than there are processors. The one that waits for the disk in fsync(2)
 // keeps its place among those that run until the runtime takes it away, which can be long after the disk is done: with two
-// processors, half of the work stands still meanwhile.
+// processors, half of the work stands still meanwhile. It is called before a server is made, which counts the turns of slow primitives
+// by it: one turn fewer, and a processor stands still whenever a turn passes on.
 func spareProcessor() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1) }

@@ -42,6 +42,7 @@ func runServer(c *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
+	spareProcessor()
 	s, err := server.New(config, in)
 	if err != nil {
 		return err
@@ -58,7 +59,6 @@ func runServer(c *cobra.Command, path string) error {
 		return errors.Join(err, s.Close())
 	}
 	defer heapFloor()()
-	spareProcessor()
 	notify("READY=1") // connections are accepted from now on, and requests answered with the next breath
 	defer context.AfterFunc(ctx, func() { notify("STOPPING=1") })()
 	return s.Run(ctx)

@@ -33,6 +33,14 @@ func appendRecords(t *testing.T, l *audit.Log, n int) {
 	}
 }
 
+// fillSegments appends n records at a time until a log has so many segments.
+func fillSegments(t *testing.T, l *audit.Log, dir string, segments, n int) {
+	t.Helper()
+	for len(mustSegments(t, dir)) < segments {
+		appendRecords(t, l, n)
+	}
+}
+
 func readFile(t *testing.T, path ...string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(path...))
@@ -287,9 +295,7 @@ func TestOpenLooksAtWhatIsRemembered(t *testing.T) {
 			o := evident(filepath.Join(t.TempDir(), "audit"))
 			o.Remember = func(text []byte) error { o.Known = bytes.Clone(text); return nil }
 			l := open(t, o)
-			for len(mustSegments(t, o.Dir)) < 3 {
-				appendRecords(t, l, 3)
-			}
+			fillSegments(t, l, o.Dir, 3, 3)
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -332,9 +338,7 @@ func TestWhatIsRememberedIsOnDisk(t *testing.T) {
 	l := open(t, o)
 	for len(mustSegments(t, o.Dir)) < 5 {
 		appendRecords(t, l, 3)
-		for end := time.Now().Add(time.Minute); l.Stats().Checkpointed < l.Next() && time.Now().Before(end); { // each is remembered then
-			time.Sleep(time.Millisecond)
-		}
+		waitFor(t, func() bool { return l.Stats().Checkpointed >= l.Next() }) // each is remembered then
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -362,9 +366,7 @@ func TestRefusedLogStaysAsItIs(t *testing.T) {
 	o := evident(t.TempDir())
 	o.Compress = true
 	l := open(t, o)
-	for len(mustSegments(t, o.Dir)) < 4 {
-		appendRecords(t, l, 3)
-	}
+	fillSegments(t, l, o.Dir, 4, 3)
 	waitFor(t, func() bool { return len(plainSegments(t, o.Dir)) == 1 })
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -411,9 +413,7 @@ func TestReadWithADamagedIndex(t *testing.T) {
 		o := evident(t.TempDir())
 		o.Compress = compress
 		l := open(t, o)
-		for len(mustSegments(t, o.Dir)) < 3 {
-			appendRecords(t, l, 5)
-		}
+		fillSegments(t, l, o.Dir, 3, 5)
 		all := l.Next()
 		waitFor(t, func() bool { return !compress || len(plainSegments(t, o.Dir)) == 1 })
 		if err := l.Close(); err != nil {
@@ -455,9 +455,7 @@ func TestKilledBeforeTheFirstIndex(t *testing.T) {
 	l := open(t, o)
 	checkpoints := filepath.Join(o.Dir, "checkpoints")
 	first := readFile(t, checkpoints)
-	for len(mustSegments(t, o.Dir)) < 2 {
-		appendRecords(t, l, 1)
-	}
+	fillSegments(t, l, o.Dir, 2, 1)
 	appendRecords(t, l, 1)
 	next := l.Next()
 	if err := l.Close(); err != nil {

@@ -154,9 +154,7 @@ func TestFlushThatLosesRecords(t *testing.T) {
 func TestNothingIsRemovedBeforeTidy(t *testing.T) {
 	o := evident(t.TempDir())
 	l := open(t, o)
-	for len(mustSegments(t, o.Dir)) < 4 {
-		appendRecords(t, l, 5)
-	}
+	fillSegments(t, l, o.Dir, 4, 5)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -242,9 +240,7 @@ func TestIndexFlushThatLosesEntries(t *testing.T) {
 		})
 		appendRecords(t, l, 5)
 		if ends {
-			for len(mustSegments(t, o.Dir)) < 2 {
-				appendRecords(t, l, 1)
-			}
+			fillSegments(t, l, o.Dir, 2, 1)
 			waitFor(t, func() bool { return syncs.Load() > 0 })
 		} else if err := audit.Retire(l, time.Time{}, 0); err == nil {
 			t.Fatal("a flush that fails says nothing")

@@ -76,9 +76,7 @@ func TestReaderWhileASegmentIsCompressed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for len(mustSegments(t, o.Dir)) < 3 {
-		appendRecords(t, l, 3)
-	}
+	fillSegments(t, l, o.Dir, 3, 3)
 	waitFor(t, func() bool { return len(plainSegments(t, o.Dir)) == 1 })
 	if err := r.Wait(t.Context(), l.Next()-1); err != nil {
 		t.Fatal(err)

@@ -251,9 +251,7 @@ func TestVerifyBesideTheWriter(t *testing.T) {
 func TestSegmentThatCannotBeCompressed(t *testing.T) {
 	o := evident(t.TempDir())
 	l := open(t, o)
-	for len(mustSegments(t, o.Dir)) < 5 {
-		appendRecords(t, l, 5)
-	}
+	fillSegments(t, l, o.Dir, 5, 5)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -189,7 +189,9 @@ func TestFile(t *testing.T) {
 	}
 }
 
-func TestStdout(t *testing.T) {
+// pipedStdout has the process write its standard output into a pipe until the test ends.
+func pipedStdout(t *testing.T) (read, write *os.File) {
+	t.Helper()
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -197,6 +199,11 @@ func TestStdout(t *testing.T) {
 	old := os.Stdout
 	os.Stdout = write
 	t.Cleanup(func() { os.Stdout = old })
+	return read, write
+}
+
+func TestStdout(t *testing.T) {
+	read, write := pipedStdout(t)
 	src := audit.NewMemory(1000)
 	r := start(t, sink.Config{Kind: sink.KindStdout, Name: "s"}, src, t.TempDir())
 	var in inbox
@@ -226,14 +233,8 @@ func TestStdout(t *testing.T) {
 
 // A reader who has stopped holds nobody up, and a sink that cannot get rid of its records still ends.
 func TestStdoutThatNobodyReads(t *testing.T) {
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	read, _ := pipedStdout(t)
 	defer func() { _ = read.Close() }()
-	old := os.Stdout
-	os.Stdout = write
-	t.Cleanup(func() { os.Stdout = old })
 	src := audit.NewMemory(10_000)
 	r := start(t, sink.Config{Kind: sink.KindStdout, Name: "s"}, src, t.TempDir())
 	appendRecords(t, src, 0, 5000)
@@ -245,13 +246,7 @@ func TestStdoutThatNobodyReads(t *testing.T) {
 
 // What came while a write was stuck is not taken for a part of it when the write ends after all.
 func TestStdoutThatIsReadAtTheEnd(t *testing.T) {
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := os.Stdout
-	os.Stdout = write
-	t.Cleanup(func() { os.Stdout = old })
+	read, write := pipedStdout(t)
 	src, dir := audit.NewMemory(10_000), t.TempDir()
 	c := sink.Config{Kind: sink.KindStdout, Name: "s"}
 	appendRecords(t, src, 0, 400) // more than a pipe takes
