@@ -41,6 +41,10 @@ const idleTransaction = 10 * time.Second
 // right server sooner or later.
 const connectionLife = 10 * time.Minute
 
+// idleConnection is how long a connection is kept that nobody uses: a database has fewer for all processes together than they may take
+// when they are busy.
+const idleConnection = time.Minute
+
 // sharedPools opens the writer and the readers of a database that other processes use too. Its URL may name several hosts:
 // the first one that accepts writing is used.
 func (db *DB) sharedPools(o Options) (write, read *sql.DB, err error) {
@@ -139,6 +143,7 @@ func openShared(config *pgx.ConnConfig, conns int) *sql.DB {
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	db.SetConnMaxLifetime(connectionLife)
+	db.SetConnMaxIdleTime(idleConnection)
 	return db
 }
 
