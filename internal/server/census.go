@@ -21,16 +21,21 @@ const (
 // quickCount is how long a count may take that somebody waits for.
 const quickCount = time.Second
 
+// noCensusEvery is how often a server that does not lead looks whether it does.
+const noCensusEvery = time.Second
+
 // counted is a census and when it was taken.
 type counted struct {
 	store.Census
 	At time.Time
 }
 
-// census counts keys now and then. It is safe for concurrent use.
+// census counts keys now and then. Of several servers on a store the one that leads does, because counting reads every key. It is safe
+// for concurrent use.
 type census struct {
 	store *store.Store
 	now   func() time.Time
+	leads func() bool // nil where the store is this server's alone
 
 	mu        sync.Mutex // held while keys are counted
 	positions []store.Position
@@ -40,6 +45,9 @@ type census struct {
 	shown sync.Mutex // held for a moment
 	last  *counted
 }
+
+// counts reports whether this server is the one that counts.
+func (c *census) counts() bool { return c.leads == nil || c.leads() }
 
 // latest returns the last census, or nil if none was taken yet.
 func (c *census) latest() *counted {
@@ -51,9 +59,12 @@ func (c *census) latest() *counted {
 // run counts until ctx ends.
 func (c *census) run(ctx context.Context) {
 	for {
+		wait, err := noCensusEvery, error(nil)
 		c.mu.Lock()
-		err := c.count(ctx)
-		wait := max(lookEvery, countingGap*c.took)
+		if c.counts() {
+			err = c.count(ctx)
+			wait = max(lookEvery, countingGap*c.took)
+		}
 		c.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
 			slog.Warn("the keys could not be counted", "err", err)
@@ -66,8 +77,11 @@ func (c *census) run(ctx context.Context) {
 	}
 }
 
-// fresh returns a census that is up to date, or the last one if it would take long to take another.
+// fresh returns a census that is up to date, or the last one if it would take long to take another; nil if that is another server's.
 func (c *census) fresh(ctx context.Context) (*counted, error) {
+	if !c.counts() {
+		return c.once(ctx)
+	}
 	if last := c.latest(); last != nil && !c.mu.TryLock() {
 		return last, nil // somebody counts
 	} else if last == nil {
@@ -80,6 +94,21 @@ func (c *census) fresh(ctx context.Context) (*counted, error) {
 		}
 	}
 	return c.latest(), nil
+}
+
+// once takes a census for somebody who asks a server that does not count, if it does not take long.
+func (c *census) once(ctx context.Context) (*counted, error) {
+	quick, cancel := context.WithTimeout(ctx, quickCount)
+	defer cancel()
+	at := c.now()
+	taken, err := c.store.TakeCensus(quick)
+	if err != nil {
+		if quick.Err() != nil && ctx.Err() == nil {
+			err = nil
+		}
+		return nil, err
+	}
+	return &counted{taken, at}, nil
 }
 
 // count counts if something has changed since the last time. The caller holds mu.

@@ -11,7 +11,7 @@ import (
 // observe has everything watched that there is to watch. It is called when the rooms are there, before anything runs.
 func (s *Server) observe() {
 	s.in.Store.Tell(s.metrics.Store())
-	s.census = &census{store: s.in.Store, now: s.config.Now}
+	s.census = &census{store: s.in.Store, now: s.config.Now, leads: s.leads()}
 	f := metrics.Facts{
 		Now:         s.config.Now,
 		Server:      s.condition,
@@ -89,7 +89,7 @@ func (s *Server) caches() []metrics.Cache {
 
 func (s *Server) lastCensus() (metrics.Census, bool) {
 	c := s.census.latest()
-	if c == nil {
+	if c == nil || !s.census.counts() { // an old one beside another server's would be counted twice
 		return metrics.Census{}, false
 	}
 	m := metrics.Census{At: c.At, States: map[string]int64{}, NextDeletion: c.Deletion, NextExpiry: c.Expiry, Refused: c.Refused}

@@ -42,7 +42,7 @@ func (s *Server) storeStatus(ctx context.Context, out *admin.Status) error {
 		out.Seals = append(out.Seals, admin.SealStatus{ID: r.ID, Kind: string(r.Kind), Name: r.Name, Created: r.CreatedAt})
 	}
 	c, err := s.census.fresh(ctx)
-	if err != nil {
+	if err != nil || c == nil {
 		return err
 	}
 	out.Keys = admin.KeysStatus{

@@ -72,6 +72,9 @@ func Reads(s *Store) *sql.DB { return s.db.read }
 // Queries returns the statements that read.
 func Queries() []string { return statements[:firstWrite] }
 
+// Follow is the query with which a follower reads what others did.
+var Follow = statements[selectChangesOfWriters]
+
 // The body codec, for the fuzz target and the property tests.
 var (
 	EncodeKey       = encodeKey

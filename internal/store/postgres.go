@@ -40,6 +40,10 @@ const idleTransaction = 10 * time.Second
 // right server sooner or later.
 const connectionLife = 10 * time.Minute
 
+// idleConnection is how long a connection is kept that nobody uses: a database has fewer for all processes together than they may take
+// when they are busy.
+const idleConnection = time.Minute
+
 // lockPatience is for how long a statement that writes waits for a lock. The writer waits for nothing else meanwhile, and those that wait take
 // turns; one that is held for longer is held by a process that hangs, and what wants it is put aside.
 const lockPatience = 500 * time.Millisecond
@@ -146,6 +150,7 @@ func sharedPool(config *pgx.ConnConfig, conns int) *sql.DB {
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	db.SetConnMaxLifetime(connectionLife)
+	db.SetConnMaxIdleTime(idleConnection)
 	return db
 }
 

@@ -65,16 +65,16 @@ func (w *writer) current(k *key.Key) error {
 	return nil
 }
 
-// forgetWriters is after how long the row of a process that writes no more is removed.
-const forgetWriters = 30 * 24 * time.Hour
+// forgetWriters is after how long the row of a process is removed that neither writes nor says that it lives: every look of every
+// process reads all of them. Who has not looked for half of that cannot know what such a one did.
+const forgetWriters = time.Hour
 
 // introduce makes the row of this process.
 func (w *writer) introduce(ctx context.Context) error {
 	w.marker.writer = arn.NewUUID()
-	now := w.store.now()
-	_, err := w.db.ExecContext(ctx, `DELETE FROM writers WHERE seen_ms < $1`, now.Add(-forgetWriters).UnixMilli())
+	_, err := w.db.ExecContext(ctx, statements[deleteMarks], forgetWriters.Milliseconds())
 	if err == nil {
-		_, err = w.db.ExecContext(ctx, statements[putMark], w.marker.writer, int64(0), now.UnixMilli())
+		_, err = w.db.ExecContext(ctx, statements[putMark], w.marker.writer, int64(0))
 	}
 	return doing("introducing a process to the database", err)
 }
@@ -296,7 +296,7 @@ func (g *group) finishShared() error {
 			batch.Queue(statements[updateCounter], c.n, c.keys, string(s.account), string(s.region))
 		}
 	}
-	batch.Queue(statements[putMark], m.writer, m.mark, g.w.store.now().UnixMilli())
+	batch.Queue(statements[putMark], m.writer, m.mark)
 	ctx, cancel, _ := g.bound(g.ctx)
 	defer cancel()
 	return g.conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(ctx, &batch).Close() })
@@ -335,7 +335,7 @@ func (w *writer) lastMark() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, err := tx.ExecContext(ctx, statements[putMark], w.marker.writer, mark, w.store.now().UnixMilli()); err != nil {
+	if _, err := tx.ExecContext(ctx, statements[putMark], w.marker.writer, mark); err != nil {
 		return 0, err
 	}
 	w.store.unreplicated.Store(false)

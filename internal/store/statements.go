@@ -104,11 +104,12 @@ const (
 	lockGeneration
 	putMark
 	lockMark
+	deleteMarks
 	insertNews
 	markTrimmed
 	selectTrimmed
 	selectMarks
-	selectChangesOfWriter
+	selectChangesOfWriters
 	takeLease
 	endLease
 	putNode
@@ -250,14 +251,19 @@ var statements = [allStatements]string{
 	lockCounter:    `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE`,
 	tryCounter:     `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE NOWAIT`,
 	lockGeneration: `SELECT value FROM meta WHERE name = '` + generationName + `' FOR SHARE`,
-	putMark: `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, $2, $3)
+	putMark: `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, $2, ` + databaseNow + `)
 		ON CONFLICT (writer) DO UPDATE SET mark = excluded.mark, seen_ms = excluded.seen_ms`,
 	insertNews:    `INSERT INTO changes (account, region, n, kind, ref, writer, mark) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 	markTrimmed:   `UPDATE writers SET trimmed = $1 WHERE writer = $2 AND trimmed < $1`,
 	selectTrimmed: `SELECT writer, max(mark) FROM changes WHERE account = $1 AND region = $2 AND n <= $3 AND mark > 0 GROUP BY writer`,
 	selectMarks:   `SELECT writer, mark, trimmed FROM writers`,
-	selectChangesOfWriter: `SELECT account, region, n, kind, ref FROM changes WHERE writer = $1 AND mark > 0 AND mark > $2 AND mark <= $3
-		ORDER BY mark, account, region, n LIMIT $4`,
+	// The limit inside is what keeps every plan to the index of each writer.
+	selectChangesOfWriters: `SELECT c.account, c.region, c.n, c.kind, c.ref
+		FROM unnest(CAST($1 AS TEXT[]), CAST($2 AS BIGINT[]), CAST($3 AS BIGINT[])) AS w (writer, after, up_to)
+		CROSS JOIN LATERAL (SELECT account, region, n, kind, ref FROM changes WHERE writer = w.writer AND mark > 0 AND mark > w.after AND mark <= w.up_to
+		ORDER BY mark, account, region, n LIMIT $4) AS c LIMIT $4`,
+	deleteMarks: `DELETE FROM writers WHERE seen_ms < ` + databaseNow + ` - $1
+		AND writer NOT IN (SELECT node FROM nodes WHERE seen_ms > ` + databaseNow + ` - $1)`,
 	lockMark: `SELECT mark FROM writers WHERE writer = $1 FOR UPDATE`,
 	takeLease: `INSERT INTO leases (name, holder, until_ms) VALUES ($1, $2, ` + databaseNow + ` + $3)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms
