@@ -51,6 +51,7 @@ type Options struct {
 type DB struct {
 	write, read  *sql.DB // the same in memory; write is nil if read-only
 	look         *sql.DB // if shared: for what must not wait for those that read
+	tasks        *sql.DB // likewise: for what takes long, and may; nil if read-only
 	lock         *Lock
 	shared       bool          // on an engine that other processes use at the same time: PostgreSQL
 	timeout      time.Duration // of a statement, if shared
@@ -65,6 +66,14 @@ type DB struct {
 	mu         sync.Mutex
 	store      *Store // once unsealed
 	generation string // of the seals and domain keys that Sealed returned last
+}
+
+// slow returns the pool for what writes and takes long.
+func (db *DB) slow() *sql.DB {
+	if db.shared {
+		return db.tasks
+	}
+	return db.write
 }
 
 // Open opens the store, or makes an empty one. Unless it is read-only the data directory is locked until Close: the error
@@ -137,10 +146,10 @@ func (db *DB) start(ctx context.Context, policy schemaPolicy) error {
 			return err
 		}
 	} else {
-		err := db.migrate(ctx, db.write, policy)
+		err := db.migrate(ctx, db.slow(), policy)
 		// A table that somebody reads is waited for in short turns: whoever comes after a migration that waits, waits for it.
 		for end := time.Now().Add(db.patience); isLocked(err) && time.Now().Before(end); {
-			err = db.migrate(ctx, db.write, policy)
+			err = db.migrate(ctx, db.slow(), policy)
 		}
 		if err != nil {
 			return err
@@ -166,7 +175,7 @@ func (db *DB) Close() error {
 	if s != nil {
 		s.stop()
 	}
-	return errors.Join(closePools(db.write, db.read, db.look), db.lock.Unlock())
+	return errors.Join(closePools(db.write, db.read, db.look, db.tasks), db.lock.Unlock())
 }
 
 // Sealed reads the seals and domain keys. ErrNotInitialized if there are none.
@@ -378,7 +387,7 @@ func (db *DB) Unseal(ctx context.Context, b *seal.Barrier) (*Store, error) {
 	s.reads = &reader{prepared: reads, timing: &s.timing}
 	s.looks = s.reads
 	if db.shared {
-		s.looks = &reader{prepared: &prepared{pool: db.look, shared: true, timeout: db.timeout}, timing: &s.timing}
+		s.looks = &reader{prepared: &prepared{pool: db.look, shared: true, timeout: db.timeout, renew: db.renew}, timing: &s.timing}
 	}
 	if db.write != nil {
 		if s.writer, err = newWriter(ctx, db, s.verifier); err != nil {

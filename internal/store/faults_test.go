@@ -26,15 +26,19 @@ type faults struct {
 	hang     atomic.Bool  // what comes is not carried
 	delay    atomic.Int64 // nanoseconds that each text of a client takes
 
+	deaf atomic.Bool // nothing of new connections is carried
+
 	mu    sync.Mutex
 	conns []net.Conn
+	mutes []*atomic.Bool // of connections
 }
 
 // fault is what to do when a client sends a text.
 type fault struct {
 	text    string
-	forward bool // the text reaches the server, whose answer is lost
-	silent  bool // connections stay open, and nothing comes through any more
+	forward bool          // the text reaches the server, whose answer is lost
+	silent  bool          // connections stay open, and nothing comes through any more
+	late    chan struct{} // the text reaches the server when it is closed, and the client hears nothing any more
 	times   atomic.Int32
 }
 
@@ -67,11 +71,12 @@ func (f *faults) serve() {
 			continue
 		}
 		f.mu.Lock()
-		f.conns = append(f.conns, c, server)
+		mute := new(atomic.Bool)
+		mute.Store(f.deaf.Load())
+		f.conns, f.mutes = append(f.conns, c, server), append(f.mutes, mute)
 		f.mu.Unlock()
-		var mute atomic.Bool
-		go f.copy(server, c, &mute, true)
-		go f.copy(c, server, &mute, false)
+		go f.copy(server, c, mute, true)
+		go f.copy(c, server, mute, false)
 	}
 }
 
@@ -91,8 +96,14 @@ func (f *faults) copy(to, from net.Conn, mute *atomic.Bool, fromClient bool) {
 			time.Sleep(time.Duration(f.delay.Load()))
 		}
 		if x := f.fault.Load(); fromClient && x != nil && bytes.Contains(bytes.ToLower(buf[:n]), []byte(x.text)) && x.times.Add(-1) >= 0 {
-			if x.silent {
+			if x.silent || x.late != nil {
 				mute.Store(true)
+			}
+			if x.late != nil {
+				<-x.late
+				_, _ = to.Write(buf[:n])
+				time.Sleep(50 * time.Millisecond) // for the server to do it
+				return
 			}
 			if x.forward {
 				mute.Store(true)
@@ -126,6 +137,15 @@ func (f *faults) cut() {
 	f.conns = nil
 }
 
+// freeze has nothing be carried any more on the connections that there are: as if the machine at the other end had no power.
+func (f *faults) freeze() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, mute := range f.mutes {
+		mute.Store(true)
+	}
+}
+
 // fail has the next text that contains text meet with a fault, once.
 func (f *faults) fail(text string, forward, silent bool) {
 	x := &fault{text: text, forward: forward, silent: silent}
@@ -152,7 +172,7 @@ func TestLostConnections(t *testing.T) {
 	f, s, direct := openBehind(t)
 	ctx := t.Context()
 	want := int64(0)
-	for _, text := range []string{"begin", "for share", "for update", "into keys", "into changes", "update counters", "into writers", "commit"} {
+	for _, text := range []string{"begin", "for share", "for update", "into keys", "into changes", "update counters", "update writers", "commit"} {
 		for _, forward := range []bool{false, true} {
 			k := aKey()
 			// The driver prepares a statement once for each connection: all of them are new.
@@ -357,13 +377,23 @@ func TestTerminated(t *testing.T) {
 	dsn := postgres(t)
 	s, beside := openPostgres(t, with(t, dsn, "application_name", "terminated")), openPostgres(t, dsn)
 	stop := make(chan struct{})
+	var mu sync.Mutex
+	var keys []*key.Key
+	written := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(keys)
+	}
 	var wg, ender sync.WaitGroup
 	ender.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(30 * time.Millisecond):
+		for last, ended := 0, time.Now(); ; last, ended = written(), time.Now() {
+			// Where it takes long to make connections, they live for longer.
+			for until := ended.Add(30 * time.Millisecond); time.Now().Before(until) || written() == last && time.Since(ended) < time.Second; {
+				select {
+				case <-stop:
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
 			}
 			_, err := store.SQL(beside).Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 				WHERE application_name = 'terminated' AND query LIKE '%' AND pid <> pg_backend_pid()`)
@@ -372,8 +402,6 @@ func TestTerminated(t *testing.T) {
 			}
 		}
 	})
-	var mu sync.Mutex
-	var keys []*key.Key
 	for range 4 {
 		wg.Go(func() {
 			for range 40 {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -18,8 +19,14 @@ const followPage = 5000
 // It is for one goroutine.
 type Follower struct {
 	s      *Store
-	seen   map[string]int64 // the last transaction of each writer
-	looked time.Time        // when the last look began that ended well
+	seen   map[string]seenMark // the last transaction of each writer
+	looked time.Time           // when the last look began that ended well
+}
+
+// seenMark is a transaction that a Follower saw, and when it did first.
+type seenMark struct {
+	mark int64
+	at   time.Time
 }
 
 // News is a change by another process.
@@ -36,10 +43,7 @@ func (s *Store) Follow(ctx context.Context) (*Follower, error) {
 	if err != nil {
 		return nil, doing("following changes", err)
 	}
-	f.seen = map[string]int64{}
-	for _, m := range marks {
-		f.seen[m.writer] = m.mark
-	}
+	f.take(marks, f.looked)
 	return f, nil
 }
 
@@ -49,33 +53,86 @@ func (f *Follower) Next(ctx context.Context) (news []News, lost bool, err error)
 	if !f.s.db.shared {
 		return nil, false, nil
 	}
-	now := f.s.db.now()
+	now, own := f.s.db.now(), f.own()
 	marks, err := f.marks(ctx)
 	if err != nil {
 		return nil, false, doing("following changes", err)
 	}
-	lost = f.away(now) > forgetWriters/2
-	seen := make(map[string]int64, len(marks))
+	lost = f.away(now) > forgetWriters/2 || f.wentBack(marks, own, now)
 	var some span
 	for _, m := range marks {
-		seen[m.writer] = m.mark
 		last, known := f.seen[m.writer]
 		switch {
-		case f.s.writer != nil && m.writer == f.s.writer.marker.writer || known && m.mark == last:
-		case m.mark < last, last < m.trimmed: // a standby that did not have all is the primary now; or we were away for long
+		case own != nil && m.writer == own.writer || known && m.mark == last.mark:
+		case last.mark < m.trimmed: // we were away for long
 			lost = true
-		default:
-			some.add(m.writer, last, m.mark)
+		case m.mark > last.mark:
+			some.add(m.writer, last.mark, m.mark)
 		}
 	}
 	if len(some.writers) > 0 {
 		if news, err = f.changes(ctx, some); err != nil {
 			return nil, false, doing("following changes", err)
 		}
-		lost = lost || len(news) == followPage
+		after, err := f.marks(ctx)
+		if err != nil {
+			return nil, false, doing("following changes", err)
+		}
+		lost = lost || len(news) == followPage || some.trimmed(after)
 	}
-	f.seen, f.looked = seen, now
+	f.take(marks, now)
+	f.looked = now
+	if own != nil { // it has been told
+		f.s.writer.wentBack.CompareAndSwap(own.wentBack, false)
+	}
 	return news, lost, nil
+}
+
+// ownMark is what this process knows of its own transactions.
+type ownMark struct {
+	*made
+	wentBack bool
+}
+
+func (f *Follower) own() *ownMark {
+	if f.s.writer == nil {
+		return nil
+	}
+	return &ownMark{f.s.writer.made.Load(), f.s.writer.wentBack.Load()}
+}
+
+// wentBack reports whether the database has lost what it had: a standby that did not have all is the primary now, or a backup was restored.
+// Every process sees that by what it saw before, and this one by what it did itself before it looked.
+func (f *Follower) wentBack(marks []writerMark, own *ownMark, now time.Time) bool {
+	there := make(map[string]int64, len(marks))
+	for _, m := range marks {
+		there[m.writer] = m.mark
+	}
+	back := own != nil && own.wentBack
+	if own != nil && there[own.writer] < own.mark {
+		back = true
+		f.s.writer.made.CompareAndSwap(own.made, &made{own.writer, there[own.writer]}) // once is enough
+	}
+	for writer, last := range f.seen {
+		// Rows that nobody writes any more are removed after a while.
+		if mark, is := there[writer]; mark < last.mark && (is || now.Sub(last.at) < forgetWriters/2) {
+			back = true
+		}
+	}
+	return back
+}
+
+// take notes what was seen.
+func (f *Follower) take(marks []writerMark, now time.Time) {
+	seen := make(map[string]seenMark, len(marks))
+	for _, m := range marks {
+		last, known := f.seen[m.writer]
+		if !known || last.mark != m.mark {
+			last = seenMark{m.mark, now}
+		}
+		seen[m.writer] = last
+	}
+	f.seen = seen
 }
 
 // away returns how long ago the last look was. Of two clocks that differ it believes the one by which more time has passed: the steady
@@ -92,6 +149,16 @@ type span struct {
 
 func (s *span) add(writer string, after, upTo int64) {
 	s.writers, s.after, s.upTo = append(s.writers, writer), append(s.after, after), append(s.upTo, upTo)
+}
+
+// trimmed reports whether some of the transactions are no longer in the feed.
+func (s *span) trimmed(marks []writerMark) bool {
+	for _, m := range marks {
+		if i := slices.Index(s.writers, m.writer); i >= 0 && s.after[i] < m.trimmed {
+			return true
+		}
+	}
+	return false
 }
 
 type writerMark struct {

@@ -10,13 +10,13 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
@@ -33,16 +33,9 @@ const (
 	DefaultReaders  = 8                // connections
 )
 
-// The server gives up a statement after the time-out, and a transaction whose process says nothing any more after idleTransaction: it holds locks that others wait for.
+// The server gives up a statement after the time-out, and a transaction whose process says nothing any more after idleTransaction:
+// it holds locks that others wait for.
 const idleTransaction = 10 * time.Second
-
-// connectionLife bounds how long a connection is used, so that after a fail-over or a change of addresses all are on the
-// right server sooner or later.
-const connectionLife = 10 * time.Minute
-
-// idleConnection is how long a connection is kept that nobody uses: a database has fewer for all processes together than they may take
-// when they are busy.
-const idleConnection = time.Minute
 
 // lockPatience is for how long a statement that writes waits for a lock. The writer waits for nothing else meanwhile, and those that wait take
 // turns; one that is held for longer is held by a process that hangs, and what wants it is put aside.
@@ -57,24 +50,6 @@ func (db *DB) openShared(o Options) error {
 	}
 	timeout := orDefault(o.Timeout, DefaultTimeout)
 	config.ConnectTimeout = orDefault(config.ConnectTimeout, timeout)
-	for name, value := range map[string]string{
-		"application_name":                    "keywright",
-		"statement_timeout":                   millis(timeout),
-		"lock_timeout":                        millis(timeout / 2),
-		"idle_in_transaction_session_timeout": millis(idleTransaction),
-		"default_transaction_isolation":       "read committed", // see Tx.touch
-	} {
-		if _, set := config.RuntimeParams[name]; !set {
-			config.RuntimeParams[name] = value
-		}
-	}
-	dial := config.DialFunc
-	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if ctx.Value(connecting{}) == nil {
-			return nil, errNoCancel
-		}
-		return dial(ctx, network, address)
-	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if n.File == "syncrep.c" { // whatever the language: a commit that did not wait for its standby
 			db.unreplicated.Store(true)
@@ -87,25 +62,26 @@ func (db *DB) openShared(o Options) error {
 	if readers <= 0 {
 		readers = DefaultReaders
 	}
+	if _, given := config.RuntimeParams["application_name"]; !given {
+		config.RuntimeParams["application_name"] = "keywright"
+	}
+	settings := []setting{
+		{"client_min_messages", "warning"}, // for OnNotice
+		{"idle_in_transaction_session_timeout", millis(idleTransaction)},
+		{"default_transaction_isolation", "read committed"}, // see Tx.touch
+	}
+	waiting := func(statement, lock time.Duration) []setting {
+		return append(slices.Clone(settings), setting{"statement_timeout", millis(statement)}, setting{"lock_timeout", millis(lock)})
+	}
 	if !o.ReadOnly {
-		writing := config.Copy()
-		writing.RuntimeParams["lock_timeout"] = millis(min(lockPatience, timeout/2))
-		db.write = sharedPool(writing, 3) // the writer, who manages seals, and one to ask what became of a lost transaction
+		locks := min(lockPatience, timeout/2)
+		db.write = db.sharedPool(config, 3, waiting(timeout, locks)) // the writer, who manages seals, and who asks
+		db.tasks = db.sharedPool(config, 2, waiting(0, locks))       // migrations and transfers take as long as they take
 	}
-	config = config.Copy()
-	config.RuntimeParams["default_transaction_read_only"] = "on"
-	config.ValidateConnect = notStandby(config.ValidateConnect)
-	db.read = sharedPool(config, readers)
-	db.look = sharedPool(config, 2) // one that follows, and one that looks who lives
+	settings = append(settings, setting{"default_transaction_read_only", "on"})
+	db.read = db.sharedPool(config, readers, waiting(timeout, timeout/2))
+	db.look = db.sharedPool(config, 2, waiting(timeout, timeout/2)) // one that follows, and one that looks who lives
 	return nil
-}
-
-// notStandby is like ValidateConnectTargetSessionAttrsReadWrite for sessions that are read-only by their own wish.
-func notStandby(chosen pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
-	if chosen == nil {
-		return nil
-	}
-	return pgconn.ValidateConnectTargetSessionAttrsPrimary
 }
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -145,29 +121,6 @@ func parseDSN(dsn string, password secret.Bytes) (*pgx.ConnConfig, error) {
 	return config, err
 }
 
-func sharedPool(config *pgx.ConnConfig, conns int) *sql.DB {
-	db := sql.OpenDB(marked{stdlib.GetConnector(*config)})
-	db.SetMaxOpenConns(conns)
-	db.SetMaxIdleConns(conns)
-	db.SetConnMaxLifetime(connectionLife)
-	db.SetConnMaxIdleTime(idleConnection)
-	return db
-}
-
-// connecting marks the context of a dial that is for a connection, and not for a request to cancel a statement. Such a request,
-// which the driver makes when it gives a connection up, could come while the server waits for its standby to have a commit:
-// it would then call the commit done.
-type connecting struct{}
-
-var errNoCancel = errors.New("statements are not cancelled from outside")
-
-type marked struct{ driver.Connector }
-
-// Connect implements driver.Connector.
-func (m marked) Connect(ctx context.Context) (driver.Conn, error) {
-	return m.Connector.Connect(context.WithValue(ctx, connecting{}, true))
-}
-
 // collatedFiles is the migrations as PostgreSQL needs them: it would sort texts by a language, where the lists of this package are
 // in the order of octets.
 type collatedFiles struct{ fs.FS }
@@ -204,11 +157,10 @@ func sharedMigrator(ctx context.Context, db *sql.DB, files fs.FS) (*goose.Provid
 	if encoding != "UTF8" {
 		return nil, fmt.Errorf("the database has the encoding %s, not UTF8", encoding)
 	}
-	cockroach := strings.HasPrefix(version, "CockroachDB")
-	if !cockroach { // which knows no other order
+	if !strings.HasPrefix(version, "CockroachDB") { // which knows no other order
 		files = collatedFiles{files}
 	}
-	if cockroach { // no advisory locks; who comes second fails, and starts again
+	if !strings.HasPrefix(version, "PostgreSQL") || strings.Contains(version, "-YB-") { // no advisory locks; who comes second fails, and starts again
 		return goose.NewProvider(goose.DialectPostgres, db, files)
 	}
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)) // once a second, for two minutes
@@ -224,6 +176,7 @@ type verdict int
 const (
 	refused verdict = iota + 1 // nothing stays, and the same again would end the same
 	again                      // nothing stays, and the same again may succeed
+	slow                       // nothing stays, and the same again would take as long
 	unknown                    // it may have been committed
 )
 
@@ -238,7 +191,7 @@ func isLocked(err error) bool {
 
 // judge says what an error of a statement means.
 func judge(err error) verdict {
-	if errors.Is(err, errRestart) {
+	if errors.Is(err, errRestart) || errors.Is(err, errWentBack) {
 		return again
 	}
 	var pg *pgconn.PgError
@@ -247,11 +200,13 @@ func judge(err error) verdict {
 		case "40001", "40P01", // serialization, deadlock
 			lockNotAvailable,
 			"25006",                   // read-only: the server became a standby
-			"25P03",                   // the session was idle for too long inside the transaction
+			"25P03", "25P04", "57P05", // the session was idle for too long inside the transaction, which took too long; or was idle
 			"26000",                   // a prepared statement of another session
 			"53300",                   // too many connections
 			"57P01", "57P02", "57P03": // the server stops, or starts
 			return again
+		case "57014": // statement_timeout
+			return slow
 		}
 		if strings.HasPrefix(pg.Code, "08") {
 			return again

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -29,8 +30,9 @@ var errCareful = errors.New("an update has to be undone alone")
 
 // marker numbers the transactions of one process, so that the database can say which was its last.
 type marker struct {
-	writer     string
-	mark       int64
+	mark       int64  // of the last one, whatever became of it
+	made       int64  // of the last one that is known to be made
+	introduced bool   // the database knows the name
 	generation string // for which the barrier has all domain keys
 	retired    string // with which version of the domain keys all material has to be wrapped
 }
@@ -69,15 +71,39 @@ func (w *writer) current(k *key.Key) error {
 // process reads all of them. Who has not looked for half of that cannot know what such a one did.
 const forgetWriters = time.Hour
 
-// introduce makes the row of this process.
+// made is a transaction that this process knows to be made, and said so.
+type made struct {
+	writer string // the name that the process had
+	mark   int64
+}
+
+// name returns the name by which the database knows this process now.
+func (w *writer) name() string { return w.made.Load().writer }
+
+// rename gives the process a new name. Whatever may come true under the old one, of a transaction whose outcome was not known, is news
+// then like that of any other process.
+func (w *writer) rename() {
+	w.made.Store(&made{writer: arn.NewUUID()})
+	w.marker.mark, w.marker.made, w.marker.introduced = 0, 0, false
+}
+
+// introduce makes the row of this process, if it is not there.
 func (w *writer) introduce(ctx context.Context) error {
-	w.marker.writer = arn.NewUUID()
+	if w.marker.introduced {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.store.timeout+networkTime)
+	defer cancel()
 	_, err := w.db.ExecContext(ctx, statements[deleteMarks], forgetWriters.Milliseconds())
 	if err == nil {
-		_, err = w.db.ExecContext(ctx, statements[putMark], w.marker.writer, int64(0))
+		_, err = w.db.ExecContext(ctx, statements[insertMark], w.name())
 	}
+	w.marker.introduced = err == nil
 	return doing("introducing a process to the database", err)
 }
+
+// errWentBack says that the database has not what it had: not the last transaction of this process that was made.
+var errWentBack = errors.New("the database has lost what it had")
 
 // runShared is run for a shared engine: there is no log to fold.
 func (w *writer) runShared() {
@@ -145,7 +171,7 @@ func (w *writer) runSharedGroup(updates []*update) {
 		if ran = w.held.park(ran); len(ran) == 0 {
 			return
 		}
-		v, err := w.attempt(ran, careful)
+		v, err := w.attempt(ran, careful, until)
 		if errors.Is(err, errCareful) {
 			careful = true
 			continue
@@ -158,9 +184,10 @@ func (w *writer) runSharedGroup(updates []*update) {
 		}
 		switch {
 		case err == nil:
-		case v == again:
+		case v == again, v == slow:
 			err = unavailable(err)
 		case v == unknown:
+			w.rename() // before anybody forgets what may be about to change
 			err = fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 		if err != nil { // those end with the others
@@ -186,11 +213,22 @@ func (w *writer) pause(d time.Duration) bool {
 	}
 }
 
-// attempt runs the updates in one transaction. Without an error it has ended well.
-func (w *writer) attempt(ran []*update, careful bool) (verdict, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), w.store.patience+w.store.timeout)
+// within runs f, and cancels its context if it takes longer than a statement may.
+func (w *writer) within(cancel context.CancelFunc, f func() error) error {
+	t := time.AfterFunc(w.store.timeout+networkTime, cancel)
+	defer t.Stop()
+	return f()
+}
+
+// attempt runs the updates in one transaction, which ends soon after until. Without an error it has ended well.
+func (w *writer) attempt(ran []*update, careful bool, until time.Time) (verdict, error) {
+	ctx, cancel := context.WithDeadline(context.Background(), until.Add(w.store.timeout+networkTime))
 	defer cancel()
-	g, err := w.begin(ctx)
+	var g *group
+	err := w.introduce(ctx)
+	if err == nil {
+		err = w.within(cancel, func() (err error) { g, err = w.begin(ctx); return err })
+	}
 	if err == nil {
 		g.careful = careful
 		err = g.prepareShared(ran)
@@ -208,8 +246,12 @@ func (w *writer) attempt(ran []*update, careful bool) (verdict, error) {
 			g.rollback()
 		}
 		v := judge(err)
+		if errors.Is(err, errWentBack) {
+			w.wentBack.Store(true)
+			w.rename()
+		}
 		if v == again {
-			w.renew()
+			w.store.renew()
 		}
 		return v, err
 	}
@@ -218,9 +260,9 @@ func (w *writer) attempt(ran []*update, careful bool) (verdict, error) {
 		return 0, nil
 	}
 	w.store.unreplicated.Store(false)
-	if err := g.tx.Commit(); err != nil {
+	if err := w.within(cancel, g.tx.Commit); err != nil {
 		_ = g.conn.Close() // its pool knows whether it is good
-		w.renew()
+		w.store.renew()
 		if w.store.unreplicated.Load() {
 			return unknown, errors.Join(errUnreplicated, err)
 		}
@@ -230,18 +272,18 @@ func (w *writer) attempt(ran []*update, careful bool) (verdict, error) {
 	if w.store.unreplicated.Load() {
 		return unknown, errUnreplicated
 	}
+	w.done()
 	return 0, nil
+}
+
+// done notes that the last transaction was made.
+func (w *writer) done() {
+	w.marker.made = w.marker.mark
+	w.made.Store(&made{w.name(), w.marker.made})
 }
 
 // errUnreplicated says that the server was told not to wait any longer for its standby: what the next primary has is not known.
 var errUnreplicated = errors.New("the commit is on the primary, and may not be on its standby")
-
-// renew gives up the connections that nobody uses: where one was lost, or leads to what is a standby now, the others are likely to be
-// no better.
-func (w *writer) renew() {
-	w.db.SetMaxIdleConns(0)
-	w.db.SetMaxIdleConns(w.db.Stats().MaxOpenConnections)
-}
 
 // prepareShared makes sure that the domain keys are the newest, and takes the scopes that runs before wanted.
 func (g *group) prepareShared(ran []*update) error {
@@ -285,18 +327,23 @@ func compareScopes(a, b scope) int {
 
 // finishShared writes what is written once for all updates, and asks for it all at once.
 func (g *group) finishShared() error {
-	m := &g.w.marker
+	m, writer := &g.w.marker, g.w.name()
 	m.mark++
 	var batch pgx.Batch
 	for _, c := range g.changes {
-		batch.Queue(statements[insertNews], string(c.account), string(c.region), c.N, string(c.Kind), c.Ref, m.writer, m.mark)
+		batch.Queue(statements[insertNews], string(c.account), string(c.region), c.N, string(c.Kind), c.Ref, writer, m.mark)
 	}
 	for s, c := range g.counters {
 		if c.changed {
 			batch.Queue(statements[updateCounter], c.n, c.keys, string(s.account), string(s.region))
 		}
 	}
-	batch.Queue(statements[putMark], m.writer, m.mark)
+	batch.Queue(statements[moveMark], writer, m.mark, m.made).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() != 1 {
+			return errWentBack
+		}
+		return nil
+	})
 	ctx, cancel, _ := g.bound(g.ctx)
 	defer cancel()
 	return g.conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(ctx, &batch).Close() })
@@ -314,9 +361,13 @@ func (w *writer) inquire(why error, until time.Time) (verdict, error) {
 		mark, err := w.lastMark()
 		switch {
 		case err == nil && mark == w.marker.mark:
+			w.done()
 			return 0, nil
-		case err == nil || errors.Is(err, ErrNotFound):
+		case err == nil && mark == w.marker.made:
 			return again, why
+		case err == nil || errors.Is(err, ErrNotFound): // it went back to before, or further
+			w.wentBack.Store(true)
+			return unknown, errors.Join(why, errWentBack)
 		case judge(err) != again && !errors.Is(err, errAskAgain) || !time.Now().Before(until) || !w.pause(delay):
 			return unknown, errors.Join(why, err)
 		}
@@ -331,11 +382,11 @@ func (w *writer) lastMark() (int64, error) {
 		return 0, err
 	}
 	defer func() { _ = tx.Rollback() }() // unless it was committed
-	mark, err := one(ctx, unprepared{tx}, scanNumber, lockMark, w.marker.writer)
+	mark, err := one(ctx, unprepared{tx}, scanNumber, lockMark, w.name())
 	if err != nil {
 		return 0, err
 	}
-	if _, err := tx.ExecContext(ctx, statements[putMark], w.marker.writer, mark); err != nil {
+	if _, err := tx.ExecContext(ctx, statements[moveMark], w.name(), mark, mark); err != nil {
 		return 0, err
 	}
 	w.store.unreplicated.Store(false)

@@ -102,7 +102,8 @@ const (
 	lockCounter = statementCount + iota
 	tryCounter
 	lockGeneration
-	putMark
+	insertMark
+	moveMark
 	lockMark
 	deleteMarks
 	insertNews
@@ -251,12 +252,12 @@ var statements = [allStatements]string{
 	lockCounter:    `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE`,
 	tryCounter:     `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE NOWAIT`,
 	lockGeneration: `SELECT value FROM meta WHERE name = '` + generationName + `' FOR SHARE`,
-	putMark: `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, $2, ` + databaseNow + `)
-		ON CONFLICT (writer) DO UPDATE SET mark = excluded.mark, seen_ms = excluded.seen_ms`,
-	insertNews:    `INSERT INTO changes (account, region, n, kind, ref, writer, mark) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-	markTrimmed:   `UPDATE writers SET trimmed = $1 WHERE writer = $2 AND trimmed < $1`,
-	selectTrimmed: `SELECT writer, max(mark) FROM changes WHERE account = $1 AND region = $2 AND n <= $3 AND mark > 0 GROUP BY writer`,
-	selectMarks:   `SELECT writer, mark, trimmed FROM writers`,
+	insertMark:     `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, 0, ` + databaseNow + `)`,
+	moveMark:       `UPDATE writers SET mark = $2, seen_ms = ` + databaseNow + ` WHERE writer = $1 AND mark = $3`,
+	insertNews:     `INSERT INTO changes (account, region, n, kind, ref, writer, mark) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+	markTrimmed:    `UPDATE writers SET trimmed = $1 WHERE writer = $2 AND trimmed < $1`,
+	selectTrimmed:  `SELECT writer, max(mark) FROM changes WHERE account = $1 AND region = $2 AND n <= $3 AND mark > 0 GROUP BY writer`,
+	selectMarks:    `SELECT writer, mark, trimmed FROM writers`,
 	// The limit inside is what keeps every plan to the index of each writer.
 	selectChangesOfWriters: `SELECT c.account, c.region, c.n, c.kind, c.ref
 		FROM unnest(CAST($1 AS TEXT[]), CAST($2 AS BIGINT[]), CAST($3 AS BIGINT[])) AS w (writer, after, up_to)
@@ -281,11 +282,12 @@ type prepared struct {
 	pool    *sql.DB
 	shared  bool
 	timeout time.Duration // of a query, if shared
+	renew   func()        // gives up connections that nobody uses, if shared
 	stmts   [statementCount]*sql.Stmt
 }
 
 func (db *DB) prepare(ctx context.Context, pool *sql.DB, count statement) (*prepared, error) {
-	p := &prepared{pool: pool, shared: db.shared, timeout: db.timeout}
+	p := &prepared{pool: pool, shared: db.shared, timeout: db.timeout, renew: db.renew}
 	if p.shared {
 		return p, nil
 	}
@@ -352,10 +354,18 @@ func collect[T any](ctx context.Context, q querier, scan func(*sql.Rows) (T, err
 	}
 	for try := 1; ; try++ {
 		out, retry, err := collectOnce(ctx, q, scan, s, args...)
-		if err == nil || !retry || ctx.Err() != nil || judge(err) != again {
+		if err == nil || !retry || ctx.Err() != nil {
 			return out, err
 		}
-		if try == readTries || errors.Is(err, context.DeadlineExceeded) { // not slow things twice
+		v := judge(err)
+		if v == refused {
+			return out, err
+		}
+		if r, ok := q.(*reader); ok && errors.Is(err, context.DeadlineExceeded) {
+			r.renew()
+			v = slow
+		}
+		if v == slow || try == readTries { // not slow things twice
 			return nil, unavailable(err)
 		}
 	}

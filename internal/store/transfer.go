@@ -120,7 +120,7 @@ func (db *DB) expectTransfer(ctx context.Context, installation string) (finished
 	}
 	for _, t := range plainTables {
 		var n int64
-		if err := db.write.QueryRowContext(ctx, `SELECT count(*) FROM `+t.name).Scan(&n); err != nil {
+		if err := db.slow().QueryRowContext(ctx, `SELECT count(*) FROM `+t.name).Scan(&n); err != nil {
 			return false, err
 		}
 		if n > 0 {
@@ -229,12 +229,12 @@ func (t *plainTable) last(ctx context.Context, pool *sql.DB) ([]any, error) {
 
 // copyRows copies what the target does not have yet.
 func (t *plainTable) copyRows(ctx context.Context, from, to *DB, progress func(string, int64)) error {
-	after, err := t.last(ctx, to.write)
+	after, err := t.last(ctx, to.slow())
 	if err != nil {
 		return err
 	}
 	var count int64
-	if err := to.write.QueryRowContext(ctx, `SELECT count(*) FROM `+t.name).Scan(&count); err != nil {
+	if err := to.slow().QueryRowContext(ctx, `SELECT count(*) FROM `+t.name).Scan(&count); err != nil {
 		return err
 	}
 	for {
@@ -248,7 +248,7 @@ func (t *plainTable) copyRows(ctx context.Context, from, to *DB, progress func(s
 			args = append(args, row...)
 			values = append(values, `(`+placeholders(i*len(t.columns)+1, len(t.columns))+`)`)
 		}
-		_, err = to.write.ExecContext(ctx, `INSERT INTO `+t.name+` (`+strings.Join(t.columns, ", ")+`) VALUES `+strings.Join(values, ", "), args...)
+		_, err = to.slow().ExecContext(ctx, `INSERT INTO `+t.name+` (`+strings.Join(t.columns, ", ")+`) VALUES `+strings.Join(values, ", "), args...)
 		if err != nil {
 			return err
 		}
@@ -280,7 +280,7 @@ func compareStores(ctx context.Context, from, to *DB) (Transferred, error) {
 		if err != nil {
 			return Transferred{}, err
 		}
-		n2, sum2, err := t.checksum(ctx, to.write)
+		n2, sum2, err := t.checksum(ctx, to.slow())
 		if err != nil {
 			return Transferred{}, err
 		}

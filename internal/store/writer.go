@@ -114,7 +114,9 @@ type writer struct {
 	stopped  chan struct{} // closed when the goroutine has ended
 	closing  chan struct{} // closed when it is to end
 	marker   marker
-	aside    []*update // they need locks that can only be had at the beginning of a transaction
+	made     atomic.Pointer[made]
+	wentBack atomic.Bool // and the Follower has not heard of it yet
+	aside    []*update   // they need locks that can only be had at the beginning of a transaction
 	held     held
 
 	mu     sync.RWMutex // held for reading while queue is sent to, for writing while it is closed
@@ -132,6 +134,7 @@ func newWriter(ctx context.Context, db *DB, v verifier) (*writer, error) {
 		stopped: make(chan struct{}), closing: make(chan struct{}), queue: make(chan *update, 4*maxGroup),
 	}
 	if w.shared {
+		w.rename()
 		if err := w.introduce(ctx); err != nil {
 			return nil, err
 		}
@@ -302,7 +305,7 @@ type group struct {
 // note takes notice of an error of a statement. On a shared engine it ends what the statement is part of, whether or not the
 // update says so.
 func (g *group) note(err error) error {
-	if err != nil && g.w.shared {
+	if err != nil && g.w.shared && g.failed == nil { // what comes after the first is its consequence
 		g.failed = err
 	}
 	return err
@@ -390,8 +393,9 @@ func (g *group) run(u *update) error {
 		u.err, failed = tx.broken, true // f swallowed it
 	}
 	if g.failed != nil && !tx.misplaced {
-		if judge(g.failed) == again {
-			return g.failed // of the connection or of the other processes, and not of the update
+		if v := judge(g.failed); v == again || v == slow { // of the connection or of the other processes, and not of the update
+			u.err = nil
+			return g.failed
 		}
 		if !failed {
 			u.err, failed = g.failed, true // likewise

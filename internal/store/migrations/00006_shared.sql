@@ -11,7 +11,6 @@ CREATE TABLE writers (
 );
 ALTER TABLE changes ADD COLUMN writer TEXT NOT NULL DEFAULT '';
 ALTER TABLE changes ADD COLUMN mark BIGINT NOT NULL DEFAULT 0;
-CREATE INDEX changes_of_writer ON changes (writer, mark) WHERE mark > 0;
 
 -- leases says which process does what only one may do, and until when; nodes which processes live, with the name and version of each.
 -- Times in both are milliseconds of the database's clock.
