@@ -21,6 +21,7 @@ type relay struct {
 	silent bool          // nothing comes through
 	delay  time.Duration // before every piece
 	count  int           // of statements
+	trips  int           // of those who ask for them
 }
 
 // link is a connection through a relay.
@@ -79,11 +80,12 @@ func (r *relay) serve(client *net.TCPConn) {
 	var seen statements
 	both.Go(func() {
 		r.pump(l.client, l.database, func(piece []byte) {
-			before := seen.count
+			before := seen
 			seen.add(piece)
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.count += seen.count - before
+			r.count += seen.count - before.count
+			r.trips += seen.trips - before.trips
 		})
 	})
 	both.Go(func() { r.pump(l.database, l.client, func([]byte) {}) })
@@ -99,6 +101,13 @@ func (r *relay) executed() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.count
+}
+
+// travelled returns how often somebody waited for the database so far.
+func (r *relay) travelled() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trips
 }
 
 // pump carries one direction of a link to its end, and shows every piece before.

@@ -90,7 +90,22 @@ func (db *DB) sharedPools(o Options) (write, read *sql.DB, err error) {
 	config = config.Copy()
 	config.RuntimeParams["default_transaction_read_only"] = "on"
 	config.ValidateConnect = notStandby(config.ValidateConnect)
-	return write, openShared(config, readers), nil
+	return write, openShared(config, readers, stdlib.OptionAfterConnect(prepareFirst)), nil
+}
+
+// firstStatements are those that a request can wait for on a server that knows nothing yet.
+var firstStatements = []statement{selectAccessKey, selectWholeAccount, selectKey}
+
+// prepareFirst has no request wait while these are prepared. Where the database cannot, because its tables are yet to be made, they will
+// be when they are used.
+func prepareFirst(ctx context.Context, c *pgx.Conn) error {
+	for _, s := range firstStatements {
+		var pg *pgconn.PgError
+		if _, err := c.Prepare(ctx, statements[s], statements[s]); err != nil && !errors.As(err, &pg) {
+			return err
+		}
+	}
+	return nil
 }
 
 // notStandby is like ValidateConnectTargetSessionAttrsReadWrite for sessions that are read-only by their own wish.
@@ -138,8 +153,8 @@ func parseDSN(dsn string, password secret.Bytes) (*pgx.ConnConfig, error) {
 	return config, err
 }
 
-func openShared(config *pgx.ConnConfig, conns int) *sql.DB {
-	db := sql.OpenDB(marked{stdlib.GetConnector(*config)})
+func openShared(config *pgx.ConnConfig, conns int, more ...stdlib.OptionOpenDB) *sql.DB {
+	db := sql.OpenDB(marked{stdlib.GetConnector(*config, more...)})
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	db.SetConnMaxLifetime(connectionLife)
