@@ -33,13 +33,13 @@ func TestColdPath(t *testing.T) {
 		c.start(n)
 		time.Sleep(1500 * time.Millisecond) // what it does at its start is over
 		for i, blob := range blobs {
-			before := n.relays[0].travelled()
+			before := n.relays[0].carried().trips
 			out, err := n.KMS().Decrypt(background, &kms.DecryptInput{CiphertextBlob: blob})
 			c.must(err)
 			if string(out.Plaintext) != "cold" {
 				t.Fatalf("decrypted to %q", out.Plaintext)
 			}
-			if trips := n.relays[0].travelled() - before; i > 0 {
+			if trips := n.relays[0].carried().trips - before; i > 0 {
 				later = append(later, trips)
 			} else {
 				t.Logf("round %d: the first request makes %d round trips", round, trips)
