@@ -50,6 +50,7 @@ type Options struct {
 // DB is a store that is not unsealed: it gives access to the seals only.
 type DB struct {
 	write, read  *sql.DB // the same in memory; write is nil if read-only
+	look         *sql.DB // if shared: for what must not wait for those that read
 	lock         *Lock
 	shared       bool          // on an engine that other processes use at the same time: PostgreSQL
 	timeout      time.Duration // of a statement, if shared
@@ -88,7 +89,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		}
 	}
 	if db.shared {
-		db.write, db.read, err = db.sharedPools(o)
+		err = db.openShared(o)
 	} else {
 		readers := o.Readers
 		if readers <= 0 {
@@ -136,7 +137,12 @@ func (db *DB) start(ctx context.Context, policy schemaPolicy) error {
 			return err
 		}
 	} else {
-		if err := db.migrate(ctx, db.write, policy); err != nil {
+		err := db.migrate(ctx, db.write, policy)
+		// A table that somebody reads is waited for in short turns: whoever comes after a migration that waits, waits for it.
+		for end := time.Now().Add(db.patience); isLocked(err) && time.Now().Before(end); {
+			err = db.migrate(ctx, db.write, policy)
+		}
+		if err != nil {
 			return err
 		}
 		for name, value := range map[string]string{"installation": arn.NewUUID(), generationName: "0"} {
@@ -160,7 +166,7 @@ func (db *DB) Close() error {
 	if s != nil {
 		s.stop()
 	}
-	return errors.Join(closePools(db.write, db.read), db.lock.Unlock())
+	return errors.Join(closePools(db.write, db.read, db.look), db.lock.Unlock())
 }
 
 // Sealed reads the seals and domain keys. ErrNotInitialized if there are none.
@@ -370,6 +376,10 @@ func (db *DB) Unseal(ctx context.Context, b *seal.Barrier) (*Store, error) {
 		return nil, fmt.Errorf("unsealing the store: %w", err)
 	}
 	s.reads = &reader{prepared: reads, timing: &s.timing}
+	s.looks = s.reads
+	if db.shared {
+		s.looks = &reader{prepared: &prepared{pool: db.look, shared: true, timeout: db.timeout}, timing: &s.timing}
+	}
 	if db.write != nil {
 		if s.writer, err = newWriter(ctx, db, s.verifier); err != nil {
 			s.reads.close()

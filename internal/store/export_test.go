@@ -94,3 +94,6 @@ var (
 func AccountAfter(ctx context.Context, s *Store, id string) (*Account, error) {
 	return verified(ctx, &s.verifier, s.reads, "accounts", scanAccountRow, s.verifier.account, walkAccounts, id, "1")
 }
+
+// Reading returns how many connections of the readers are in use.
+func (db *DB) Reading() int { return db.read.Stats().InUse }

@@ -104,12 +104,12 @@ func (f *Follower) marks(ctx context.Context) ([]writerMark, error) {
 		return nil, nil
 	}
 	scan := func(rows *sql.Rows) (m writerMark, err error) { return m, rows.Scan(&m.writer, &m.mark, &m.trimmed) }
-	return collect(ctx, f.s.reads, scan, selectMarks)
+	return collect(ctx, f.s.looks, scan, selectMarks)
 }
 
 func (f *Follower) changes(ctx context.Context, of span) ([]News, error) {
 	scan := func(rows *sql.Rows) (n News, err error) {
 		return n, rows.Scan(&n.Account, &n.Region, &n.N, &n.Kind, &n.Ref)
 	}
-	return collect(ctx, f.s.reads, scan, selectChangesOfWriters, of.writers, of.after, of.upTo, followPage)
+	return collect(ctx, f.s.looks, scan, selectChangesOfWriters, of.writers, of.after, of.upTo, followPage)
 }

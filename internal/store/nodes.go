@@ -77,7 +77,7 @@ func (s *Store) Beat(ctx context.Context, self Node, within time.Duration) (live
 		return n, err
 	}
 	look.Before = time.Now()
-	live, err = collect(ctx, s.reads, scan, selectNodes, within.Milliseconds())
+	live, err = collect(ctx, s.looks, scan, selectNodes, within.Milliseconds())
 	look.After = time.Now()
 	return live, look, doing("looking which processes live", err)
 }

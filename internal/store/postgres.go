@@ -33,8 +33,7 @@ const (
 	DefaultReaders  = 8                // connections
 )
 
-// The server gives up a statement after the time-out, a wait for a lock after half of that, and a transaction whose process says
-// nothing any more after idleTransaction: it holds locks that others wait for.
+// The server gives up a statement after the time-out, and a transaction whose process says nothing any more after idleTransaction: it holds locks that others wait for.
 const idleTransaction = 10 * time.Second
 
 // connectionLife bounds how long a connection is used, so that after a fail-over or a change of addresses all are on the
@@ -45,12 +44,16 @@ const connectionLife = 10 * time.Minute
 // when they are busy.
 const idleConnection = time.Minute
 
-// sharedPools opens the writer and the readers of a database that other processes use too. Its URL may name several hosts:
-// the first one that accepts writing is used.
-func (db *DB) sharedPools(o Options) (write, read *sql.DB, err error) {
+// lockPatience is for how long a statement that writes waits for a lock. The writer waits for nothing else meanwhile, and those that wait take
+// turns; one that is held for longer is held by a process that hangs, and what wants it is put aside.
+const lockPatience = 500 * time.Millisecond
+
+// openShared opens the writer, the readers and the lookers of a database that other processes use too. Its URL may name several
+// hosts: the first one that accepts writing is used.
+func (db *DB) openShared(o Options) error {
 	config, err := parseDSN(o.DSN, o.Password)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	timeout := orDefault(o.Timeout, DefaultTimeout)
 	config.ConnectTimeout = orDefault(config.ConnectTimeout, timeout)
@@ -85,12 +88,16 @@ func (db *DB) sharedPools(o Options) (write, read *sql.DB, err error) {
 		readers = DefaultReaders
 	}
 	if !o.ReadOnly {
-		write = openShared(config, 3) // the writer, who manages seals, and one to ask what became of a lost transaction
+		writing := config.Copy()
+		writing.RuntimeParams["lock_timeout"] = millis(min(lockPatience, timeout/2))
+		db.write = sharedPool(writing, 3) // the writer, who manages seals, and one to ask what became of a lost transaction
 	}
 	config = config.Copy()
 	config.RuntimeParams["default_transaction_read_only"] = "on"
 	config.ValidateConnect = notStandby(config.ValidateConnect)
-	return write, openShared(config, readers, stdlib.OptionAfterConnect(prepareFirst)), nil
+	db.read = sharedPool(config, readers, stdlib.OptionAfterConnect(prepareFirst))
+	db.look = sharedPool(config, 2) // one that follows, and one that looks who lives
+	return nil
 }
 
 // firstStatements are those that a request can wait for on a server that knows nothing yet.
@@ -153,7 +160,7 @@ func parseDSN(dsn string, password secret.Bytes) (*pgx.ConnConfig, error) {
 	return config, err
 }
 
-func openShared(config *pgx.ConnConfig, conns int, more ...stdlib.OptionOpenDB) *sql.DB {
+func sharedPool(config *pgx.ConnConfig, conns int, more ...stdlib.OptionOpenDB) *sql.DB {
 	db := sql.OpenDB(marked{stdlib.GetConnector(*config, more...)})
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
@@ -238,10 +245,10 @@ const (
 // lockNotAvailable is what PostgreSQL says where a lock cannot be had at once, or within lock_timeout.
 const lockNotAvailable = "55P03"
 
-// isState reports whether an error is the server's, of that SQLSTATE.
-func isState(err error, code string) bool {
+// isLocked reports whether an error says that.
+func isLocked(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == code
+	return errors.As(err, &pg) && pg.Code == lockNotAvailable
 }
 
 // judge says what an error of a statement means.

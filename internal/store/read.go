@@ -19,6 +19,7 @@ type Store struct {
 	db       *DB
 	verifier verifier
 	reads    *reader
+	looks    *reader // reads too, or what does not wait for those
 	writer   *writer // nil if read-only
 	timing   timing
 }

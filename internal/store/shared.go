@@ -81,19 +81,43 @@ func (w *writer) introduce(ctx context.Context) error {
 
 // runShared is run for a shared engine: there is no log to fold.
 func (w *writer) runShared() {
-	for first := range w.queue {
-		group := w.gather([]*update{first})
+	for {
+		group, end := w.nextGroup()
 		for len(group) > 0 {
 			w.runSharedGroup(group)
 			again := w.aside
 			w.aside = nil
 			for _, u := range group {
-				if !slices.Contains(again, u) {
+				if !u.parked && !slices.Contains(again, u) {
 					close(u.done)
 				}
 			}
 			group = again
 		}
+		if end && len(w.held.parked) == 0 {
+			return
+		}
+	}
+}
+
+// nextGroup waits for updates, and for when it is time for those that are parked. At the end it returns these once more.
+func (w *writer) nextGroup() (group []*update, end bool) {
+	var look <-chan time.Time
+	if len(w.held.parked) > 0 {
+		wait := time.Until(w.held.next)
+		if wait <= 0 {
+			return w.unpark(false), false
+		}
+		look = time.After(wait)
+	}
+	select {
+	case first, ok := <-w.queue:
+		if !ok { // they are tried once more
+			return w.unpark(true), true
+		}
+		return w.gather([]*update{first}), false
+	case <-look:
+		return w.unpark(false), false
 	}
 }
 
@@ -105,16 +129,22 @@ const (
 )
 
 // runSharedGroup runs updates in one transaction, or in several until one ends in a way that is known, and sets their results. Those that
-// have to be put aside are in w.aside.
+// have to be put aside are in w.aside, or are parked.
 func (w *writer) runSharedGroup(updates []*update) {
 	ran := started(updates)
-	if len(ran) == 0 {
-		return
+	var until time.Time
+	for _, u := range ran {
+		if u.until.After(until) {
+			until = u.until
+		}
 	}
-	until := time.Now().Add(w.store.patience)
 	careful := false
 	for delay := firstRetryDelay; ; delay = min(2*delay, lastRetryDelay) {
 		w.aside = nil
+		known := len(w.held.scopes)
+		if ran = w.held.park(ran); len(ran) == 0 {
+			return
+		}
 		v, err := w.attempt(ran, careful)
 		if errors.Is(err, errCareful) {
 			careful = true
@@ -123,7 +153,7 @@ func (w *writer) runSharedGroup(updates []*update) {
 		if v == unknown {
 			v, err = w.inquire(err, until)
 		}
-		if v == again && time.Now().Before(until) && w.pause(delay) {
+		if v == again && (len(w.held.scopes) > known || time.Now().Before(until) && w.pause(delay)) {
 			continue
 		}
 		switch {
@@ -327,15 +357,23 @@ func (tx *Tx) claim(s scope) (counter, error) {
 	if !tx.g.w.shared {
 		return one(tx.g.ctx, tx.g, scanCounter, claimCounter, account, region)
 	}
-	if tx.inOrder(s) {
-		c, err := one(tx.g.ctx, tx.g, scanCounter, lockCounter, account, region)
-		if errors.Is(err, ErrNotFound) {
+	h, inOrder, first := &tx.g.w.held, tx.inOrder(s), lockCounter
+	wait := inOrder && h.mayWait(s)
+	if !wait {
+		first = tryCounter
+	}
+	var c counter
+	err := errHeld
+	if !h.has(s) {
+		c, err = one(tx.g.ctx, tx.g, scanCounter, first, account, region)
+		if errors.Is(err, ErrNotFound) && inOrder {
 			c, err = one(tx.g.ctx, tx.g, scanCounter, claimCounter, account, region)
 		}
-		return c, err
+		if inOrder && isLocked(err) {
+			h.add(s)
+		}
 	}
-	c, err := one(tx.g.ctx, tx.g, scanCounter, tryCounter, account, region)
-	if errors.Is(err, ErrNotFound) || isState(err, lockNotAvailable) {
+	if !wait && (errors.Is(err, ErrNotFound) || isLocked(err) || errors.Is(err, errHeld)) {
 		tx.misplaced, tx.wants = true, s
 		err = fmt.Errorf("%w: %w", errRestart, err)
 	}

@@ -75,7 +75,7 @@ func openPools(path string, readOnly bool, readers int) (write, read *sql.DB, er
 	// Readers too open the file for writing, which WAL wants, but refuse every statement that writes.
 	read, err = sql.Open("sqlite", dsn(path, url.Values{"mode": {"rw"}}, "query_only(1)"))
 	if err != nil {
-		return nil, nil, errors.Join(err, closePools(write, nil))
+		return nil, nil, errors.Join(err, closePools(write))
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
@@ -94,10 +94,12 @@ func openImmutable(path string) (*sql.DB, error) {
 	return sql.Open("sqlite", dsn(path, url.Values{"mode": {"ro"}, "immutable": {"1"}}, "query_only(1)"))
 }
 
-func closePools(write, read *sql.DB) error {
+func closePools(write *sql.DB, others ...*sql.DB) error {
 	var err error
-	if read != nil && read != write {
-		err = read.Close()
+	for _, pool := range others {
+		if pool != nil && pool != write {
+			err = errors.Join(err, pool.Close())
+		}
 	}
 	if write != nil {
 		err = errors.Join(err, write.Close()) // last, so that it folds the log into the file

@@ -39,7 +39,7 @@ func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, s.db.patience, errCrowd)
 		defer cancel()
 	}
-	u := &update{ctx: ctx, f: f, done: make(chan struct{})}
+	u := &update{ctx: ctx, f: f, until: began.Add(s.db.patience), done: make(chan struct{})}
 	err := s.writer.enqueue(u)
 	if err == nil {
 		err = s.await(ctx, u)
@@ -74,7 +74,9 @@ type update struct {
 	ctx      context.Context
 	f        func(*Tx) error
 	state    atomic.Int32
-	scopes   []scope // that a run before wanted, in order; nil for a first run
+	until    time.Time // for how long it is tried, on a shared engine
+	scopes   []scope   // that a run before wanted, in order; nil for a first run
+	parked   bool      // one of them is held by another process
 	onCommit []func()
 	deleted  bool          // it deleted what must not stay in the files
 	erases   bool          // and that is on disk: the log is to be folded before the caller is told
@@ -113,6 +115,7 @@ type writer struct {
 	closing  chan struct{} // closed when it is to end
 	marker   marker
 	aside    []*update // they need locks that can only be had at the beginning of a transaction
+	held     held
 
 	mu     sync.RWMutex // held for reading while queue is sent to, for writing while it is closed
 	closed bool
