@@ -44,12 +44,12 @@ lint:
 fuzz: ## every fuzz target for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
 
-bench: build ## requests per second beside an empty server, and what policies, grants and counting uses cost; writes bench/RESULTS.md and bench/POLICIES.txt
-	$(GO) run ./bench
+bench: build ## requests per second beside an empty server, CPU of three servers beside one, and what policies, grants and counting uses cost; writes bench/RESULTS.md and bench/POLICIES.txt
+	@if [ -n "$$KEYWRIGHT_POSTGRES" ]; then set -x; $(GO) run ./bench; else set -x; scripts/postgres run $(GO) run ./bench; fi
 	$(GO) test -run '^$$' -bench '^Benchmark(Policies|ManyGrants|CountUses)$$' -benchtime 3s ./internal/pipeline ./internal/kms >bench/POLICIES.txt
 	cat bench/POLICIES.txt
 
-soak: build ## what takes too long for every change: a hundred kills, every byte flipped, a hundred thousand keys
+soak: build ## what takes too long for every change: a hundred kills, every byte flipped, a million keys
 	scripts/soak
 
 clean:

@@ -110,10 +110,23 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 		return fmt.Errorf("no case has %q in its name", only)
 	}
 	table := report(results, rounds, length)
+	var several []sharedResult
+	if base := os.Getenv(database); base != "" {
+		var at idle
+		if several, at, err = compareServers(binary, dir, base, only, rounds, length); err != nil {
+			return err
+		}
+		table += reportServers(several, at)
+	}
 	fmt.Print("\n" + table)
 	if out != "" {
 		if err := os.WriteFile(out, []byte(table), 0o644); err != nil {
 			return err
+		}
+	}
+	for _, r := range several {
+		if r.ceiling > 0 && r.ratio > r.ceiling {
+			return fmt.Errorf("%s with three servers takes %.2f times one server's CPU, the ceiling is %.2f", r.name, r.ratio, r.ceiling)
 		}
 	}
 	for _, r := range results {

@@ -107,23 +107,48 @@ func (t *target) stop() {
 	_ = t.cmd.Wait()
 }
 
-// cpu returns the user and system time that the server has used, from proc(5) with its ticks of 10 ms.
-func (t *target) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.cmd.Process.Pid))
+// cpu returns the user and system time that the server has used.
+func (t *target) cpu() (time.Duration, error) { return ticks(t.cmd.Process.Pid, 2) }
+
+// ticks returns the user and system time that a process has used, from proc(5) with its ticks of 10 ms: two fields, and two more for
+// its children that have ended.
+func ticks(pid, fields int) (time.Duration, error) {
+	all, err := stat(pid)
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(stat), ") ") // the name before may have spaces
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("unexpected process status %q", stat)
+	var sum int64
+	for _, text := range all[11 : 11+fields] {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("unexpected process status %q", all)
+		}
+		sum += n
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	if err1 != nil || err2 != nil {
-		return 0, fmt.Errorf("unexpected process status %q", stat)
+	return time.Duration(sum) * 10 * time.Millisecond, nil
+}
+
+// parent returns the process that started another one.
+func parent(pid int) (int, error) {
+	all, err := stat(pid)
+	if err != nil {
+		return 0, err
 	}
-	return time.Duration(user+system) * 10 * time.Millisecond, nil
+	return strconv.Atoi(all[1])
+}
+
+// stat returns what proc(5) tells of a process behind its name.
+func stat(pid int) ([]string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name before may have spaces
+	all := strings.Fields(rest)
+	if len(all) < 15 {
+		return nil, fmt.Errorf("unexpected process status %q", text)
+	}
+	return all, nil
 }
 
 // settle waits until the server has nothing left to do in the background, such as making keys for its pool.

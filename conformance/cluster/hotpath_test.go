@@ -9,13 +9,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// statements counts what a client of PostgreSQL has executed, as its messages go by. It understands as much of the protocol as that
-// takes, without TLS.
+// statements counts what a client of PostgreSQL has executed, and how often it has waited for an answer, as its messages go by. It
+// understands as much of the protocol as that takes, without TLS.
 type statements struct {
 	started bool // the first message, which has no type, is over
 	head    []byte
 	skip    int // octets of the message that are still to come
 	count   int
+	trips   int // to the database and back
 }
 
 // add reads the next piece of what a client sends.
@@ -37,6 +38,9 @@ func (s *statements) add(piece []byte) {
 		if s.started && (s.head[0] == 'E' || s.head[0] == 'Q') { // Execute, Query
 			s.count++
 		}
+		if s.started && (s.head[0] == 'S' || s.head[0] == 'Q' || s.head[0] == 'p') { // Sync, Query, and what proves the password
+			s.trips++
+		}
 		s.skip = int(binary.BigEndian.Uint32(s.head[size-4:])) - 4
 		s.started, s.head = true, s.head[:0]
 	}
@@ -53,8 +57,8 @@ func TestStatements(t *testing.T) {
 		for from := 0; from < len(all); from += size {
 			s.add([]byte(all[from:min(from+size, len(all))]))
 		}
-		if s.count != 3 {
-			t.Errorf("in pieces of %d: %d statements and not 3", size, s.count)
+		if s.count != 3 || s.trips != 3 {
+			t.Errorf("in pieces of %d: %d statements and %d round trips and not 3", size, s.count, s.trips)
 		}
 	}
 }
@@ -117,13 +121,13 @@ func TestHotPath(t *testing.T) {
 	}
 	const times = 500
 	repeat := func(call func() error) int {
-		before := n.relays[0].executed()
+		before := n.relays[0].carried().count
 		for range times {
 			if err := call(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		return n.relays[0].executed() - before
+		return n.relays[0].carried().count - before
 	}
 	for _, each := range calls {
 		if err := each.call(); err != nil { // and now it knows the key

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -20,7 +21,23 @@ type relay struct {
 	refuse bool          // new connections
 	silent bool          // nothing comes through
 	delay  time.Duration // before every piece
-	count  int           // of statements
+	traffic
+}
+
+// traffic is what came through a relay.
+type traffic struct {
+	count  int // of statements
+	trips  int // of those who ask for them
+	octets int // both ways
+}
+
+func (t traffic) minus(before traffic) traffic {
+	return traffic{t.count - before.count, t.trips - before.trips, t.octets - before.octets}
+}
+
+// per says how much that is for each of n.
+func (t traffic) per(n float64) string {
+	return fmt.Sprintf("%.1f statements, %.1f round trips, %.0f octets", float64(t.count)/n, float64(t.trips)/n, float64(t.octets)/n)
 }
 
 // link is a connection through a relay.
@@ -79,14 +96,22 @@ func (r *relay) serve(client *net.TCPConn) {
 	var seen statements
 	both.Go(func() {
 		r.pump(l.client, l.database, func(piece []byte) {
-			before := seen.count
+			before := seen
 			seen.add(piece)
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.count += seen.count - before
+			r.count += seen.count - before.count
+			r.trips += seen.trips - before.trips
+			r.octets += len(piece)
 		})
 	})
-	both.Go(func() { r.pump(l.database, l.client, func([]byte) {}) })
+	both.Go(func() {
+		r.pump(l.database, l.client, func(piece []byte) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.octets += len(piece)
+		})
+	})
 	both.Wait()
 	l.close()
 	r.mu.Lock()
@@ -94,11 +119,11 @@ func (r *relay) serve(client *net.TCPConn) {
 	r.mu.Unlock()
 }
 
-// executed returns how many statements came through so far.
-func (r *relay) executed() int {
+// carried returns what came through so far.
+func (r *relay) carried() traffic {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.count
+	return r.traffic
 }
 
 // pump carries one direction of a link to its end, and shows every piece before.

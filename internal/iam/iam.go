@@ -171,7 +171,7 @@ func (d *Directory) Authenticate(ctx context.Context, auth *sigv4.Auth, req *sig
 	if !found { // only now: who cannot sign must not push out the keys of those who can
 		d.signing.Put(auth.AccessKeyID, c.secret, auth.Scope, key)
 	}
-	v, err := d.view(ctx, c.account)
+	v, err := d.knownView(ctx, c.account) // who has signed has a credential of it
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, sigv4.ErrUnknownCredential()
 	}

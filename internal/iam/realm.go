@@ -133,6 +133,14 @@ func (d *Directory) view(ctx context.Context, a arn.Account) (*view, error) {
 	if _, err := d.store.GetAccount(ctx, a); err != nil {
 		return nil, err // before the lock: who asks for accounts that are not there holds nobody up
 	}
+	return d.knownView(ctx, a)
+}
+
+// knownView is view for an account that is there, as far as is known.
+func (d *Directory) knownView(ctx context.Context, a arn.Account) (*view, error) {
+	if v := d.realm.get(a); v != nil {
+		return v, nil
+	}
 	d.changing.Lock() // so that nothing that is read here is older than a change that was put
 	defer d.changing.Unlock()
 	return d.load(ctx, a)
@@ -144,21 +152,13 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 		return v, nil
 	}
 	epoch := d.realm.now()
-	position, err := d.store.Position(ctx, a, store.GlobalRegion) // first: what is read then is as new as that, or newer
+	whole, err := d.store.GetWholeAccount(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	account, err := d.store.GetAccount(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	all, err := d.store.ListIdentities(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	v := newView(account)
-	v.position = position
-	for _, n := range all {
+	v := newView(whole.Account)
+	v.position = whole.Position
+	for _, n := range whole.Identities {
 		if err := v.add(n); err != nil {
 			return nil, fmt.Errorf("reading %s %s of account %s: %w", n.Kind, n.ID, a, err)
 		}

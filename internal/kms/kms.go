@@ -110,7 +110,7 @@ func New(c Config) *Service {
 		principals:  c.Principals,
 		attestation: c.Attestation,
 		book:        c.Quotas,
-		uses:        newUses(),
+		uses:        newUses(usesPerCachedKey * c.CachedKeys),
 		failed:      map[key.Name]time.Time{},
 	}
 }

@@ -95,3 +95,32 @@ func inUse() int {
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc)
 }
+
+// BenchmarkCachedKey says how many octets of memory a symmetric key takes that has been used, and what is reckoned for it.
+func BenchmarkCachedKey(b *testing.B) {
+	const keys = 5000
+	w := newWorld(b, "")
+	w.cached = 2 * keys
+	w.open()
+	ids := make([]string, keys)
+	for i := range ids {
+		ids[i], _ = w.newKey()
+	}
+	var taken, said, n int
+	for b.Loop() {
+		w.must(w.service.FlushUses(b.Context()))
+		w.service.Heard(nil, true) // it forgets them
+		before := inUse()
+		for _, id := range ids {
+			w.encrypt(id, []byte("x"), nil)
+		}
+		w.must(w.service.FlushUses(b.Context()))
+		taken = inUse() - before
+		n, said = w.service.CachedKeys()
+	}
+	if n != keys {
+		b.Fatalf("%d keys are in memory", n)
+	}
+	b.ReportMetric(float64(taken)/keys, "B/key")
+	b.ReportMetric(float64(said)/keys, "reckoned-B/key")
+}

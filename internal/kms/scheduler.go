@@ -42,6 +42,8 @@ func (s *Service) RunSchedule(ctx context.Context, every time.Duration, leads fu
 		case <-tick.C:
 		case <-flush.C:
 			s.flush(ctx)
+		case <-s.uses.full:
+			s.flush(ctx)
 		}
 	}
 }

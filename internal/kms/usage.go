@@ -24,9 +24,15 @@ const flushBatch = 500
 // trackingBegan is when AWS KMS began to keep the last uses of keys (API_GetKeyLastUsage).
 var trackingBegan = time.Date(2026, 4, 23, 0, 0, 0, 0, time.UTC)
 
+// usesPerCachedKey is how many last uses may wait in memory, for each key that may stay there, before they are written down early. Some
+// twenty of them take as much memory as a key; and whoever uses more keys than that reads them from the store anyway.
+const usesPerCachedKey = 4
+
 // uses has the last uses of keys that are not yet in the store. It is in shards, so that busy keys do not wait for each other.
 type uses struct {
 	seed   maphash.Seed
+	many   int           // in a shard
+	full   chan struct{} // there are so many in one that they should be written
 	shards [64]useShard
 }
 
@@ -35,8 +41,10 @@ type useShard struct {
 	last map[key.Name]store.KeyUse
 }
 
-func newUses() *uses {
-	u := &uses{seed: maphash.MakeSeed()}
+// newUses returns uses of which many are limit.
+func newUses(limit int) *uses {
+	u := &uses{seed: maphash.MakeSeed(), full: make(chan struct{}, 1)}
+	u.many = max(limit/len(u.shards), 1)
 	for i := range u.shards {
 		u.shards[i].last = map[key.Name]store.KeyUse{}
 	}
@@ -54,6 +62,12 @@ func (u *uses) note(use store.KeyUse) {
 	defer s.mu.Unlock()
 	if last, ok := s.last[use.Key]; !ok || !use.At.Before(last.At) {
 		s.last[use.Key] = use
+	}
+	if len(s.last) >= u.many {
+		select {
+		case u.full <- struct{}{}:
+		default: // somebody has been told
+		}
 	}
 }
 

@@ -3,9 +3,12 @@ package kms_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/arn"
+	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -187,4 +190,26 @@ func TestTrailingDays(t *testing.T) {
 	w.done("PutKeyPolicy", in{"KeyId": never, "Policy": idle})
 	w.clock.Add(30 * day)
 	w.done("DisableKey", in{"KeyId": never})
+}
+
+// Uses of more keys than may wait in memory are written down without waiting for the minute.
+func TestManyUsesAreWritten(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.cached = 1
+	w.restart()
+	ctx, end := context.WithCancel(context.Background())
+	var schedule sync.WaitGroup
+	schedule.Go(func() { w.service.RunSchedule(ctx, time.Hour, nil) })
+	defer schedule.Wait()
+	defer end()
+	id, _ := w.newKey()
+	w.encrypt(id, []byte("x"), nil)
+	name := key.Name{Account: w.account, Region: w.region, ID: arn.KeyID(id)}
+	for last := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := w.store.GetKeyUse(ctx, name); err == nil {
+			return
+		} else if time.Now().After(last) {
+			t.Fatal(err)
+		}
+	}
 }

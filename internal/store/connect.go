@@ -46,9 +46,9 @@ var errDialing = fmt.Errorf("connections are being made: %w", context.DeadlineEx
 // setting is one of a session.
 type setting struct{ name, value string }
 
-// sharedPool returns a pool of connections with these settings. They are made when a session begins, and not part of its beginning: what
+// sharedPool returns a pool of connections with these settings and prepared statements. Settings are made when a session begins, and not part of its beginning: what
 // stands between this process and the server, PgBouncer for one, knows few that are.
-func (db *DB) sharedPool(config *pgx.ConnConfig, conns int, settings []setting) *sql.DB {
+func (db *DB) sharedPool(config *pgx.ConnConfig, conns int, settings []setting, first ...statement) *sql.DB {
 	var set strings.Builder
 	for _, s := range settings {
 		if _, given := config.RuntimeParams[s.name]; !given { // the URL has the last word
@@ -64,6 +64,11 @@ func (db *DB) sharedPool(config *pgx.ConnConfig, conns int, settings []setting) 
 		var unknown *pgconn.PgError // not every engine has these
 		if _, err := c.PgConn().Exec(ctx, keepAlive).ReadAll(); err != nil && !errors.As(err, &unknown) {
 			return fmt.Errorf("beginning a session: %w", err)
+		}
+		for _, s := range first { // where it cannot, because tables are yet to be made, they will be when they are used
+			if _, err := c.Prepare(ctx, statements[s], statements[s]); err != nil && !errors.As(err, &unknown) {
+				return err
+			}
 		}
 		return nil
 	})

@@ -80,18 +80,62 @@ func (v *verifier) identityRow(n *Identity) (r identityRow, err error) {
 	return r, err
 }
 
-// ListIdentities returns everything that an account has, in the order of kinds and names.
-func (s *Store) ListIdentities(ctx context.Context, a arn.Account) ([]*Identity, error) {
-	all, err := verifiedAll(ctx, s.reads, scanIdentityRow, s.verifier.identity, selectIdentities, string(a))
-	if err != nil {
-		return nil, doing("listing identities", err)
+// WholeAccount is an account with everything that it has, as it was at one moment.
+type WholeAccount struct {
+	Account    *Account
+	Identities []*Identity // in the order of kinds and names
+	Position   int64       // of the account's change feed in GlobalRegion
+}
+
+// wholeRow is an account beside one of its identities, if it has any.
+type wholeRow struct {
+	account  accountRow
+	position sql.NullInt64
+	owner    sql.NullString // of the identity; null if there is none
+	identity identityRow
+}
+
+func scanWholeRow(rows *sql.Rows) (r wholeRow, err error) {
+	var kind, name, id sql.NullString
+	err = rows.Scan(&r.account.account, &r.account.body, &r.account.tag, &r.position, &r.owner, &kind, &name, &id, &r.identity.sealed, &r.identity.body, &r.identity.tag)
+	r.identity.account, r.identity.kind, r.identity.name, r.identity.id = r.owner.String, kind.String, name.String, id.String
+	return r, err
+}
+
+// GetWholeAccount returns an account and everything that it has, with one query, or ErrNotFound.
+func (s *Store) GetWholeAccount(ctx context.Context, a arn.Account) (*WholeAccount, error) {
+	w, err := s.wholeAccount(ctx, a)
+	return w, doing("reading a whole account", err)
+}
+
+func (s *Store) wholeAccount(ctx context.Context, a arn.Account) (*WholeAccount, error) {
+	rows, err := collect(ctx, s.reads, scanWholeRow, selectWholeAccount, string(a))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(rows) == 0:
+		return nil, ErrNotFound
+	case rows[0].account.account != string(a): // an index of the database was changed
+		return nil, s.verifier.corrupt("accounts", string(a))
 	}
-	for _, n := range all {
-		if n.Account != a { // an index of the database was changed
-			return nil, doing("listing identities", s.verifier.corrupt("identities", string(n.Account)+"/"+n.Kind+"/"+n.Name))
+	w := &WholeAccount{Position: rows[0].position.Int64}
+	if w.Account, err = s.verifier.account(ctx, s.reads, rows[0].account); err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		if !r.owner.Valid {
+			continue
 		}
+		if r.owner.String != string(a) { // likewise
+			return nil, s.verifier.corrupt("identities", r.identity.primaryKey())
+		}
+		n, err := s.verifier.identity(ctx, s.reads, r.identity)
+		if err != nil {
+			return nil, err
+		}
+		w.Identities = append(w.Identities, n)
 	}
-	return all, nil
+	return w, nil
 }
 
 // GetIdentity returns the identity with a primary key, or ErrNotFound.

@@ -79,10 +79,13 @@ func (db *DB) openShared(o Options) error {
 		db.tasks = db.sharedPool(config, 2, waiting(0, locks))       // migrations and transfers take as long as they take
 	}
 	settings = append(settings, setting{"default_transaction_read_only", "on"})
-	db.read = db.sharedPool(config, readers, waiting(timeout, timeout/2))
+	db.read = db.sharedPool(config, readers, waiting(timeout, timeout/2), firstStatements...)
 	db.look = db.sharedPool(config, 2, waiting(timeout, timeout/2)) // one that follows, and one that looks who lives
 	return nil
 }
+
+// firstStatements are those that a request can wait for on a server that knows nothing yet: they are prepared before.
+var firstStatements = []statement{selectAccessKey, selectWholeAccount, selectKey}
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 

@@ -29,7 +29,7 @@ const (
 	selectAccount
 	selectAccessKey
 	selectAccessKeysOfAccount
-	selectIdentities
+	selectWholeAccount
 	selectIdentity
 	selectIdentityByID
 	selectChanges
@@ -147,8 +147,10 @@ var statements = [allStatements]string{
 		WHERE access_key_id = $1`,
 	selectAccessKeysOfAccount: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
 		WHERE account = $1 AND access_key_id > $2 ORDER BY access_key_id LIMIT $3`,
-	selectIdentities: `SELECT account, kind, name, id, sealed, body, tag FROM identities
-		WHERE account = $1 ORDER BY kind, name`,
+	selectWholeAccount: `SELECT a.account, a.body, a.tag, c.n, i.account, i.kind, i.name, i.id, i.sealed, i.body, i.tag FROM accounts AS a
+		LEFT JOIN counters AS c ON c.account = a.account AND c.region = '` + string(GlobalRegion) + `'
+		LEFT JOIN identities AS i ON i.account = a.account
+		WHERE a.account = $1 ORDER BY i.kind, i.name`,
 	selectIdentity: `SELECT account, kind, name, id, sealed, body, tag FROM identities
 		WHERE account = $1 AND kind = $2 AND name = $3`,
 	selectIdentityByID: `SELECT account, kind, name, id, sealed, body, tag FROM identities WHERE id = $1`,

@@ -57,9 +57,16 @@ func testIdentities(t *testing.T, h Harness) {
 	bob.Body, bob.Secret = []byte("another"), secret.FromString("another")
 	update(t, s, func(tx *store.Tx) error { return tx.PutIdentity(bob) })
 	sameIdentity(t, s, bob)
-	all, err := s.ListIdentities(ctx, account)
-	if err != nil || len(all) != 2 || !equalIdentities(all[0], bob) || !equalIdentities(all[1], carol) {
-		t.Errorf("list %+v, %v", all, err)
+	whole, err := s.GetWholeAccount(ctx, account)
+	if err != nil || len(whole.Identities) != 2 || !equalIdentities(whole.Identities[0], bob) || !equalIdentities(whole.Identities[1], carol) ||
+		*whole.Account != *anAccount() {
+		t.Errorf("the account %+v, %v", whole, err)
+	}
+	if n, err := s.Position(ctx, account, store.GlobalRegion); err != nil || whole.Position != n || n == 0 {
+		t.Errorf("the account at %d and not %d, %v", whole.Position, n, err)
+	}
+	if _, err := s.GetWholeAccount(ctx, "000000000001"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an account that is not there: %v", err)
 	}
 
 	for what, n := range map[string]*store.Identity{
@@ -103,7 +110,7 @@ func testIdentities(t *testing.T, h Harness) {
 	if _, err := s.IdentityByID(ctx, "AIDAforged"); !isCorrupt(err) {
 		t.Errorf("a forged id: %v", err)
 	}
-	if _, err := s.ListIdentities(ctx, account); !isCorrupt(err) {
-		t.Errorf("the list with it: %v", err)
+	if _, err := s.GetWholeAccount(ctx, account); !isCorrupt(err) {
+		t.Errorf("the account with it: %v", err)
 	}
 }

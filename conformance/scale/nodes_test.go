@@ -1,0 +1,292 @@
+package scale_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keywright/keywright/internal/cluster"
+	"github.com/keywright/keywright/internal/fresh"
+	"github.com/keywright/keywright/internal/store"
+	"github.com/keywright/keywright/internal/store/storetest"
+)
+
+// manyNodes asks for the measurement of docs/scaling.md, which takes some minutes.
+const manyNodes = "KEYWRIGHT_MANY_NODES"
+
+// changeEvery is how often each simulated node changes something: about as often as a server writes last uses down.
+const changeEvery = 30 * time.Second
+
+// simulation is what many servers do to their database besides answering requests: they look what has changed, say that they live,
+// ask for the lease, and change something now and then. Their stores are real, and have connections of their own; the machine is one.
+type simulation struct {
+	t      *testing.T
+	n      int
+	bound  time.Duration // maxStaleness
+	every  time.Duration // between two changes by a node
+	url    string
+	pid    int // of the database
+	stores []*store.Store
+
+	keepers                                []*fresh.Keeper
+	looks, looking, heard, changes, failed atomic.Int64
+	counted                                atomic.Int64 // nodes, by one of them
+}
+
+// measured is what a simulation came to, for each second.
+type measured struct {
+	database, nodes float64 // processors in use
+	looks           float64
+	connections     int
+}
+
+// newSimulation makes a database and opens it by n nodes.
+func newSimulation(t *testing.T, n int, bound, every time.Duration) *simulation {
+	t.Helper()
+	dir := room(t)
+	s := &simulation{t: t, n: n, bound: bound, every: every, url: postgres(t, "start", dir+"/pg"), stores: make([]*store.Store, n)}
+	t.Cleanup(func() { postgres(t, "stop", dir+"/pg") })
+	text, err := os.ReadFile(filepath.Join(dir, "pg/data/postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	if s.pid, err = strconv.Atoi(first); err != nil {
+		t.Fatal(err)
+	}
+	for i := range s.stores {
+		db, err := store.Open(t.Context(), store.Options{DSN: s.url, Readers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.stores[i] = storetest.Unseal(t, db)
+		t.Cleanup(func() { _ = db.Close() })
+	}
+	return s
+}
+
+// node runs node i until ctx ends.
+func (s *simulation) node(ctx context.Context, i int, running *sync.WaitGroup) {
+	s.t.Helper()
+	st := s.stores[i]
+	follower, err := st.Follow(ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	keeper := fresh.New(fresh.Config{
+		Next: func(ctx context.Context) ([]store.News, bool, error) {
+			began := time.Now()
+			news, lost, err := follower.Next(ctx)
+			s.looks.Add(1)
+			s.looking.Add(int64(time.Since(began)))
+			if err != nil {
+				s.failed.Add(1)
+			}
+			return news, lost, err
+		},
+		Apply:        func(news []store.News, _ bool) { s.heard.Add(int64(len(news))) },
+		MaxStaleness: s.bound,
+	})
+	s.keepers = append(s.keepers, keeper)
+	member, err := cluster.Join(ctx, cluster.Config{Store: st, Name: fmt.Sprintf("node%04d", i), Counted: func(n int) { s.counted.Store(int64(n)) }})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	running.Go(func() { keeper.Run(ctx) })
+	running.Go(func() { member.Run(ctx) })
+	running.Go(func() { s.change(ctx, i) })
+}
+
+// change has node i change a key of its own again and again.
+func (s *simulation) change(ctx context.Context, i int) {
+	k := storetest.Key()
+	wait := time.Duration(i) * s.every / time.Duration(s.n) // not all at once
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = s.every
+		k.Description = time.Now().String()
+		err := s.stores[i].Update(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.PutKey(k) })
+		if err != nil && ctx.Err() == nil {
+			s.failed.Add(1)
+		}
+		s.changes.Add(1)
+	}
+}
+
+// used returns how much CPU the database has used, and how many processes it has for others.
+func (s *simulation) used() (time.Duration, int) {
+	s.t.Helper()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", s.pid, s.pid))
+	if err != nil {
+		s.t.Skipf("the system does not tell what processes use: %v", err)
+	}
+	own := strconv.Itoa(s.pid)
+	var ticks int64
+	var sessions int
+	for _, pid := range append(strings.Fields(string(children)), own) {
+		name, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+		if strings.Contains(string(name), "127.0.0.1(") {
+			sessions++
+		}
+		text, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil {
+			continue // it has just ended, and its parent has what it used
+		}
+		_, rest, _ := strings.Cut(string(text), ") ")
+		fields := strings.Fields(rest)[11:15] // its own, and that of its children that have ended
+		if pid != own {
+			fields = fields[:2]
+		}
+		for _, f := range fields {
+			n, _ := strconv.ParseInt(f, 10, 64)
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, sessions
+}
+
+// own returns how much CPU this process has used.
+func own() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // it cannot fail
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// run runs the nodes, measures for a while, and ends them.
+func (s *simulation) run(length time.Duration) (m measured) {
+	s.t.Helper()
+	ctx, stop := context.WithCancel(s.t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	for i := range s.n {
+		s.node(ctx, i, &running)
+	}
+	time.Sleep(2500 * time.Millisecond) // until all know each other
+	for _, n := range []*atomic.Int64{&s.looks, &s.looking, &s.heard, &s.changes, &s.failed} {
+		n.Store(0)
+	}
+	began, self := time.Now(), own()
+	database, _ := s.used()
+	var ages []time.Duration
+	for time.Since(began) < length {
+		for _, k := range s.keepers {
+			ages = append(ages, k.Age())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	took, selfAfter := time.Since(began).Seconds(), own()
+	after, sessions := s.used()
+	looks := float64(s.looks.Load())
+	m = measured{(after - database).Seconds() / took, (selfAfter - self).Seconds() / took, looks / took, sessions}
+	slices.Sort(ages)
+	s.t.Logf("%d nodes, maxStaleness %s: %.0f looks/s of %.0f meant, %.2f ms each; processors in use: database %.3f, nodes %.3f; %d connections; %.1f changes/s, heard %.0f times/s; %d failures; age 50%% %s, 99%% %s, most %s",
+		s.n, s.bound, m.looks, s.meant(), float64(s.looking.Load())/max(looks, 1)/1e6, m.database, m.nodes, m.connections, float64(s.changes.Load())/took,
+		float64(s.heard.Load())/took, s.failed.Load(), ms(ages[len(ages)/2]), ms(ages[len(ages)*99/100]), ms(ages[len(ages)-1]))
+	return m
+}
+
+// meant is how often all nodes look in a second, if the database keeps up.
+func (s *simulation) meant() float64 { return float64(s.n) * 4 / s.bound.Seconds() }
+
+func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+
+// TestSimulatedNodes has some simulated nodes run: they count each other and hear of each change once.
+func TestSimulatedNodes(t *testing.T) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	s := newSimulation(t, 6, 500*time.Millisecond, 200*time.Millisecond)
+	s.run(2 * time.Second)
+	made, heard := s.changes.Load(), s.heard.Load()
+	if s.counted.Load() != int64(s.n) || s.failed.Load() > 0 || made == 0 || heard < made*int64(s.n-1)/2 || heard > 2*made*int64(s.n-1) {
+		t.Errorf("%d nodes are counted; of %d changes %d were heard; %d failures", s.counted.Load(), made, heard, s.failed.Load())
+	}
+}
+
+// linear is a cost that grows with the number of nodes.
+type linear struct{ base, each float64 }
+
+// through returns the line through two measurements.
+func through(n1 int, y1 float64, n2 int, y2 float64) linear {
+	each := (y2 - y1) / float64(n2-n1)
+	return linear{y1 - each*float64(n1), each}
+}
+
+func (l linear) at(n int) float64 { return l.base + l.each*float64(n) }
+
+// model says how many seconds of a processor a look takes, and what a node does besides in a second.
+type model struct{ look, rest linear }
+
+// newModel makes a model of four measurements: of two numbers of nodes, that look often and seldom.
+func newModel(n1, n2 int, often, seldom time.Duration, cost func(n int, bound time.Duration) float64) model {
+	split := func(n int) (look, rest float64) {
+		a, b := cost(n, often)/float64(n), cost(n, seldom)/float64(n)
+		x, y := 4/often.Seconds(), 4/seldom.Seconds()
+		look = (a - b) / (x - y)
+		return look, b - look*y
+	}
+	look1, rest1 := split(n1)
+	look2, rest2 := split(n2)
+	return model{through(n1, look1, n2, look2), through(n1, rest1, n2, rest2)}
+}
+
+// processors returns how many of them n nodes keep busy.
+func (m model) processors(n int, bound time.Duration) float64 {
+	return float64(n) * (m.look.at(n)*4/bound.Seconds() + m.rest.at(n))
+}
+
+// TestManyNodes measures what nodes cost the database, tells from that what more of them would, and tries.
+func TestManyNodes(t *testing.T) {
+	if os.Getenv(manyNodes) == "" {
+		t.Skipf("it takes minutes: set %s", manyNodes)
+	}
+	t.Setenv("KEYWRIGHT_POSTGRES_OPTIONS", "-c max_connections=3000")
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	const few, more = 40, 160
+	const often, seldom = 500 * time.Millisecond, 5 * time.Second
+	type place struct {
+		n     int
+		bound time.Duration
+	}
+	results := map[place]measured{}
+	simulate := func(n int, bound time.Duration) (m measured) {
+		t.Run(fmt.Sprintf("%d/%s", n, bound), func(t *testing.T) { m = newSimulation(t, n, bound, changeEvery).run(15 * time.Second) })
+		results[place{n, bound}] = m
+		return m
+	}
+	for _, n := range []int{few, more} {
+		for _, bound := range []time.Duration{often, seldom} {
+			simulate(n, bound)
+		}
+	}
+	database := newModel(few, more, often, seldom, func(n int, bound time.Duration) float64 { return results[place{n, bound}].database })
+	nodes := newModel(few, more, often, seldom, func(n int, bound time.Duration) float64 { return results[place{n, bound}].nodes })
+	for name, m := range map[string]model{"database": database, "nodes": nodes} {
+		t.Logf("%s: a look takes %.0f µs of CPU and %.2f for each node; the rest %.0f µs a second and %.2f for each node",
+			name, m.look.base*1e6, m.look.each*1e6, m.rest.base*1e6, m.rest.each*1e6)
+	}
+	for _, p := range []place{{100, time.Second}, {300, 5 * time.Second}, {300, time.Second}, {600, time.Second}, {1000, 10 * time.Second}} {
+		want, besides := database.processors(p.n, p.bound), nodes.processors(p.n, p.bound)
+		got := simulate(p.n, p.bound)
+		t.Logf("%d nodes, maxStaleness %s: the model says database %.3f, nodes %.3f, together %.2f of %d processors; the database took %.2f times that",
+			p.n, p.bound, want, besides, want+besides, runtime.NumCPU(), got.database/want)
+	}
+	for _, n := range []int{10, 100, 1000} {
+		t.Logf("%d nodes, by the model: the database has %.2f processors busy with maxStaleness 1s, %.2f with 5s, %.2f with 10s",
+			n, database.processors(n, time.Second), database.processors(n, 5*time.Second), database.processors(n, 10*time.Second))
+	}
+}
