@@ -155,8 +155,8 @@ def test_three_times_the_rate(server, mode, region, tally):
     assert errors <= {("ThrottlingException", MESSAGE, 400)}, errors
     ended = sorted(when for when, e in outcomes if not e)
     # The last interval has given what it has long before it ends, at three times the rate. Those of several servers begin one after the other,
-    # and what stands before them holds calls up, so that a few come later.
-    served, few = sum(when < ended[0] + SECONDS - 0.3 for when in ended), 0.03 if NODES == 1 else 0.1
+    # where the machine is busy so late that the last one of a server comes later still. A server that gave nothing would be missed.
+    served, few = sum(when < ended[0] + SECONDS - 0.3 for when in ended), 0.03 if NODES == 1 else 1 / 4
     assert -few <= served / (RATE * SECONDS) - 1 <= 0.03, f"{served} calls were served in {SECONDS} s of {RATE} each"
     tally(len(outcomes))
     if SOAK:
