@@ -16,14 +16,12 @@ import boto3
 import pytest
 
 from harness.cli import aws
-from harness.server import ACCOUNT, BINARY, OTHER_ACCOUNT, OTHER_KEY_ID, Server, plain_environment
+from harness.server import ACCOUNT, BINARY, NODES, OTHER_ACCOUNT, OTHER_KEY_ID, Server, plain_environment
 from harness.wire import Signing, Wire
-
-pytestmark = pytest.mark.alone("each server counts requests on its own")
 
 SECONDS = int(os.environ.get("KEYWRIGHT_QUOTA_SECONDS", "4"))
 SOAK = SECONDS >= 20
-RATE = 20  # what the tests set, per second
+RATE = 21  # what the tests set, per second: what three servers can share without a rest
 SYMMETRIC, KEYS = "Cryptographic operations (symmetric) request rate", "KMS keys"
 MESSAGE = "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."
 
@@ -36,15 +34,32 @@ def server(tmp_path_factory):
         yield running
 
 
-def keywright(server, *arguments, fails=False):
-    run = subprocess.run([str(BINARY), "quota", *arguments, "--socket", str(server.data / "admin.sock")], capture_output=True, text=True,
+def keywright(server, *arguments, fails=False, node=0):
+    run = subprocess.run([str(BINARY), "quota", *arguments, "--socket", str(server.home(node) / "admin.sock")], capture_output=True, text=True,
                          timeout=30, env=plain_environment())
     assert (run.returncode != 0) == fails, run.stdout + run.stderr
     return run.stderr if fails else run.stdout
 
 
-def set_rate(server, value, region, account=ACCOUNT):
-    keywright(server, "set", "--account", account, "--region", region, "--quota", SYMMETRIC, "--value", str(value))
+def listed(server, region, node=0):
+    return keywright(server, "list", "--account", ACCOUNT, "--region", region, node=node)
+
+
+def heard(server, region):
+    """Waits until all servers know the values that the first one was told."""
+    values, end = listed(server, region), time.monotonic() + 10
+    for node in range(1, server.nodes):
+        while listed(server, region, node) != values:
+            assert time.monotonic() < end, "a server does not know the values of another"
+
+
+def set_quota(server, quota, value, region):
+    keywright(server, "set", "--account", ACCOUNT, "--region", region, "--quota", quota, "--value", str(value))
+    heard(server, region)
+
+
+def set_rate(server, value, region):
+    set_quota(server, SYMMETRIC, value, region)
 
 
 def client(server, region, credentials=None, **retries):
@@ -139,9 +154,10 @@ def test_three_times_the_rate(server, mode, region, tally):
     errors = {e for _, e in outcomes if e}
     assert errors <= {("ThrottlingException", MESSAGE, 400)}, errors
     ended = sorted(when for when, e in outcomes if not e)
-    # The last interval has given what it has long before it ends, at three times the rate.
-    served = sum(when < ended[0] + SECONDS - 0.3 for when in ended)
-    assert abs(served - RATE * SECONDS) <= 0.03 * RATE * SECONDS, f"{served} calls were served in {SECONDS} s of {RATE} each"
+    # The last interval has given what it has long before it ends, at three times the rate. Those of several servers begin one after the other,
+    # where the machine is busy so late that the last one of a server comes later still. A server that gave nothing would be missed.
+    served, few = sum(when < ended[0] + SECONDS - 0.3 for when in ended), 0.03 if NODES == 1 else 1 / 4
+    assert -few <= served / (RATE * SECONDS) - 1 <= 0.03, f"{served} calls were served in {SECONDS} s of {RATE} each"
     tally(len(outcomes))
     if SOAK:
         print(f"\n{mode}: served {served / SECONDS:.2f}/s of {RATE}/s; another account: {not_slowed(alone, beside)}")
@@ -188,6 +204,7 @@ def storm(server, region, key, seconds):
 
 
 @pytest.mark.skipif(not SOAK, reason="times are judged in the soak only")
+@pytest.mark.alone("what stands before several can do less than one")
 def test_near_what_the_machine_can_do(server):
     """An account asks for all that the machine can do, of which it may have half: another one gets on."""
     region = "eu-west-2"
@@ -209,7 +226,7 @@ def test_records_of_refusals(server):
     kms = client(server, "eu-west-3", total_max_attempts=1)
     key = kms.create_key()["KeyMetadata"]["KeyId"]
     set_rate(server, 1, "eu-west-3")
-    outcomes = [outcome(lambda: kms.encrypt(KeyId=key, Plaintext=b"x"))[1] for _ in range(3)]
+    outcomes = [outcome(lambda: kms.encrypt(KeyId=key, Plaintext=b"x"))[1] for _ in range(3 * NODES)]  # each has one in so many seconds
     refused = [e for e in outcomes if e]
     assert refused and set(refused) == {("ThrottlingException", MESSAGE, 400)}
     seen = records(server, "eu-west-3", "Encrypt")
@@ -242,7 +259,7 @@ def test_an_increase_takes_effect_at_once(server):
     def ask(n):
         return [outcome(lambda: kms.get_parameters_for_import(KeyId=key, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048"))[1] for _ in range(n)]
 
-    assert [e for e in ask(3) if e]
+    assert [e for e in ask(3 * NODES) if e]
     named = ("--service-code", "kms", "--quota-code", rate["QuotaCode"], "--region", region)
     asked = aws(server, "service-quotas", "request-service-quota-increase", *named, "--desired-value", "50")["RequestedQuota"]
     assert asked["Status"] == "PENDING" and asked["DesiredValue"] == 50
@@ -250,6 +267,7 @@ def test_an_increase_takes_effect_at_once(server):
     assert asked["Id"] in keywright(server, "requests")
     assert aws(server, "service-quotas", "get-service-quota", *named)["Quota"]["Value"] == 1
     keywright(server, "approve", "--id", asked["Id"])
+    heard(server, region)
     assert ask(5) == [None] * 5
     assert aws(server, "service-quotas", "get-service-quota", *named)["Quota"]["Value"] == 50
     assert aws(server, "service-quotas", "get-aws-default-service-quota", *named)["Quota"]["Value"] == 1
@@ -266,6 +284,7 @@ def test_denied(server):
                 for q in page["Quotas"] if q["QuotaName"] == KEYS)
     asked = quotas.request_service_quota_increase(ServiceCode="kms", QuotaCode=code, DesiredValue=200_000)["RequestedQuota"]
     keywright(server, "deny", "--id", asked["Id"])
+    server.settle()
     assert quotas.get_requested_service_quota_change(RequestId=asked["Id"])["RequestedQuota"]["Status"] == "DENIED"
     assert quotas.get_service_quota(ServiceCode="kms", QuotaCode=code)["Quota"]["Value"] == 100_000
     assert [s["ServiceCode"] for s in quotas.list_services()["Services"]] == ["cloudtrail", "kms", "servicequotas"]
@@ -274,17 +293,17 @@ def test_denied(server):
 def test_a_lower_number_of_keys(server):
     region = "mx-central-1"
     kms = client(server, region, total_max_attempts=1)
-    keywright(server, "set", "--account", ACCOUNT, "--region", region, "--quota", KEYS, "--value", "2")
+    set_quota(server, KEYS, 2, region)
     kms.create_key()
     kms.create_key()
     code, message, status = outcome(lambda: kms.create_key())[1]
     assert (code, status) == ("LimitExceededException", 400) and "is 2, current usage is 2" in message
-    assert "2 " in next(line for line in keywright(server, "list", "--account", ACCOUNT, "--region", region).splitlines() if KEYS in line)
+    assert "2 " in next(line for line in listed(server, region).splitlines() if KEYS in line)
 
 
 def test_values_outlive_the_server(server):
     region = "me-south-1"
     set_rate(server, 7, region)
     server.restart()
-    line = next(line for line in keywright(server, "list", "--account", ACCOUNT, "--region", region).splitlines() if SYMMETRIC in line)
+    line = next(line for line in listed(server, region).splitlines() if SYMMETRIC in line)
     assert "7/s" in line and "10000/s" in line

@@ -88,8 +88,25 @@ func room(t *testing.T) string {
 	return dir
 }
 
-// newCluster starts three servers on the databases of URLs, of which the first takes writing.
+// newCluster starts three servers of a new installation on the databases of URLs, of which the first takes writing.
 func newCluster(t *testing.T, dir string, maxStaleness time.Duration, urls ...string) *cluster {
+	t.Helper()
+	c := plan(t, dir, maxStaleness, urls...)
+	out, err := server.Run("init", "--config", c.nodes[0].config, "--account", server.Account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := credentials.FindStringSubmatch(out)
+	if made == nil {
+		t.Fatal("keywright init printed no access key")
+	}
+	c.keyID, c.secret = made[1], made[2]
+	c.startAll()
+	return c
+}
+
+// plan is newCluster without an installation, which the servers do not start without.
+func plan(t *testing.T, dir string, maxStaleness time.Duration, urls ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: dir, maxStaleness: maxStaleness}
 	for _, text := range urls {
@@ -100,24 +117,19 @@ func newCluster(t *testing.T, dir string, maxStaleness time.Duration, urls ...st
 	for i := range 3 {
 		c.nodes = append(c.nodes, c.prepare(i))
 	}
-	out, err := server.Run("init", "--config", c.nodes[0].config, "--account", server.Account)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made := credentials.FindStringSubmatch(out)
-	if made == nil {
-		t.Fatal("keywright init printed no access key")
-	}
-	c.keyID, c.secret = made[1], made[2]
+	return c
+}
+
+func (c *cluster) startAll() {
+	c.t.Helper()
 	for _, n := range c.nodes {
 		c.start(n)
 	}
-	t.Cleanup(func() {
+	c.t.Cleanup(func() {
 		for _, n := range c.nodes {
 			n.Kill()
 		}
 	})
-	return c
 }
 
 // parse reads the URL of a database, which has a password.

@@ -11,7 +11,7 @@ import time
 # Operations that change nothing that the next request could look at on another server.
 READS = re.compile(r"(Encrypt|Decrypt|ReEncrypt|Sign|Verify|VerifyMac|Generate(Random|Mac|DataKey\w*)|DeriveSharedSecret|Encapsulate|Decapsulate|AssumeRole\w*"
                    r"|DecodeAuthorizationMessage|(List|Get|Describe|Lookup|Simulate)\w+)$")
-UNHEARD = re.compile(rb"HTTP/1.1 50[03] .*(DependencyTimeoutException|<Code>ServiceUnavailable</Code>)", re.S)
+UNHEARD = re.compile(rb"HTTP/1.1 50[03] .*(DependencyTimeoutException|ServiceUnavailableException|<Code>ServiceUnavailable</Code>)", re.S)
 TRIES = 50
 PIECE = 1 << 16
 

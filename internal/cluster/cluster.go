@@ -50,6 +50,7 @@ type Member struct {
 	live   atomic.Pointer[[]store.Node]
 	offset atomic.Int64              // nanoseconds that this machine's clock is ahead, as far as is known
 	asked  atomic.Pointer[time.Time] // when the lease was asked for that this server has; nil if it has none
+	taken  chan struct{}             // it leads since then
 
 	mu      sync.Mutex // held while the database is asked
 	next    time.Time  // when the lease is asked for again
@@ -65,7 +66,7 @@ func Join(ctx context.Context, c Config) (*Member, error) {
 	if c.Counted == nil {
 		c.Counted = func(int) {}
 	}
-	m := &Member{c: c}
+	m := &Member{c: c, taken: make(chan struct{}, 1)}
 	m.live.Store(new([]store.Node))
 	return m, m.beat(ctx)
 }
@@ -148,9 +149,16 @@ func (m *Member) ask(ctx context.Context) error {
 	if had := m.asked.Load() != nil; held != had {
 		slog.Info("the scheduled work of all servers", "here", held)
 	}
+	led := m.Leads()
 	m.asked.Store(nil)
 	if held {
 		m.asked.Store(&began)
+	}
+	if held && !led {
+		select {
+		case m.taken <- struct{}{}:
+		default: // nobody has looked at the last time yet
+		}
 	}
 	return nil
 }
@@ -175,6 +183,10 @@ func (m *Member) Leads() bool {
 	passed := max(now.Sub(*asked), time.Duration(now.UnixNano()-asked.UnixNano()))
 	return passed < leaseFor-leaseMargin
 }
+
+// Taken tells whoever does the work, once each time, that this server has begun to do it for all: what has come due while nobody did
+// is not to wait for the next look.
+func (m *Member) Taken() <-chan struct{} { return m.taken }
 
 // Live returns the servers that live, as far as this one knows.
 func (m *Member) Live() []store.Node { return *m.live.Load() }

@@ -55,6 +55,20 @@ func (s *server) leads(want bool) {
 	}
 }
 
+// took checks whether whoever does the work was told to begin with it since the last time.
+func (s *server) took(want bool) {
+	s.t.Helper()
+	got := false
+	select {
+	case <-s.Taken():
+		got = true
+	default:
+	}
+	if got != want {
+		s.t.Errorf("took the lease: %v, want %v", got, want)
+	}
+}
+
 // expire has the lease end by the database's clock.
 func expire(t *testing.T, dsn string) {
 	t.Helper()
@@ -81,7 +95,9 @@ func TestMembers(t *testing.T) {
 	one.once()
 	two.once()
 	one.leads(true)
+	one.took(true)
 	two.leads(false)
+	two.took(false)
 	if got := one.counted; !slices.Equal(got, []int{1, 2}) {
 		t.Errorf("the first server counts %v", got)
 	}
@@ -93,14 +109,20 @@ func TestMembers(t *testing.T) {
 	one.pass(9 * time.Second)
 	one.leads(true)
 	one.once() // renews it
+	one.took(false)
 	one.pass(9 * time.Second)
 	one.leads(true)
 	one.pass(time.Second) // and stands still
 	one.leads(false)
+	one.once() // and has it still
+	one.leads(true)
+	one.took(true)
+	one.pass(10 * time.Second)
 	expire(t, dsn)
 	two.pass(5 * time.Second)
 	two.once()
 	two.leads(true)
+	two.took(true)
 	one.once()
 	one.leads(false)
 }

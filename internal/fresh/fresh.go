@@ -7,7 +7,6 @@ package fresh
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -20,8 +19,9 @@ import (
 // DefaultMaxStaleness is the bound of a Config that names none.
 const DefaultMaxStaleness = time.Second
 
-// ErrStale says that nobody knows whether what is remembered still holds: the store did not answer in time.
-var ErrStale = errors.New("the store did not say in time whether anything has changed")
+// ErrStale says that nobody knows whether what is remembered still holds: the store did not answer in time. It is a
+// store.ErrUnavailable.
+var ErrStale = fmt.Errorf("%w: it did not say in time whether anything has changed", store.ErrUnavailable)
 
 // Config is what a Keeper needs.
 type Config struct {
@@ -115,21 +115,32 @@ func (k *Keeper) look(ctx context.Context) {
 
 // Age returns how old what is remembered can be: all that others had changed before is known. Of two clocks that differ it believes
 // the one by which more time has passed: the steady one stands still while a machine sleeps.
-func (k *Keeper) Age() time.Duration {
-	now, then := time.Now(), *k.confirmed.Load()
-	return max(now.Sub(then), time.Duration(now.UnixNano()-then.UnixNano()))
+func (k *Keeper) Age() time.Duration { return passed(*k.confirmed.Load()) }
+
+func passed(since time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(since), time.Duration(now.UnixNano()-since.UnixNano()))
 }
 
 // Failing reports whether the last look failed.
 func (k *Keeper) Failing() bool { return k.failing.Load() }
 
-// Check returns nil if what is remembered may be relied on. Where it is too old it has the store asked, and waits for the answer for
-// MaxStaleness at most; without one, ErrStale.
-func (k *Keeper) Check(ctx context.Context) error {
-	if k.Age() <= k.c.MaxStaleness {
-		return nil
+// Check returns up to when every change is known here, if what is remembered may be relied on. Where it is too old it has the store
+// asked, and waits for the answer for MaxStaleness at most; without one, ErrStale.
+func (k *Keeper) Check(ctx context.Context) (since time.Time, err error) {
+	if since = *k.confirmed.Load(); passed(since) <= k.c.MaxStaleness {
+		return since, nil
 	}
-	return k.wait(ctx)
+	if err := k.wait(ctx); err != nil {
+		return time.Time{}, err
+	}
+	return *k.confirmed.Load(), nil
+}
+
+// Late reports whether what was relied on with an answer of Check has become too old since, whatever has been heard meanwhile.
+func (k *Keeper) Late(since time.Time) bool {
+	age := passed(since)
+	return age > k.c.MaxStaleness && !(k.failing.Load() && age <= k.c.ServeStaleFor)
 }
 
 func (k *Keeper) wait(ctx context.Context) error {
@@ -158,7 +169,7 @@ func (k *Keeper) wait(ctx context.Context) error {
 			}
 			return nil
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return fmt.Errorf("%w: %w", ErrStale, context.Cause(ctx))
 		}
 	}
 }

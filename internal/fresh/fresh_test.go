@@ -60,6 +60,12 @@ func keep(t *testing.T, bound, stale time.Duration) (*fresh.Keeper, *database) {
 	return k, d
 }
 
+func check(t *testing.T, k *fresh.Keeper) error {
+	t.Helper()
+	_, err := k.Check(t.Context())
+	return err
+}
+
 // eventually waits until something holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
@@ -77,7 +83,7 @@ func TestHears(t *testing.T) {
 	eventually(t, "both are heard", func() bool { return d.heard.Load() == 2 })
 	d.lost.Store(true)
 	eventually(t, "all is forgotten", func() bool { return d.heard.Load() == -1 })
-	if err := k.Check(t.Context()); err != nil {
+	if _, err := k.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -92,13 +98,13 @@ func TestRefuses(t *testing.T) {
 			k, d := keep(t, 50*time.Millisecond, 0)
 			eventually(t, "it looks", func() bool { return d.looks.Load() > 1 })
 			fault(d).Store(true)
-			eventually(t, "it is stale", func() bool { return errors.Is(k.Check(t.Context()), fresh.ErrStale) })
+			eventually(t, "it is stale", func() bool { return errors.Is(check(t, k), fresh.ErrStale) })
 			if k.Age() <= 50*time.Millisecond {
 				t.Errorf("stale after %s", k.Age())
 			}
 			d.news <- store.News{}
 			fault(d).Store(false)
-			eventually(t, "it is fresh", func() bool { return k.Check(t.Context()) == nil })
+			eventually(t, "it is fresh", func() bool { return check(t, k) == nil })
 			if d.heard.Load() != 1 {
 				t.Error("it calls fresh what has changed meanwhile")
 			}
@@ -112,12 +118,12 @@ func TestServesStale(t *testing.T) {
 	d.hangs.Store(true)
 	eventually(t, "the look has failed", k.Failing)
 	eventually(t, "it is older than the bound", func() bool { return k.Age() > 20*time.Millisecond })
-	if err := k.Check(t.Context()); err != nil {
+	if _, err := k.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 	short, d := keep(t, 20*time.Millisecond, 100*time.Millisecond)
 	d.away.Store(true)
-	eventually(t, "it is stale", func() bool { return errors.Is(short.Check(t.Context()), fresh.ErrStale) })
+	eventually(t, "it is stale", func() bool { return errors.Is(check(t, short), fresh.ErrStale) })
 	if age := short.Age(); age <= 100*time.Millisecond {
 		t.Errorf("stale after %s", age)
 	}
@@ -128,20 +134,54 @@ func TestLooksForWhoAsks(t *testing.T) {
 	d := &database{news: make(chan store.News, 10)}
 	k := fresh.New(fresh.Config{Next: d.next, Apply: d.apply, MaxStaleness: 10 * time.Millisecond})
 	eventually(t, "it is old", func() bool { return k.Age() > 10*time.Millisecond })
-	if err := k.Check(t.Context()); !errors.Is(err, fresh.ErrStale) {
+	if _, err := k.Check(t.Context()); !errors.Is(err, fresh.ErrStale) {
 		t.Errorf("nobody looks: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errAway)
-	if err := k.Check(ctx); !errors.Is(err, errAway) && !errors.Is(err, fresh.ErrStale) {
+	if _, err := k.Check(ctx); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("who asks has gone: %v", err)
+	}
+}
+
+// What was known when somebody relied on it is too old after the bound, although more has been heard since; while the store is away,
+// after what was said.
+func TestLate(t *testing.T) {
+	const bound = 50 * time.Millisecond
+	k, d := keep(t, bound, 0)
+	since, err := k.Check(t.Context())
+	if err != nil || time.Since(since) < bound && k.Late(since) {
+		t.Errorf("late at once: %v", err)
+	}
+	looks := d.looks.Load()
+	eventually(t, "it is late", func() bool { return k.Late(since) })
+	if time.Since(since) <= bound {
+		t.Errorf("late after %s", time.Since(since))
+	}
+	eventually(t, "more is heard", func() bool { return d.looks.Load() > looks+2 })
+	if !k.Late(since) {
+		t.Error("what was heard later makes it late no more")
+	}
+	if since, err = k.Check(t.Context()); err != nil || time.Since(since) < bound && k.Late(since) {
+		t.Errorf("late after another check: %v", err)
+	}
+
+	k, d = keep(t, 20*time.Millisecond, time.Hour)
+	d.away.Store(true)
+	eventually(t, "the look has failed", k.Failing)
+	if since, err = k.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the bound is over", func() bool { return time.Since(since) > 20*time.Millisecond })
+	if k.Late(since) {
+		t.Error("late, although older serves")
 	}
 }
 
 func BenchmarkCheck(b *testing.B) {
 	k := fresh.New(fresh.Config{MaxStaleness: time.Hour})
 	for b.Loop() {
-		if err := k.Check(b.Context()); err != nil {
+		if _, err := k.Check(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -41,6 +41,7 @@ type Operation struct {
 	Service  string    // the service's signing name, "kms"
 	Name     string    // "Encrypt"
 	ReadOnly bool      // readOnly of its audit record
+	UsesKey  bool      // it uses key material and changes nothing: made again, it does no harm
 	Internal wire.Code // error of an internal failure; empty means InternalFailure
 
 	// New returns an empty input to decode the request into.
@@ -93,8 +94,10 @@ type Call struct {
 	Caller    *Caller    // nil until the signature was verified
 	Forward   *Forward   // what a registered service says of the call; nil for all others
 	Region    arn.Region // of the signature's scope; empty before
+	Freshness Freshness  // of what is remembered; nil where nobody else changes it
 
 	guard     *Guard
+	since     time.Time     // up to when every change was known when it was last looked whether the call may be
 	claimed   string        // access key id of a signature that did not verify
 	owners    []arn.Account // other accounts whose keys the call was allowed to use
 	twoOwners [2]arn.Account
@@ -121,6 +124,26 @@ type Call struct {
 	circumstances circumstances
 	question      policy.Request
 }
+
+// Freshness says how old what a server remembers can be. A fresh.Keeper is one.
+type Freshness interface {
+	// Check returns up to when every change is known, once that is recent enough, or an error.
+	Check(context.Context) (since time.Time, err error)
+	// Late reports whether what was known up to since is too old by now.
+	Late(since time.Time) bool
+}
+
+// Refresh sees to it that what is remembered is recent enough for the call to be decided by. Whatever takes its time asks again before
+// it decides anew.
+func (c *Call) Refresh(ctx context.Context) (err error) {
+	if c.Freshness != nil {
+		c.since, err = c.Freshness.Check(ctx)
+	}
+	return err
+}
+
+// Late reports whether so much time has passed since the call was decided that something older than others may rely on decided it.
+func (c *Call) Late() bool { return c.Freshness != nil && c.Freshness.Late(c.since) }
 
 // KeyARN returns the ARN of the key that the call concerns; where it concerns an alias and a key, the key's. It is empty
 // where there is none.

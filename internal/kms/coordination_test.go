@@ -1,12 +1,14 @@
 package kms_test
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keywright/keywright/internal/audit"
@@ -177,6 +179,47 @@ func TestWhoLeadsWorks(t *testing.T) {
 	if n := left(); n != 2 {
 		t.Errorf("%d keys left, want 2", n)
 	}
+}
+
+// lease is one that a test gives and counts the questions for.
+type lease struct {
+	asked int
+	held  bool
+	taken chan struct{}
+}
+
+func (l *lease) Leads() bool            { l.asked++; return l.held }
+func (l *lease) Taken() <-chan struct{} { return l.taken }
+
+// The schedule looks for what is due when it begins, when it is time, and when the server takes the lease; not when it writes down when
+// keys were used.
+func TestWhenTheScheduleLooks(t *testing.T) {
+	w := newWorld(t, "")
+	synctest.Test(t, func(t *testing.T) {
+		l := &lease{taken: make(chan struct{})}
+		ctx, end := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { w.service.RunSchedule(ctx, time.Hour, l) })
+		for _, c := range []struct {
+			what string
+			do   func()
+			want int
+		}{
+			{"at the start", func() {}, 1},
+			{"before it is time", func() { time.Sleep(59 * time.Minute) }, 1},
+			{"when it is time", func() { time.Sleep(time.Minute) }, 2},
+			{"with the lease", func() { l.taken <- struct{}{} }, 3},
+			{"later", func() { time.Sleep(time.Hour) }, 4},
+		} {
+			c.do()
+			synctest.Wait()
+			if l.asked != c.want {
+				t.Errorf("%s: it has looked %d times, want %d", c.what, l.asked, c.want)
+			}
+		}
+		end()
+		running.Wait()
+	})
 }
 
 // An AWS managed key that two servers make at the same time has one record.

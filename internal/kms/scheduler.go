@@ -19,27 +19,41 @@ import (
 // dueBatch is how many due keys one look at the store brings.
 const dueBatch = 100
 
+// Lease says which of several servers does what is due.
+type Lease interface {
+	// Leads reports whether it is this one now.
+	Leads() bool
+	// Taken receives something when that begins.
+	Taken() <-chan struct{}
+}
+
 // RunSchedule does what is due until ctx ends: it rotates and deletes keys, ends their creation and update, drops imported material
 // whose time is over, and writes down when keys were used, also at the end. What is due is in the store, so that nothing is
-// forgotten over a restart; every is how often it looks. Where several servers share a store one is to do this, and leads says whether
-// it is this one; nil means that there are no others. Each writes down itself when keys were used here.
-func (s *Service) RunSchedule(ctx context.Context, every time.Duration, leads func() bool) {
-	if leads == nil {
-		leads = always
+// forgotten over a restart; every is how often it looks, and it does at the start. Where several servers share a store one is to do this:
+// lease says whether it is this one; nil means that there are no others. Each writes down itself when keys were used here.
+func (s *Service) RunSchedule(ctx context.Context, every time.Duration, lease Lease) {
+	leads, taken := always, (<-chan struct{})(nil)
+	if lease != nil {
+		leads, taken = lease.Leads, lease.Taken()
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	flush := time.NewTicker(flushEvery)
 	defer flush.Stop()
 	defer s.flush(context.WithoutCancel(ctx))
-	for {
+	look := func() {
 		if err := s.runDue(ctx, leads); err != nil && ctx.Err() == nil {
 			logFailure("scheduled work", key.Name{}, err)
 		}
+	}
+	for look(); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			look()
+		case <-taken:
+			look()
 		case <-flush.C:
 			s.flush(ctx)
 		case <-s.uses.full:

@@ -60,6 +60,9 @@ func (r *request) lookAgain() error {
 
 // review loads a key anew, and asks again whether it may be used.
 func (r *request) review(u *use, states stateRule) error {
+	if err := r.call.Refresh(r.ctx); err != nil {
+		return err
+	}
 	now, err := r.load(r.ctx, u.key.Name)
 	if err != nil {
 		return gone(u.key.Name, err)

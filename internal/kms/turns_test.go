@@ -5,10 +5,12 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/keywright/keywright/internal/custody"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -132,6 +134,35 @@ func TestWhoWaitedLooksAgain(t *testing.T) {
 		failure := eve.whileItWaits(c.operation, c.in, func() { w.done("RevokeGrant", in{"KeyId": id, "GrantId": grant}) })
 		if failure == nil || failure.Code != "AccessDeniedException" {
 			t.Errorf("%s by a grant that was revoked: %v", name, failure)
+		}
+	}
+}
+
+// unheard is a Freshness that has heard nothing for too long.
+type unheard struct{ asked atomic.Int64 }
+
+func (u *unheard) Check(context.Context) (time.Time, error) {
+	u.asked.Add(1)
+	return time.Time{}, store.ErrUnavailable
+}
+
+func (*unheard) Late(time.Time) bool { return false }
+
+// Who waited relies on nothing that has become too old meanwhile.
+func TestWhoWaitedAsksForChanges(t *testing.T) {
+	w := newWorld(t, "")
+	calls := w.slowCalls()
+	var nothing unheard
+	w.freshness = &nothing // a call that does not wait was checked before it came here
+	w.encrypt(func() string { id, _ := w.newKey(); return id }(), []byte("x"), nil)
+	if n := nothing.asked.Load(); n != 0 {
+		t.Errorf("asked %d times without waiting", n)
+	}
+	for name, c := range calls {
+		before := nothing.asked.Load()
+		failure := w.whileItWaits(c.operation, c.in, func() {})
+		if failure == nil || nothing.asked.Load() == before {
+			t.Errorf("%s: %v", name, failure)
 		}
 	}
 }

@@ -82,6 +82,7 @@ type world struct {
 	people     *people
 	caller     *guard.Caller // nil for the root user of the account
 	forward    *guard.Forward
+	freshness  guard.Freshness // nil: nobody else changes the store
 	// verifier is what attestation documents are verified with, enclave whose roots it trusts; nil for none.
 	verifier *attest.Verifier
 	enclave  *attesttest.Enclave
@@ -356,7 +357,7 @@ func (w *world) answer(ctx context.Context, op *guard.Operation, input wire.Inpu
 	return w.guard.Answer(meta, func(c *guard.Call) (wire.Output, error) {
 		c.Service, c.Name, c.Operation, c.Input = op.Service, op.Name, op, input
 		c.Identify(w.who(), w.region)
-		c.Forward = w.forward
+		c.Forward, c.Freshness = w.forward, w.freshness
 		return op.Do(ctx, c, input)
 	})
 }

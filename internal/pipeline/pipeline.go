@@ -99,9 +99,9 @@ type Config struct {
 	Wall func() time.Time
 	// Meddler is nil in every server that is not for tests.
 	Meddler Meddler
-	// Fresh is asked before anything is looked up for a request: whether what is remembered of the store still holds. Nil means that it
-	// always does.
-	Fresh func(context.Context) error
+	// Fresh is asked before anything is looked up for a request: whether what is remembered of the store still holds; and when a key was
+	// used, whether what allowed it is too old by now. Nil means that what is remembered always holds.
+	Fresh guard.Freshness
 	// Regions are those that requests may be for. Nil means every Region of valid form.
 	Regions func(arn.Region) bool
 	// Services are the APIs. The first one is addressed by what addresses none.
@@ -116,8 +116,8 @@ type Pipeline struct {
 	guard     *guard.Guard
 	directory *iam.Directory
 	now, wall func() time.Time
-	meddler   Meddler                     // nil for none
-	fresh     func(context.Context) error // nil: always
+	meddler   Meddler         // nil for none
+	fresh     guard.Freshness // nil: always
 	regions   func(arn.Region) bool
 	services  []*service
 	tracer    *tracing.Tracer
@@ -225,17 +225,22 @@ func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 func (x *exchange) attempt(call *guard.Call) (wire.Output, error) {
 	x.address = x.pipeline.locate(x.req)
 	call.Service, call.Name = x.address.service.SigningName, x.address.name
-	if fresh := x.pipeline.fresh; fresh != nil {
-		if err := fresh(x.ctx); err != nil {
-			return nil, x.unanswered(err)
-		}
+	call.Freshness = x.pipeline.fresh
+	if err := call.Refresh(x.ctx); err != nil {
+		return nil, x.unanswered(err)
 	}
 	out, err := x.run(call)
-	if errors.Is(err, store.ErrUnavailable) {
-		err = x.unanswered(err)
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		return nil, x.unanswered(err)
+	case err == nil && x.op.UsesKey && call.Late(): // the process stood still: somebody may have been told since that the right is gone
+		return nil, x.unanswered(errLate)
 	}
 	return out, err
 }
+
+// errLate says that a key was used by a right that was known too long ago.
+var errLate = errors.New("it took too long to answer")
 
 // unanswered is the error for a request that nothing came of, because the store did not answer. Every SDK tries those again.
 func (x *exchange) unanswered(err error) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keywright/keywright/internal/fresh"
+	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/store"
 )
 
@@ -45,11 +46,11 @@ func (s *Server) openFreshness() error {
 }
 
 // fresh is what the pipeline asks; nil where nobody else changes the store.
-func (s *Server) fresh() func(context.Context) error {
+func (s *Server) fresh() guard.Freshness {
 	if s.freshness == nil {
 		return nil
 	}
-	return s.freshness.keeper.Check
+	return s.freshness.keeper
 }
 
 // keepFresh follows the changes of others until ctx ends.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keywright/keywright/internal/admin"
 	"github.com/keywright/keywright/internal/cluster"
+	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/metrics"
 )
 
@@ -20,12 +21,12 @@ func (s *Server) join() (err error) {
 	return err
 }
 
-// leads returns what says whether this server does the work that one does for all; nil where it has the store for itself.
-func (s *Server) leads() func() bool {
+// lease says whether this server does the work that one does for all; nil where it has the store for itself.
+func (s *Server) lease() kms.Lease {
 	if s.member == nil {
 		return nil
 	}
-	return s.member.Leads
+	return s.member
 }
 
 // Every trimEvery all but the last keptChanges entries of the change feed of each account and Region go. Who was away for longer
@@ -37,10 +38,9 @@ const (
 
 // coordinate does what several servers agree on, until ctx ends.
 func (s *Server) coordinate(ctx context.Context, running *sync.WaitGroup) {
-	leads := s.leads()
-	if leads == nil {
-		leads = func() bool { return true }
-	} else {
+	leads := func() bool { return true }
+	if s.member != nil {
+		leads = s.member.Leads
 		running.Go(func() { s.member.Run(ctx) })
 	}
 	running.Go(func() {

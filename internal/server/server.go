@@ -309,7 +309,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	s.keepFresh(work, &background)
 	s.coordinate(work, &background)
-	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule, s.leads()) })
+	background.Go(func() { s.kms.RunSchedule(work, s.config.Schedule, s.lease()) })
 	background.Go(func() { s.directory.RunUses(work) })
 	s.follow(work, &background)
 	background.Go(func() { s.census.run(work) })

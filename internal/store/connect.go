@@ -46,8 +46,8 @@ var errDialing = fmt.Errorf("connections are being made: %w", context.DeadlineEx
 // setting is one of a session.
 type setting struct{ name, value string }
 
-// sharedPool returns a pool of connections with these settings and prepared statements. Settings are made when a session begins, and not part of its beginning: what
-// stands between this process and the server, PgBouncer for one, knows few that are.
+// sharedPool returns a pool of connections with these settings, and some statements prepared. Settings are made when a session has begun,
+// and not part of its beginning: what stands between this process and the server, PgBouncer for one, knows few that are.
 func (db *DB) sharedPool(config *pgx.ConnConfig, conns int, settings []setting, first ...statement) *sql.DB {
 	var set strings.Builder
 	for _, s := range settings {
