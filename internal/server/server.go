@@ -2,7 +2,8 @@
 // runs the listeners; on the way down it drains, flushes and closes in the opposite order.
 //
 // It trusts its Config. It must never serve plain HTTP to other machines, never start without an audit log, and never
-// report itself ready when it could not answer.
+// report itself ready when it could not answer; only a database that several servers share may be away for as long as changes
+// wait for it.
 package server
 
 import (
@@ -237,7 +238,7 @@ func (s *Server) doors() {
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
 		IdleTimeout: c.Limits.IdleTimeout,
 	})
-	s.health.store, s.health.probe = s.in.Store, s.find
+	s.health.probe = s.find
 	s.admin = smallServer(s.health.handler(s.metrics.Handler()))
 	operators := s.administration.Handler()
 	if c.Meddler != nil {

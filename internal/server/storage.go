@@ -27,7 +27,8 @@ type Storage struct {
 	PasswordEnv string `yaml:"passwordEnv"`
 	// Timeout bounds each statement on the database. Zero means 5 s.
 	Timeout time.Duration `yaml:"timeout"`
-	// Patience is for how long a change is tried again when the connection is lost or other servers are in the way. Zero means 10 s.
+	// Patience is for how long a change is tried again when the connection is lost or other servers are in the way, and
+	// for how long /readyz lets the database be away. Zero means 10 s.
 	Patience time.Duration `yaml:"patience"`
 	// MaxStaleness bounds for how long something that another server on the database has changed is still relied on here: a disabled
 	// key, a policy, a grant, an alias, an access key. Zero means 1 s.
