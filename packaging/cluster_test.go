@@ -13,13 +13,20 @@ import (
 
 // container is what matters here of one in kubernetes.yaml.
 type container struct {
+	Lifecycle struct {
+		PreStop struct {
+			Sleep struct {
+				Seconds int `yaml:"seconds"`
+			} `yaml:"sleep"`
+		} `yaml:"preStop"`
+	} `yaml:"lifecycle"`
 	ReadinessProbe *struct {
 		TimeoutSeconds int `yaml:"timeoutSeconds"`
 	} `yaml:"readinessProbe"`
 }
 
-// servers returns the container of the Deployment.
-func servers(t *testing.T) container {
+// servers returns the container of the Deployment, and how many seconds its pods have to end.
+func servers(t *testing.T) (c container, grace int) {
 	t.Helper()
 	dec := yaml.NewDecoder(strings.NewReader(string(read(t, "kubernetes.yaml"))))
 	for {
@@ -28,6 +35,7 @@ func servers(t *testing.T) container {
 			Spec struct {
 				Template struct {
 					Spec struct {
+						Grace      int         `yaml:"terminationGracePeriodSeconds"`
 						Containers []container `yaml:"containers"`
 					} `yaml:"spec"`
 				} `yaml:"template"`
@@ -37,7 +45,8 @@ func servers(t *testing.T) container {
 			t.Fatalf("no Deployment: %v", err)
 		}
 		if object.Kind == "Deployment" {
-			return object.Spec.Template.Spec.Containers[0]
+			pod := object.Spec.Template.Spec
+			return pod.Containers[0], pod.Grace
 		}
 	}
 }
@@ -55,7 +64,27 @@ func TestProbes(t *testing.T) {
 	if strings.Contains(proxy, "shutdown-sessions") {
 		t.Error("sessions of a server that is taken out are cut off")
 	}
-	if p := servers(t).ReadinessProbe; p == nil || time.Duration(p.TimeoutSeconds)*time.Second <= server.ProbePatience {
+	pod, _ := servers(t)
+	if p := pod.ReadinessProbe; p == nil || time.Duration(p.TimeoutSeconds)*time.Second <= server.ProbePatience {
 		t.Errorf("readinessProbe: %+v", p)
+	}
+}
+
+// Whoever stops a server gives it the time that it takes at most.
+func TestGracePeriods(t *testing.T) {
+	most := server.Config{}.Filled().Drain + server.Closing
+	pod, grace := servers(t)
+	before := time.Duration(pod.Lifecycle.PreStop.Sleep.Seconds) * time.Second
+	if got := time.Duration(grace) * time.Second; before == 0 || got < before+most {
+		t.Errorf("kubernetes.yaml: %s after %s of waiting, want %s", got, before, before+most)
+	}
+	for file, setting := range map[string]string{"compose.yaml": `stop_grace_period: (\S+) # .*\bdrain\b`, "keywright.service": `(?m)^TimeoutStopSec=(\S+)`} {
+		found := regexp.MustCompile(setting).FindSubmatch(read(t, file))
+		if found == nil {
+			t.Fatalf("%s: no %s", file, setting)
+		}
+		if got, err := time.ParseDuration(string(found[1])); err != nil || got < most {
+			t.Errorf("%s: %s, %v; want %s", file, got, err, most)
+		}
 	}
 }

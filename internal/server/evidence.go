@@ -55,7 +55,7 @@ func (i *Installation) own(name string) string {
 
 // rememberCheckpoint keeps what the newest checkpoint of the audit log says.
 func (i *Installation) rememberCheckpoint(text []byte) error {
-	return i.Store.PutSmallSecret(context.Background(), i.own(auditState), secret.Take(bytes.Clone(text)))
+	return i.Store.PutSmallSecret(context.Background(), i.own(auditState), secret.Take(text))
 }
 
 // knownCheckpoint returns what rememberCheckpoint was given last, nil for nothing.

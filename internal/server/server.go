@@ -85,14 +85,15 @@ type Server struct {
 
 	administration *admin.Admin
 	operators      *http.Server
-	socket         net.Listener // nil if there is none
+	socket         net.Listener  // nil if there is none
+	hurry          chan struct{} // closed when nothing waits for the store any more
 	closing        sync.Once
 	closeErr       error
 }
 
 // New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
 func New(c Config, in *Installation) (*Server, error) {
-	s := &Server{config: c.Filled(), in: in, metrics: metrics.New(c.Version)}
+	s := &Server{config: c.Filled(), in: in, metrics: metrics.New(c.Version), hurry: make(chan struct{})}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}
@@ -170,7 +171,7 @@ func (s *Server) openAudit() error {
 	log, err := audit.Open(audit.Options{
 		Dir: dir, Durability: durability, FlushEvery: c.Audit.FlushEvery, CheckpointEvery: c.Audit.CheckpointEvery, SegmentSize: c.Audit.SegmentSize,
 		SegmentAge: c.Audit.SegmentAge, Compress: c.Audit.Compress, Retention: c.Audit.Retention, Seed: seed,
-		Known: known, Remember: s.in.rememberCheckpoint,
+		Known: known, Remember: s.remember, Patience: s.atMost(logWithin),
 	})
 	if err != nil {
 		return err
@@ -333,7 +334,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.drain()
 	stop()
-	background.Wait()
+	if !s.within(workWithin, background.Wait) {
+		slog.Warn("the database did not answer in time: the last uses of keys and access keys since the last minute are not written down")
+	}
 	return errors.Join(err, s.Close())
 }
 
@@ -367,16 +370,30 @@ func (s *Server) Close() error {
 				}
 			}
 		}
-		if s.pool != nil {
-			s.pool.Close()
-		}
 		s.closeTraces()
+		if limit := s.atMost(logWithin); limit > 0 {
+			time.AfterFunc(limit, func() { close(s.hurry) })
+		}
 		if s.closeLog != nil {
 			errs = append(errs, s.closeLog())
 		}
-		s.closeErr = errors.Join(append(errs, s.in.Close())...)
+		var last error
+		if !s.within(storeWithin, func() { last = s.closeRooms() }) {
+			slog.Warn("the database did not answer in time: its connections end with the process")
+		} else {
+			errs = append(errs, last)
+		}
+		s.closeErr = errors.Join(errs...)
 	})
 	return s.closeErr
+}
+
+// closeRooms ends what has nothing to write any more.
+func (s *Server) closeRooms() error {
+	if s.pool != nil {
+		s.pool.Close()
+	}
+	return s.in.Close()
 }
 
 func randomOctets(n int) []byte {

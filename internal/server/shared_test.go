@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/audit"
 	"github.com/keywright/keywright/internal/server"
 	"github.com/keywright/keywright/internal/store/storetest"
 )
@@ -96,4 +97,36 @@ func TestReadyIsWhatRequestsGet(t *testing.T) {
 	})
 	end()
 	waitFor(t, func() bool { status, _ := impatient.probe("/readyz"); return status == 200 })
+}
+
+// A server that is told to stop while the database is away stops, and leaves an audit log that is closed, for however long it would else
+// wait for the database.
+func TestStopsWithoutTheDatabase(t *testing.T) {
+	c, dir, dsn := newSharedConfig(t, "one")
+	c.Store.Patience = time.Hour
+	c.Audit.SegmentSize = 1 // so that there is always something to remember
+	r := run(t, c, dir)
+	if status, text := r.call(r.dial(), "CreateKey", "{}"); status != 200 { // which is a use of an access key, too
+		t.Fatalf("%d %s", status, text)
+	}
+	end := silence(t, dsn)
+	waitFor(t, r.refused)
+	r.stop()
+	waitFor(t, func() bool { return len(r.done) > 0 })
+	if err := <-r.done; err == nil || !strings.Contains(err.Error(), "the database does not answer, and the server ends") {
+		t.Error(err)
+	}
+	r.done <- nil
+	end()
+	key, err := server.AuditKey(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := audit.NewestCheckpoint(c.AuditDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last, err := audit.ParseCheckpoint(text, key); err != nil || !last.Closed {
+		t.Errorf("the last checkpoint is %+v, %v", last, err)
+	}
 }
