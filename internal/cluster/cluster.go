@@ -26,6 +26,10 @@ const (
 	// leaseMargin is how much earlier than the database a server thinks its lease over. What it began before is likely to have ended
 	// by then.
 	leaseMargin = 5 * time.Second
+	// After the database was away every row is old, and each server that is back first would find itself alone. So there are fewer servers
+	// only for one whose beats were no further apart than steadyGap for steadyFor: longer than others can take to find the database again.
+	steadyGap = LiveFor / 2
+	steadyFor = 2 * LiveFor
 )
 
 // MaxOffset is how far the clocks of servers may be from the database's, and so twice that from each other, without a warning.
@@ -38,7 +42,8 @@ const schedule = "schedule"
 type Config struct {
 	Store         *store.Store // required
 	Name, Version string       // of this server
-	// Counted is told how many servers live, this one included, whenever there are more or fewer. Nil for nobody.
+	// Counted is told how many servers live, this one included, whenever there are more, or fewer of which the database is sure. Nil for
+	// nobody.
 	Counted func(n int)
 	// Now is the machine's clock, with its monotonic reading. Nil means time.Now.
 	Now func() time.Time
@@ -55,6 +60,9 @@ type Member struct {
 	next    time.Time  // when the lease is asked for again
 	failing bool       // the last beat
 	apart   bool       // the clocks are
+	counted int        // what Counted was told last
+	steady  time.Time  // since when every beat was in time
+	beaten  time.Time  // when the last one began that ended well
 }
 
 // Join has this server be one of those that live, and returns when all that live are known.
@@ -104,13 +112,20 @@ func (m *Member) Once(ctx context.Context) {
 func (m *Member) beat(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	began := m.c.Now()
 	live, look, err := m.c.Store.Beat(ctx, store.Node{Name: m.c.Name, Version: m.c.Version}, LiveFor)
 	if err != nil {
 		return err
 	}
 	m.measure(look)
-	if before := len(*m.live.Swap(&live)); len(live) != before {
-		m.c.Counted(max(len(live), 1))
+	m.live.Store(&live)
+	if passed(m.beaten, began) > steadyGap {
+		m.steady = began
+	}
+	m.beaten = began
+	if n := max(len(live), 1); n > m.counted || n < m.counted && passed(m.steady, began) >= steadyFor {
+		m.counted = n
+		m.c.Counted(n)
 	}
 	return nil
 }
@@ -164,16 +179,19 @@ func (m *Member) leave(ctx context.Context) {
 	}
 }
 
-// Leads reports whether this server does the work that one does for all. Of two clocks that differ it believes the one by which more
-// time has passed: the steady one stands still while a machine sleeps.
+// passed returns how much time has passed. Of two clocks that differ it believes the one by which it was more: the steady one stands still
+// while a machine sleeps.
+func passed(then, now time.Time) time.Duration {
+	return max(now.Sub(then), time.Duration(now.UnixNano()-then.UnixNano()))
+}
+
+// Leads reports whether this server does the work that one does for all.
 func (m *Member) Leads() bool {
 	asked := m.asked.Load()
 	if asked == nil {
 		return false
 	}
-	now := m.c.Now()
-	passed := max(now.Sub(*asked), time.Duration(now.UnixNano()-asked.UnixNano()))
-	return passed < leaseFor-leaseMargin
+	return passed(*asked, m.c.Now()) < leaseFor-leaseMargin
 }
 
 // Live returns the servers that live, as far as this one knows.
