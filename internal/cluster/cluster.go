@@ -8,7 +8,9 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +33,15 @@ const (
 	steadyGap = LiveFor / 2
 	steadyFor = 2 * LiveFor
 )
+
+// A server that lives has said so within nameWithin. For twice as long Join waits for the name of one that was killed.
+const (
+	nameWithin = 3 * time.Second
+	nameEvery  = 250 * time.Millisecond
+)
+
+// ErrNameTaken says that a server that lives has the name already.
+var ErrNameTaken = errors.New("another server that shares the database has this name")
 
 // MaxOffset is how far the clocks of servers may be from the database's, and so twice that from each other, without a warning.
 const MaxOffset = 2 * time.Second
@@ -60,12 +71,14 @@ type Member struct {
 	next    time.Time  // when the lease is asked for again
 	failing bool       // the last beat
 	apart   bool       // the clocks are
+	twins   bool       // another server has this one's name
 	counted int        // what Counted was told last
 	steady  time.Time  // since when every beat was in time
 	beaten  time.Time  // when the last one began that ended well
 }
 
-// Join has this server be one of those that live, and returns when all that live are known.
+// Join has this server be one of those that live, and returns when all that live are known. The error is ErrNameTaken if one of them has
+// its name: each writes down in the store, under its name, how far its audit log is.
 func Join(ctx context.Context, c Config) (*Member, error) {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -75,7 +88,35 @@ func Join(ctx context.Context, c Config) (*Member, error) {
 	}
 	m := &Member{c: c}
 	m.live.Store(new([]store.Node))
+	if err := m.claim(ctx); err != nil {
+		return nil, err
+	}
 	return m, m.beat(ctx)
+}
+
+// claim waits until nobody else has the name.
+func (m *Member) claim(ctx context.Context) error {
+	for end := time.Now().Add(2 * nameWithin); ; {
+		live, _, err := m.c.Store.Beat(ctx, m.node(), nameWithin)
+		if err != nil || !m.twin(live) {
+			return err
+		}
+		if time.Now().After(end) {
+			return errors.Join(fmt.Errorf("%w: %s", ErrNameTaken, m.c.Name), m.c.Store.Leave(ctx))
+		}
+		select {
+		case <-time.After(nameEvery):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (m *Member) node() store.Node { return store.Node{Name: m.c.Name, Version: m.c.Version} }
+
+// twin reports whether another server has this one's name.
+func (m *Member) twin(live []store.Node) bool {
+	return slices.ContainsFunc(live, func(n store.Node) bool { return n.Name == m.c.Name && !n.Self })
 }
 
 // Run says that this server lives, and renews what it has, until ctx ends. Then it gives back the lease and leaves.
@@ -113,12 +154,17 @@ func (m *Member) beat(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	began := m.c.Now()
-	live, look, err := m.c.Store.Beat(ctx, store.Node{Name: m.c.Name, Version: m.c.Version}, LiveFor)
+	live, look, err := m.c.Store.Beat(ctx, m.node(), LiveFor)
 	if err != nil {
 		return err
 	}
 	m.measure(look)
 	m.live.Store(&live)
+	if was := m.twins; was != m.twin(live) {
+		if m.twins = !was; m.twins {
+			slog.Error("another server that shares the database has this one's name: each needs a name of its own", "node", m.c.Name)
+		}
+	}
 	if passed(m.beaten, began) > steadyGap {
 		m.steady = began
 	}

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -35,16 +36,22 @@ func (s *server) runs(seconds int) {
 	}
 }
 
-// join makes a server whose clock is off by so much.
-func join(t *testing.T, dsn, name string, off time.Duration) *server {
+func unseal(t *testing.T, dsn string) *store.Store {
 	t.Helper()
 	db, err := store.Open(t.Context(), store.Options{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	s := &server{t: t, store: storetest.Unseal(t, db)}
+	return storetest.Unseal(t, db)
+}
+
+// join makes a server whose clock is off by so much.
+func join(t *testing.T, dsn, name string, off time.Duration) *server {
+	t.Helper()
+	s := &server{t: t, store: unseal(t, dsn)}
 	s.clock.Store(time.Now().Add(off).UnixNano())
+	var err error
 	s.Member, err = cluster.Join(t.Context(), cluster.Config{
 		Store: s.store, Name: name, Version: "v1",
 		Counted: func(n int) { s.counted = append(s.counted, n) },
@@ -122,6 +129,30 @@ func TestMembers(t *testing.T) {
 	two.leads(true)
 	one.once()
 	one.leads(false)
+}
+
+// A name is that of one server. That of a server that was killed is free again soon.
+func TestName(t *testing.T) {
+	dsn := storetest.Postgres(t)
+	one := join(t, dsn, "one", 0)
+	beating, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for beating.Err() == nil {
+			one.once()
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	two := unseal(t, dsn)
+	if _, err := cluster.Join(t.Context(), cluster.Config{Store: two, Name: "one"}); !errors.Is(err, cluster.ErrNameTaken) {
+		t.Errorf("a second server of this name: %v", err)
+	}
+	stop()
+	<-ended
+	if _, err := cluster.Join(t.Context(), cluster.Config{Store: two, Name: "one"}); err != nil {
+		t.Errorf("after the first one: %v", err)
+	}
 }
 
 // A server that ends gives up what it has, at once.

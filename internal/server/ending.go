@@ -15,6 +15,7 @@ const Closing = 10 * time.Second
 const (
 	workWithin  = 3 * time.Second // what runs beside requests, and last uses
 	logWithin   = 3 * time.Second // records of requests that were cut off, and remembering the last checkpoint
+	keyWithin   = time.Second     // a key that is being made for later
 	storeWithin = time.Second
 )
 

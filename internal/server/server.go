@@ -91,16 +91,26 @@ type Server struct {
 	closeErr       error
 }
 
-// New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
-func New(c Config, in *Installation) (*Server, error) {
-	s := &Server{config: c.Filled(), in: in, metrics: metrics.New(c.Version), hurry: make(chan struct{})}
+// plan returns a Server of which nothing is open yet.
+func plan(c Config, in *Installation) *Server {
+	s := &Server{config: c.Filled(), in: in, hurry: make(chan struct{})}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}
-	s.started = s.config.Now()
+	s.quotas = quota.New(c.Quotas, s.config.Now)
+	return s
+}
+
+// New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
+func New(c Config, in *Installation) (*Server, error) {
+	s := plan(c, in)
+	s.metrics, s.started = metrics.New(c.Version), s.config.Now()
 	err := c.check()
 	if err == nil {
 		err = s.readRoots()
+	}
+	if err == nil {
+		err = s.join() // before anything is done under the node's name
 	}
 	if err == nil {
 		err = s.openAudit()
@@ -113,9 +123,6 @@ func New(c Config, in *Installation) (*Server, error) {
 	}
 	if err == nil {
 		err = s.build()
-	}
-	if err == nil {
-		err = s.join()
 	}
 	if err == nil {
 		s.doors()
@@ -195,7 +202,6 @@ func (s *Server) build() error {
 	})
 	s.guard = guard.New(guard.Config{Recorder: s.watched(s.recorder), Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
-	s.quotas = quota.New(c.Quotas, c.Now)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory, Attestation: s.attestation, Wall: c.Wall,
@@ -377,8 +383,11 @@ func (s *Server) Close() error {
 		if s.closeLog != nil {
 			errs = append(errs, s.closeLog())
 		}
+		if s.pool != nil {
+			s.within(keyWithin, s.pool.Close)
+		}
 		var last error
-		if !s.within(storeWithin, func() { last = s.closeRooms() }) {
+		if !s.within(storeWithin, func() { last = s.in.Close() }) {
 			slog.Warn("the database did not answer in time: its connections end with the process")
 		} else {
 			errs = append(errs, last)
@@ -386,14 +395,6 @@ func (s *Server) Close() error {
 		s.closeErr = errors.Join(errs...)
 	})
 	return s.closeErr
-}
-
-// closeRooms ends what has nothing to write any more.
-func (s *Server) closeRooms() error {
-	if s.pool != nil {
-		s.pool.Close()
-	}
-	return s.in.Close()
 }
 
 func randomOctets(n int) []byte {

@@ -2,12 +2,14 @@ package server_test
 
 import (
 	"database/sql"
+	"errors"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/cluster"
 	"github.com/keywright/keywright/internal/server"
 	"github.com/keywright/keywright/internal/store/storetest"
 )
@@ -128,5 +130,52 @@ func TestStopsWithoutTheDatabase(t *testing.T) {
 	}
 	if last, err := audit.ParseCheckpoint(text, key); err != nil || !last.Closed {
 		t.Errorf("the last checkpoint is %+v, %v", last, err)
+	}
+}
+
+// Two servers that were given one name do not destroy each other's evidence: while one runs the other does not start, and what one has
+// remembered the other does not replace.
+func TestOneNameForTwoServers(t *testing.T) {
+	c, dir, _ := newSharedConfig(t, "one")
+	c.Audit.SegmentSize = 1 // so that there is always something to remember
+	r := run(t, c, dir)
+	other, _ := newConfig(t)
+	other.Store, other.Seals, other.Node = c.Store, c.Seals, c.Node
+	in, err := server.OpenInstallation(t.Context(), other, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.New(other, in); !errors.Is(err, cluster.ErrNameTaken) {
+		t.Fatalf("the second one: %v", err)
+	}
+	if in, err = server.OpenInstallation(t.Context(), other, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.BeginAudit(t.Context()); err != nil { // it is told to forget the other's log
+		t.Fatal(err)
+	}
+	a, err := server.NewAdministration(other, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status, text := r.call(r.dial(), "CreateKey", "{}"); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	r.stop()
+	if err := <-r.done; err == nil || !strings.Contains(err.Error(), "another server with this name writes an audit log: one has the newest checkpoint of keywright-audit/") {
+		t.Errorf("the first one ends with %v", err)
+	}
+	r.done <- nil
+	if in, err = server.OpenInstallation(t.Context(), other, nil); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = server.NewAdministration(other, in); err != nil {
+		t.Fatalf("the second one's log: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
 	}
 }
