@@ -68,7 +68,7 @@ With --store keys live in a PostgreSQL database, which several servers for devel
 	f.StringVar(&o.listen, "listen", server.DefaultListen, "loopback address and port to serve on; port 0 takes any free one")
 	f.StringVar(&o.data, "data", "", "directory to keep keys and audit records in (default: memory)")
 	f.StringVar(&o.store, "store", "", "URL of a PostgreSQL database to keep keys in, such as postgres://user:password@127.0.0.1/name?sslmode=disable")
-	f.StringVar(&o.node, "node", "", "with --store, name of this server among those that share the database, whose audit logs are told apart by it (default: the machine's)")
+	f.StringVar(&o.node, "node", "", "with --store, name of this server among those that share the database, whose audit logs are told apart by it (default: the machine's, and without --data one of its own)")
 	f.DurationVar(&o.maxStaleness, "max-staleness", 0, "with --store, for how long at most something that another server has changed is relied on (default 1s)")
 	f.StringVar(&o.socket, "admin-socket", "", "path of the administrators' socket, which keywright why, service and the like ask (default: admin.sock in DIR, and none without --data)")
 	f.StringVar(&o.admin, "admin", "", "loopback address and port of /healthz, /readyz and /metrics (default: none)")

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/keywright/keywright/internal/audit"
+	"github.com/keywright/keywright/internal/cluster"
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/server"
@@ -37,6 +38,7 @@ var knownHints = []struct {
 	{seal.ErrOpen, "check that the configuration names the seal's right key file or passphrase; keywright seal status lists the seals"},
 	{server.ErrPlainHTTP, "name a certificate and a key under tls in the configuration, or listen on 127.0.0.1"},
 	{server.ErrNoAuditKey, "start the server once: keywright server --config FILE"},
+	{cluster.ErrNameTaken, "give each of them a name of its own with node in the configuration, or --node"},
 	{audit.ErrCheckpoint, "check that the checkpoint and the key are those of this log"},
 	{errAltered, "keep the directory as it is: it is evidence"},
 	{iam.ErrForeignKey, "give this account an access key id of its own"},

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,5 +68,27 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 			t.Errorf("durability %v: the last checkpoint is %+v", d, c)
 		}
 		mustVerify(t, audit.VerifyOptions{Dir: o.Dir})
+	}
+}
+
+// Where what has to be remembered elsewhere cannot be, the log is closed all the same: the next start need not recover it.
+func TestCloseWithoutWhoRemembers(t *testing.T) {
+	var away atomic.Pointer[error]
+	o := evident(t.TempDir())
+	o.Remember = func([]byte) error {
+		if err := away.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}
+	l := open(t, o)
+	errAway := errors.New("away")
+	away.Store(&errAway)
+	fillSegments(t, l, o.Dir, 2, 3) // what ends a segment is remembered at once, and again and again
+	if err := l.Close(); !errors.Is(err, errAway) {
+		t.Errorf("closed: %v", err)
+	}
+	if c, _ := newest(t, o.Dir); !c.Closed || c.Size != l.Next() {
+		t.Errorf("the last checkpoint is %+v", c)
 	}
 }

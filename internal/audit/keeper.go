@@ -119,9 +119,9 @@ func (l *Log) age() {
 func (k *keeper) close(ends bool) error {
 	close(k.quit)
 	k.wg.Wait()
-	err := k.pass(false)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	err := k.extendAll()
 	if err == nil && k.signer != nil {
 		// With a flush that failed there are records behind it.
 		err = errors.Join(k.checkpoint(ends && k.tree.size == k.log.Next()), k.remember())
@@ -143,14 +143,8 @@ func (k *keeper) closeFiles() error {
 func (k *keeper) pass(due bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for {
-		more, err := k.extend()
-		if err != nil {
-			return fmt.Errorf("writing the audit index: %w", err)
-		}
-		if !more {
-			break
-		}
+	if err := k.extendAll(); err != nil {
+		return err
 	}
 	if newest := k.newest.Load(); due && k.signer != nil && newest.Size < k.tree.size {
 		if err := k.checkpoint(false); err != nil {
@@ -161,6 +155,17 @@ func (k *keeper) pass(due bool) error {
 		return nil
 	}
 	return k.remember()
+}
+
+// extendAll brings the index up to what is on disk, with a checkpoint at the end of each segment. The caller holds mu.
+func (k *keeper) extendAll() error {
+	for {
+		if more, err := k.extend(); err != nil {
+			return fmt.Errorf("writing the audit index: %w", err)
+		} else if !more {
+			return nil
+		}
+	}
 }
 
 // extend writes what the index of a segment lacks. It reports whether there is another segment to do.

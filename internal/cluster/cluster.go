@@ -8,7 +8,9 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +28,20 @@ const (
 	// leaseMargin is how much earlier than the database a server thinks its lease over. What it began before is likely to have ended
 	// by then.
 	leaseMargin = 5 * time.Second
+	// After the database was away every row is old, and each server that is back first would find itself alone. So there are fewer servers
+	// only for one whose beats were no further apart than steadyGap for steadyFor: longer than others can take to find the database again.
+	steadyGap = LiveFor / 2
+	steadyFor = 2 * LiveFor
 )
+
+// A server that lives has said so within nameWithin. For twice as long Join waits for the name of one that was killed.
+const (
+	nameWithin = 3 * time.Second
+	nameEvery  = 250 * time.Millisecond
+)
+
+// ErrNameTaken says that a server that lives has the name already.
+var ErrNameTaken = errors.New("another server that shares the database has this name")
 
 // MaxOffset is how far the clocks of servers may be from the database's, and so twice that from each other, without a warning.
 const MaxOffset = 2 * time.Second
@@ -38,7 +53,8 @@ const schedule = "schedule"
 type Config struct {
 	Store         *store.Store // required
 	Name, Version string       // of this server
-	// Counted is told how many servers live, this one included, whenever there are more or fewer. Nil for nobody.
+	// Counted is told how many servers live, this one included, whenever there are more, or fewer of which the database is sure. Nil for
+	// nobody.
 	Counted func(n int)
 	// Now is the machine's clock, with its monotonic reading. Nil means time.Now.
 	Now func() time.Time
@@ -56,9 +72,14 @@ type Member struct {
 	next    time.Time  // when the lease is asked for again
 	failing bool       // the last beat
 	apart   bool       // the clocks are
+	twins   bool       // another server has this one's name
+	counted int        // what Counted was told last
+	steady  time.Time  // since when every beat was in time
+	beaten  time.Time  // when the last one began that ended well
 }
 
-// Join has this server be one of those that live, and returns when all that live are known.
+// Join has this server be one of those that live, and returns when all that live are known. The error is ErrNameTaken if one of them has
+// its name: each writes down in the store, under its name, how far its audit log is.
 func Join(ctx context.Context, c Config) (*Member, error) {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -68,7 +89,35 @@ func Join(ctx context.Context, c Config) (*Member, error) {
 	}
 	m := &Member{c: c, taken: make(chan struct{}, 1)}
 	m.live.Store(new([]store.Node))
+	if err := m.claim(ctx); err != nil {
+		return nil, err
+	}
 	return m, m.beat(ctx)
+}
+
+// claim waits until nobody else has the name.
+func (m *Member) claim(ctx context.Context) error {
+	for end := time.Now().Add(2 * nameWithin); ; {
+		live, _, err := m.c.Store.Beat(ctx, m.node(), nameWithin)
+		if err != nil || !m.twin(live) {
+			return err
+		}
+		if time.Now().After(end) {
+			return errors.Join(fmt.Errorf("%w: %s", ErrNameTaken, m.c.Name), m.c.Store.Leave(ctx))
+		}
+		select {
+		case <-time.After(nameEvery):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (m *Member) node() store.Node { return store.Node{Name: m.c.Name, Version: m.c.Version} }
+
+// twin reports whether another server has this one's name.
+func (m *Member) twin(live []store.Node) bool {
+	return slices.ContainsFunc(live, func(n store.Node) bool { return n.Name == m.c.Name && !n.Self })
 }
 
 // Run says that this server lives, and renews what it has, until ctx ends. Then it gives back the lease and leaves.
@@ -105,13 +154,25 @@ func (m *Member) Once(ctx context.Context) {
 func (m *Member) beat(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	live, look, err := m.c.Store.Beat(ctx, store.Node{Name: m.c.Name, Version: m.c.Version}, LiveFor)
+	began := m.c.Now()
+	live, look, err := m.c.Store.Beat(ctx, m.node(), LiveFor)
 	if err != nil {
 		return err
 	}
 	m.measure(look)
-	if before := len(*m.live.Swap(&live)); len(live) != before {
-		m.c.Counted(max(len(live), 1))
+	m.live.Store(&live)
+	if was := m.twins; was != m.twin(live) {
+		if m.twins = !was; m.twins {
+			slog.Error("another server that shares the database has this one's name: each needs a name of its own", "node", m.c.Name)
+		}
+	}
+	if passed(m.beaten, began) > steadyGap {
+		m.steady = began
+	}
+	m.beaten = began
+	if n := max(len(live), 1); n > m.counted || n < m.counted && passed(m.steady, began) >= steadyFor {
+		m.counted = n
+		m.c.Counted(n)
 	}
 	return nil
 }
@@ -172,16 +233,19 @@ func (m *Member) leave(ctx context.Context) {
 	}
 }
 
-// Leads reports whether this server does the work that one does for all. Of two clocks that differ it believes the one by which more
-// time has passed: the steady one stands still while a machine sleeps.
+// passed returns how much time has passed. Of two clocks that differ it believes the one by which it was more: the steady one stands still
+// while a machine sleeps.
+func passed(then, now time.Time) time.Duration {
+	return max(now.Sub(then), time.Duration(now.UnixNano()-then.UnixNano()))
+}
+
+// Leads reports whether this server does the work that one does for all.
 func (m *Member) Leads() bool {
 	asked := m.asked.Load()
 	if asked == nil {
 		return false
 	}
-	now := m.c.Now()
-	passed := max(now.Sub(*asked), time.Duration(now.UnixNano()-asked.UnixNano()))
-	return passed < leaseFor-leaseMargin
+	return passed(*asked, m.c.Now()) < leaseFor-leaseMargin
 }
 
 // Taken tells whoever does the work, once each time, that this server has begun to do it for all: what has come due while nobody did

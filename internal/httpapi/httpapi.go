@@ -246,7 +246,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, head rawHead, oversized bool) 
 	if oversized {
 		c.linger = true // the rest of the body is not read
 		ctx.SetConnectionClose()
-	} else if s.stopping.Load() {
+	} else if v.response.Last || s.stopping.Load() {
 		ctx.SetConnectionClose()
 	}
 }

@@ -53,7 +53,7 @@ func newPipeline(t *testing.T) (*pipeline.Pipeline, *audit.Memory) {
 	must(directory.EnsureAccount(ctx, "111122223333", root.AccessKeyID, root.Secret))
 	return pipeline.New(pipeline.Config{
 		Guard: guard.New(guard.Config{Recorder: records, Now: time.Now}), Directory: directory, Now: time.Now,
-		Services: []pipeline.Service{{Model: &kmsapi.Service, Operations: []guard.Operation{refusing}}, {Model: &stsapi.Service, Operations: directory.STS()}},
+		Services: []pipeline.Service{{Model: &kmsapi.Service, Operations: []guard.Operation{refusing, unavailable}}, {Model: &stsapi.Service, Operations: directory.STS()}},
 	}), records
 }
 
@@ -65,20 +65,31 @@ var refusing = guard.Operation{
 	},
 }
 
-// The explanation of a refusal is in a header of its own, and in no other answer.
-func TestExplanationOfARefusal(t *testing.T) {
-	p, _ := newPipeline(t)
-	addr := serve(t, httpapi.Config{Pipeline: p})
+// unavailable is an operation that needs a store which does not answer.
+var unavailable = guard.Operation{
+	Service: "kms", Name: "ListAliases", New: func() wire.Input { return new(kmsapi.ListAliasesRequest) },
+	Do: func(context.Context, *guard.Call, wire.Input) (wire.Output, error) { return nil, store.ErrUnavailable },
+}
+
+// call returns the octets of a signed request to KMS without members.
+func call(addr, operation string) []byte {
 	r := sigv4.Request{Method: "POST", Path: "/", Host: addr, Body: []byte("{}"), Header: []sigv4.Field{
-		{Name: "Content-Type", Value: "application/x-amz-json-1.1"}, {Name: "X-Amz-Target", Value: "TrentService.ListKeys"}, {Name: "Content-Length", Value: "2"},
+		{Name: "Content-Type", Value: "application/x-amz-json-1.1"}, {Name: "X-Amz-Target", Value: "TrentService." + operation}, {Name: "Content-Length", Value: "2"},
 	}}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST / HTTP/1.1\r\nHost: %s\r\n", addr)
 	for _, f := range append(r.Header, sigv4.Sign(&r, root, "us-east-1", "kms", time.Now())...) {
 		fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
 	}
+	return append(b.Bytes(), "\r\n{}"...)
+}
+
+// The explanation of a refusal is in a header of its own, and in no other answer.
+func TestExplanationOfARefusal(t *testing.T) {
+	p, _ := newPipeline(t)
+	addr := serve(t, httpapi.Config{Pipeline: p})
 	c, answers := dial(t, addr)
-	for request, want := range map[string]string{b.String() + "\r\n{}": "token", string(whoami(addr, 0)): ""} {
+	for request, want := range map[string]string{string(call(addr, "ListKeys")): "token", string(whoami(addr, 0)): ""} {
 		if _, err := io.WriteString(c, request); err != nil {
 			t.Fatal(err)
 		}
@@ -86,6 +97,28 @@ func TestExplanationOfARefusal(t *testing.T) {
 		if got := resp.header.Get("x-keywright-authorization-message"); got != want || strings.Contains(body, "token") {
 			t.Errorf("%d: header %q, want %q; body %s", resp.status, got, want, body)
 		}
+	}
+}
+
+// Who is refused because the store does not answer is sent away, so that a load balancer can take him to another server; who is refused
+// for another reason stays.
+func TestRefusedForTheStore(t *testing.T) {
+	p, _ := newPipeline(t)
+	addr := serve(t, httpapi.Config{Pipeline: p})
+	c, answers := dial(t, addr)
+	for _, x := range []struct {
+		operation, code string
+		last            bool
+	}{{"ListKeys", "AccessDeniedException", false}, {"ListAliases", "DependencyTimeoutException", true}} {
+		if _, err := c.Write(call(addr, x.operation)); err != nil {
+			t.Fatal(err)
+		}
+		if resp, body := read(t, answers); resp.closes != x.last || !strings.Contains(body, x.code) {
+			t.Fatalf("%s: %d %s, closed %v", x.operation, resp.status, body, resp.closes)
+		}
+	}
+	if n, err := answers.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("%d octets more, %v", n, err)
 	}
 }
 

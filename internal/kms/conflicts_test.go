@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/kms"
 	"github.com/keywright/keywright/internal/quota"
+	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
 
@@ -79,5 +81,31 @@ func TestExpiryOnTwoServers(t *testing.T) {
 		if m := w.describe(id); m.KeyState.V != "PendingImport" || m.ValidTo.Set {
 			t.Errorf("%+v", m)
 		}
+	}
+}
+
+// A change that is committed is answered for, also when the key is forgotten at that moment and nothing can be read any more: clients
+// would repeat it.
+func TestNothingIsReadAfterTheCommit(t *testing.T) {
+	w := newWorld(t, "")
+	id := do[*kmsapi.CreateKeyResponse](w, "CreateKey", in{"MultiRegion": true}).KeyMetadata.KeyID.V
+	w.replicate(id, ireland)
+	w.pass(time.Hour)
+	op := w.operations["EnableKeyRotation"]
+	input := op.New()
+	if err := decodeInto(in{"KeyId": id}, input.(wire.JSONInput)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	event := func() {
+		w.service.Heard(nil, true)
+		end()
+	}
+	w.audit.meanwhile.Store(&event) // when the replica's record of it is written, which is within the transaction
+	if _, err := w.answer(ctx, &op, input); err != nil || ctx.Err() == nil {
+		t.Errorf("%v, ended %v", err, ctx.Err())
+	}
+	if k := w.stored(id); !k.Rotation.Enabled {
+		t.Error("the key does not rotate")
 	}
 }

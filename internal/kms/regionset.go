@@ -21,7 +21,7 @@ import (
 
 // regionSet is a key in every Region that has it, locked: as it is and as it is to be. A single-Region key is a set of one.
 type regionSet struct {
-	now  []*snapshot // the key that was asked for comes first
+	now  []*snapshot // the key that was asked for comes first; after commitRegions, those of next
 	next []*key.Key  // clones, in the same order; those that are to be made follow
 	gone *key.Key    // the one of next that is to go, if one is
 	// told is the one of next that the record of the change itself names; nil for the first.
@@ -121,12 +121,8 @@ func (s *Service) expireRegions(ctx context.Context, set *regionSet) error {
 			if err := s.guard.Act(guard.DeleteExpiredMaterial, set.next[i].Name, expiredDetails(set.next[i], id), commit); err != nil {
 				return err
 			}
-			for j, k := range set.next {
-				snap, err := s.loadStored(ctx, k.Name)
-				if err != nil {
-					return err
-				}
-				set.now[j], set.next[j] = snap, snap.Key.Clone()
+			for j, snap := range set.now {
+				set.next[j] = snap.Key.Clone()
 			}
 			set.told = nil
 		}
@@ -152,7 +148,8 @@ func (s *Service) loadRegions(ctx context.Context, names []key.Name) (*regionSet
 	return set, nil
 }
 
-// commitRegions writes the keys of a set and shows their snapshots. extra, if not nil, adds writes to the same transaction. Within it,
+// commitRegions writes the keys of a set and shows their snapshots, also in the set: nothing has to be read after the commit, which could
+// fail when the change was made. extra, if not nil, adds writes to the same transaction. Within it,
 // when it is certain that nobody has changed the keys meanwhile, record writes the change's own record, and replicas that get something
 // from it each have a record of that.
 func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(*store.Tx) error, record func() error) error {
@@ -183,6 +180,9 @@ func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(
 			default:
 				s.keys.putSince(moments[i], k.Name, snaps[i])
 			}
+		}
+		if err == nil {
+			set.now = snaps
 		}
 		return err
 	})
@@ -272,16 +272,8 @@ func (r *request) changeRegionsOnce(edit func(*regionSet) error) error {
 	if err := r.commitRegions(r.ctx, set, nil, noRecord); err != nil {
 		return err
 	}
-	return r.reload()
-}
-
-// reload takes the request's key as it is now. The caller holds its lock.
-func (r *request) reload() error {
-	snap, err := r.loadLocked(r.ctx, r.key.Name)
-	if err == nil {
-		r.key = snap
-	}
-	return err
+	r.key = set.now[0]
+	return nil
 }
 
 // changeShared is change for what all keys of a set share, edited in the request's key.

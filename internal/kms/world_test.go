@@ -42,11 +42,16 @@ type recorder struct {
 	*audit.Memory
 	full     atomic.Bool
 	reserved atomic.Int64 // how often
+	// meanwhile happens once, before the next record: within the transaction, for what the service does on its own.
+	meanwhile atomic.Pointer[func()]
 }
 
 var errFull = errors.New("disk full")
 
 func (r *recorder) Append(records ...[]byte) error {
+	if event := r.meanwhile.Swap(nil); event != nil {
+		(*event)()
+	}
 	if r.full.Load() {
 		return errFull
 	}

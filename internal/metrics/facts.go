@@ -102,7 +102,7 @@ func (x *facts) describe(m *Metrics) {
 		m.all = append(m.all, Description{name, kind, labels, help})
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
-	x.ready = add("keywright_ready", "gauge", "1 if a request could be answered now, as /readyz says.")
+	x.ready = add("keywright_ready", "gauge", "1 if a request could be answered now. Where several servers share a store, /readyz says so for as long as changes wait for it.")
 	x.sealed = add("keywright_sealed", "gauge", "0 while the root key is open. A server that is sealed does not serve, so a missing series means it may be.")
 	x.seals = add("keywright_seals", "gauge", "Seals that open the installation, each of them alone.")
 	x.certificate = add("keywright_certificate_expiry_days", "gauge", "Days until the API's certificate is not valid any more.")

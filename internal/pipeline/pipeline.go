@@ -56,6 +56,9 @@ type Response struct {
 	Body          []byte
 	// Cut says that the connection is to be closed in place of an answer: a Meddler wanted it.
 	Cut bool
+	// Last says that the connection is to be closed after the answer: another server may reach the store that this one does not, and the
+	// client comes there only with a new connection.
+	Last bool
 }
 
 // keepAtMost bounds the memory that one large answer can leave behind in a Response.
@@ -180,6 +183,7 @@ type exchange struct {
 	now     time.Time  // of the pipeline's clock
 	wall    time.Time  // of the clock of signatures
 	cut     bool
+	last    bool
 
 	origin  key.Origin      // of the key that it is about; empty for none
 	keyARN  string          // of that key, if the request is traced
@@ -213,7 +217,7 @@ func (p *Pipeline) Serve(ctx context.Context, req *Request, resp *Response) {
 		Steps: noted, TraceID: x.traceID,
 	}, x.answer)
 	x.render(resp, out, failure)
-	resp.Cut = x.cut
+	resp.Cut, resp.Last = x.cut, x.last
 	x.observe(resp, failure, time.Since(began))
 	kept := x.steps
 	kept.Reset()
@@ -242,9 +246,11 @@ func (x *exchange) attempt(call *guard.Call) (wire.Output, error) {
 // errLate says that a key was used by a right that was known too long ago.
 var errLate = errors.New("it took too long to answer")
 
-// unanswered is the error for a request that nothing came of, because the store did not answer. Every SDK tries those again.
+// unanswered is the error for a request that nothing came of, because the store did not answer. Every SDK tries those again, and
+// with a new connection.
 func (x *exchange) unanswered(err error) error {
 	slog.Debug("a request was refused because the store did not answer", "operation", x.address.name, "err", err)
+	x.last = true
 	if x.address.service.SigningName == kmsapi.Service.SigningName {
 		return wire.Errorf(wire.CodeDependencyTimeout, "The system timed out while trying to fulfill the request. You can retry the request.")
 	}

@@ -134,10 +134,7 @@ type Administration struct {
 
 // NewAdministration opens that door, with the audit log that the server would use. It closes the installation with itself.
 func NewAdministration(c Config, in *Installation) (*Administration, error) {
-	s := &Server{config: c.Filled(), in: in}
-	if c.Now == nil {
-		s.config.Now = time.Now
-	}
+	s := plan(c, in)
 	if err := s.openAudit(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

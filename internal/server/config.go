@@ -42,7 +42,8 @@ type Config struct {
 	AdminSocket string `yaml:"adminSocket"`
 	// Data is the data directory, one for each server. It is required in a file; empty means that everything stays in memory.
 	Data string `yaml:"data"`
-	// Node names this server among those that share a database: each has an audit log of its own. It has up to 64 letters, digits, dots,
+	// Node names this server among those that share a database: each has an audit log of its own, and
+	// does not start while another one of its name lives. It has up to 64 letters, digits, dots,
 	// dashes and underscores. Empty means the name of the machine.
 	Node string `yaml:"node"`
 	// Store is a database in place of the one in the data directory.

@@ -2,9 +2,11 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -53,10 +55,27 @@ func (i *Installation) own(name string) string {
 	return name + " " + i.node
 }
 
-// rememberCheckpoint keeps what the newest checkpoint of the audit log says.
+// rememberCheckpoint keeps what the newest checkpoint of the audit log says. It does not put it in place of another log's, nor of a newer
+// one: two servers with one name would else destroy each other's evidence.
 func (i *Installation) rememberCheckpoint(text []byte) error {
-	return i.Store.PutSmallSecret(context.Background(), i.own(auditState), secret.Take(bytes.Clone(text)))
+	is, err := audit.ParseRemembered(text)
+	if err != nil {
+		return err
+	}
+	return i.Store.ReplaceSmallSecret(context.Background(), i.own(auditState), secret.Take(text), func(known []byte) error {
+		was, err := audit.ParseRemembered(known)
+		switch {
+		case err != nil:
+			return fmt.Errorf("reading what is remembered: %w", err)
+		case was.Origin != is.Origin || was.Number > is.Number || was.Number == is.Number && !bytes.Equal(known, text):
+			return fmt.Errorf("%w: %s has the newest checkpoint of %s", errOthersLog, cmp.Or(i.node, "the store"), was.Origin)
+		}
+		return nil
+	})
 }
+
+// errOthersLog says that what is remembered is not of this audit log.
+var errOthersLog = errors.New("another server with this name writes an audit log")
 
 // knownCheckpoint returns what rememberCheckpoint was given last, nil for nothing.
 func (i *Installation) knownCheckpoint(ctx context.Context) ([]byte, error) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -92,6 +93,10 @@ func openAny(ctx context.Context, sealed seal.Sealed, seals []Seal, ask Ask) (*s
 // CreateInstallation makes the root of trust of a new installation, wrapped by every configured seal. Key files that are
 // not there are made. A data directory or database that has an installation is refused with store.ErrInitialized.
 func CreateInstallation(ctx context.Context, c Config, now time.Time, ask Ask) (*Installation, error) {
+	node, err := c.node()
+	if err != nil {
+		return nil, err
+	}
 	db, err := c.openStore(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -100,6 +105,7 @@ func CreateInstallation(ctx context.Context, c Config, now time.Time, ask Ask) (
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	in.node = node
 	return in, nil
 }
 
@@ -163,6 +169,9 @@ func DevelopmentInstallation(ctx context.Context, c Config, now time.Time) (*Ins
 	db, err := c.openStore(ctx, nil)
 	if err != nil {
 		return nil, err
+	}
+	if c.Node == "" && c.Data == "" { // it has nothing that another start could go on with, and there may be several on this machine
+		node = "dev-" + rand.Text()
 	}
 	known := seal.KeyFile("development", secret.FromString("known to everybody: not a secret"))
 	in, err := initialize(ctx, db, now, known)

@@ -12,7 +12,8 @@ import (
 	"github.com/keywright/keywright/internal/metrics"
 )
 
-// join has this server be one of those that share its store, if others can. From then on it allows its share of rates.
+// join has this server be one of those that share its store, if others can, unless another one has its name. From then on it allows its
+// share of rates.
 func (s *Server) join() (err error) {
 	if !s.in.Store.Shared() {
 		return nil

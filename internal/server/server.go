@@ -2,7 +2,8 @@
 // runs the listeners; on the way down it drains, flushes and closes in the opposite order.
 //
 // It trusts its Config. It must never serve plain HTTP to other machines, never start without an audit log, and never
-// report itself ready when it could not answer.
+// report itself ready when it could not answer; only a database that several servers share may be away for as long as changes
+// wait for it.
 package server
 
 import (
@@ -84,21 +85,32 @@ type Server struct {
 
 	administration *admin.Admin
 	operators      *http.Server
-	socket         net.Listener // nil if there is none
+	socket         net.Listener  // nil if there is none
+	hurry          chan struct{} // closed when nothing waits for the store any more
 	closing        sync.Once
 	closeErr       error
 }
 
-// New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
-func New(c Config, in *Installation) (*Server, error) {
-	s := &Server{config: c.Filled(), in: in, metrics: metrics.New(c.Version)}
+// plan returns a Server of which nothing is open yet.
+func plan(c Config, in *Installation) *Server {
+	s := &Server{config: c.Filled(), in: in, hurry: make(chan struct{})}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}
-	s.started = s.config.Now()
+	s.quotas = quota.New(c.Quotas, s.config.Now)
+	return s
+}
+
+// New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
+func New(c Config, in *Installation) (*Server, error) {
+	s := plan(c, in)
+	s.metrics, s.started = metrics.New(c.Version), s.config.Now()
 	err := c.check()
 	if err == nil {
 		err = s.readRoots()
+	}
+	if err == nil {
+		err = s.join() // before anything is done under the node's name
 	}
 	if err == nil {
 		err = s.openAudit()
@@ -111,9 +123,6 @@ func New(c Config, in *Installation) (*Server, error) {
 	}
 	if err == nil {
 		err = s.build()
-	}
-	if err == nil {
-		err = s.join()
 	}
 	if err == nil {
 		s.doors()
@@ -169,7 +178,7 @@ func (s *Server) openAudit() error {
 	log, err := audit.Open(audit.Options{
 		Dir: dir, Durability: durability, FlushEvery: c.Audit.FlushEvery, CheckpointEvery: c.Audit.CheckpointEvery, SegmentSize: c.Audit.SegmentSize,
 		SegmentAge: c.Audit.SegmentAge, Compress: c.Audit.Compress, Retention: c.Audit.Retention, Seed: seed,
-		Known: known, Remember: s.in.rememberCheckpoint,
+		Known: known, Remember: s.remember, Patience: s.atMost(logWithin),
 	})
 	if err != nil {
 		return err
@@ -193,7 +202,6 @@ func (s *Server) build() error {
 	})
 	s.guard = guard.New(guard.Config{Recorder: s.watched(s.recorder), Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
 	s.pool = keyspec.NewPool(readyKeys)
-	s.quotas = quota.New(c.Quotas, c.Now)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
 		Principals: s.directory, Attestation: s.attestation, Wall: c.Wall,
@@ -237,7 +245,7 @@ func (s *Server) doors() {
 		Pipeline: p, HeaderTimeout: c.Limits.HeaderTimeout, ReadTimeout: c.Limits.ReadTimeout, WriteTimeout: c.Limits.WriteTimeout,
 		IdleTimeout: c.Limits.IdleTimeout,
 	})
-	s.health.store, s.health.probe = s.in.Store, s.find
+	s.health.probe = s.find
 	s.admin = smallServer(s.health.handler(s.metrics.Handler()))
 	operators := s.administration.Handler()
 	if c.Meddler != nil {
@@ -332,7 +340,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.drain()
 	stop()
-	background.Wait()
+	if !s.within(workWithin, background.Wait) {
+		slog.Warn("the database did not answer in time: the last uses of keys and access keys since the last minute are not written down")
+	}
 	return errors.Join(err, s.Close())
 }
 
@@ -366,14 +376,23 @@ func (s *Server) Close() error {
 				}
 			}
 		}
-		if s.pool != nil {
-			s.pool.Close()
-		}
 		s.closeTraces()
+		if limit := s.atMost(logWithin); limit > 0 {
+			time.AfterFunc(limit, func() { close(s.hurry) })
+		}
 		if s.closeLog != nil {
 			errs = append(errs, s.closeLog())
 		}
-		s.closeErr = errors.Join(append(errs, s.in.Close())...)
+		if s.pool != nil {
+			s.within(keyWithin, s.pool.Close)
+		}
+		var last error
+		if !s.within(storeWithin, func() { last = s.in.Close() }) {
+			slog.Warn("the database did not answer in time: its connections end with the process")
+		} else {
+			errs = append(errs, last)
+		}
+		s.closeErr = errors.Join(errs...)
 	})
 	return s.closeErr
 }

@@ -53,21 +53,29 @@ func newConfig(t *testing.T) (server.Config, string) {
 // run makes the installation of a configuration and runs a server on it.
 func run(t *testing.T, c server.Config, dir string) *running {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	in, err := server.CreateInstallation(ctx, c, time.Now(), nil)
+	in, err := server.CreateInstallation(t.Context(), c, time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.New(c, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &running{Server: s, t: t, dir: dir, stop: cancel, done: make(chan error, 1)}
-	id, secretKey, err := s.Directory().CreateAccount(ctx, "111122223333", "")
+	r := start(t, c, in)
+	r.dir = dir
+	id, secretKey, err := r.Directory().CreateAccount(t.Context(), "111122223333", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.root = sigv4.Credential{AccessKeyID: id, Secret: secretKey}
+	return r
+}
+
+// start runs a server on an installation.
+func start(t *testing.T, c server.Config, in *server.Installation) *running {
+	t.Helper()
+	s, err := server.New(c, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Server: s, t: t, stop: cancel, done: make(chan error, 1)}
 	go func() { r.done <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

@@ -18,7 +18,8 @@ import (
 type Storage struct {
 	// DSN is the URL of a database on PostgreSQL, which other servers may use at the same time, without a password:
 	// postgres://keywright@db1,db2/keywright?target_session_attrs=read-write&sslmode=verify-full&sslrootcert=/etc/ca.pem.
-	// Without TLS only a database on this machine is used.
+	// Without TLS only a database on this machine is used. The password of a client certificate's key, too, comes from elsewhere: from
+	// the environment variable PGSSLPASSWORD.
 	DSN string `yaml:"dsn"`
 	// PasswordFile is a file whose first line is the password of the database.
 	PasswordFile string `yaml:"passwordFile"`
@@ -26,7 +27,8 @@ type Storage struct {
 	PasswordEnv string `yaml:"passwordEnv"`
 	// Timeout bounds each statement on the database. Zero means 5 s.
 	Timeout time.Duration `yaml:"timeout"`
-	// Patience is for how long a change is tried again when the connection is lost or other servers are in the way. Zero means 10 s.
+	// Patience is for how long a change is tried again when the connection is lost or other servers are in the way, and
+	// for how long /readyz lets the database be away. Zero means 10 s.
 	Patience time.Duration `yaml:"patience"`
 	// MaxStaleness bounds for how long something that another server on the database has changed is still relied on here: a disabled
 	// key, a policy, a grant, an alias, an access key. Zero means 1 s.
@@ -55,8 +57,11 @@ func ParseStorage(dsn string) (Storage, error) {
 	return s, s.check()
 }
 
-// errPasswordInDSN says that a secret stands where everybody can read it.
-var errPasswordInDSN = errors.New("dsn: a password does not belong there: name a passwordFile or a passwordEnv")
+// These say that a secret stands where everybody can read it.
+var (
+	errPasswordInDSN    = errors.New("dsn: a password does not belong there: name a passwordFile or a passwordEnv")
+	errKeyPasswordInDSN = errors.New("dsn: the password of a client certificate's key (sslpassword) does not belong there: set PGSSLPASSWORD in the environment")
+)
 
 func (s *Storage) check() error {
 	if s.DSN == "" {
@@ -78,6 +83,9 @@ func (s *Storage) check() error {
 	}
 	if _, set := u.User.Password(); set || u.Query().Has("password") {
 		return errPasswordInDSN
+	}
+	if u.Query().Has("sslpassword") {
+		return errKeyPasswordInDSN
 	}
 	return nil
 }

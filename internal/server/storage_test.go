@@ -14,6 +14,7 @@ func TestStoreOfAConfiguration(t *testing.T) {
 		{"dsn: postgres://u@h1,h2/d?sslmode=verify-full&target_session_attrs=read-write\n  passwordFile: p\n  patience: 5s", ""},
 		{"dsn: postgres://u:hunter2@h/d", "a password does not belong there"},
 		{"dsn: postgres://u@h/d?password=hunter2", "a password does not belong there"},
+		{"dsn: postgres://u@h/d?sslcert=c&sslkey=k&sslpassword=hunter2", "set PGSSLPASSWORD"},
 		{"dsn: 'postgres://u:hunter2@[h/d'", "it cannot be read"},
 		{"dsn: mysql://u@h/d", "begins with postgres://"},
 		{"dsn: host=h password=hunter2", "begins with postgres://"},
@@ -37,7 +38,7 @@ func TestParseStorage(t *testing.T) {
 	if err != nil || s.DSN != "postgres://u@127.0.0.1/d?sslmode=disable" {
 		t.Errorf("%s, %v", s.DSN, err)
 	}
-	for _, bad := range []string{"postgres://u:hunter2@[h/d", "", "mysql://u:hunter2@h/d"} {
+	for _, bad := range []string{"postgres://u:hunter2@[h/d", "postgres://u@h/d?sslpassword=hunter2", "", "mysql://u:hunter2@h/d"} {
 		if _, err := server.ParseStorage(bad); bad != "" && (err == nil || strings.Contains(err.Error(), "hunter2")) {
 			t.Errorf("%s: %v", bad, err)
 		}

@@ -79,6 +79,27 @@ func (s *Store) PutSmallSecret(ctx context.Context, name string, value secret.By
 	return doing("storing a secret of the installation", err)
 }
 
+// ReplaceSmallSecret is PutSmallSecret if mayReplace, which gets what there is, has no error. Without anything there it is not asked.
+func (s *Store) ReplaceSmallSecret(ctx context.Context, name string, value secret.Bytes, mayReplace func([]byte) error) error {
+	row := smallSecretPrefix + name
+	err := s.Update(ctx, func(tx *Tx) error {
+		if err := tx.touch(installation); err != nil {
+			return err
+		}
+		switch was, err := verified(ctx, &s.verifier, tx.g, "meta", scanSmallSecretRow, s.verifier.smallSecret, selectSmallSecret, row); {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return err
+		default:
+			if err := mayReplace(was.Expose()); err != nil {
+				return err
+			}
+		}
+		return tx.putSmallSecret(row, value)
+	})
+	return doing("storing a secret of the installation", err)
+}
+
 // DropSmallSecret deletes what PutSmallSecret stored, if anything, without looking at it.
 func (s *Store) DropSmallSecret(ctx context.Context, name string) error {
 	err := s.Update(ctx, func(tx *Tx) error {
