@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -201,14 +202,23 @@ func (s *Service) grantsOf(ctx context.Context, name key.Name) (*grantSet, error
 	return s.grantsLocked(ctx, name)
 }
 
-// grantsWith is grantsOf for who looks for one of them, which another server may just have made.
-func (s *Service) grantsWith(ctx context.Context, name key.Name, id string) (*grantSet, error) {
-	set, err := s.grantsOf(ctx, name)
-	if err == nil && set.get(id) == nil && s.store.Shared() {
-		s.grants.changed(name)
-		set, err = s.grantsOf(ctx, name)
+// grant returns a grant of a key, or nil if there is none. What memory does not know, another server may just have made: it is asked for
+// alone, because who asks may have no right to it, and must not have all grants of the key forgotten and read again.
+func (s *Service) grant(ctx context.Context, name key.Name, id string) (*key.Grant, error) {
+	set, known := s.grants.get(name)
+	if known {
+		if g := set.get(id); g != nil || !s.store.Shared() {
+			return g, nil
+		}
 	}
-	return set, err
+	g, err := s.store.GetGrant(ctx, name, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err == nil && known {
+		s.grants.changed(name)
+	}
+	return g, err
 }
 
 // grantsLocked is grantsOf for who holds the lock of the key in s.grants.
