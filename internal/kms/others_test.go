@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,53 @@ func TestGrantThatIsNotThere(t *testing.T) {
 		one.done(operation, in{"KeyId": keyARN, "GrantId": grant})
 		if list := two.beside().grants(in{"KeyId": id}); len(list) != 1 {
 			t.Errorf("%s leaves %d grants", operation, len(list))
+		}
+	}
+}
+
+// An alias that another server makes, moves or removes makes this one forget the aliases of the keys that it is about, and of no other.
+func TestAliasesOfOthers(t *testing.T) {
+	one, two := twoOnPostgres(t)
+	var keys [3]string
+	for i := range keys {
+		id, keyARN := one.newKey()
+		one.done("CreateAlias", in{"AliasName": fmt.Sprint("alias/of-", i), "TargetKeyId": id})
+		keys[i] = keyARN
+	}
+	u := one.user("u").may(allowing(`"kms:Encrypt"`, "*", `{"ForAllValues:StringNotEquals":{"kms:ResourceAliases":"alias/stop"}}`))
+	follower, err := one.store.Follow(t.Context())
+	one.must(err)
+	for i, c := range []struct {
+		operation string
+		in        in
+		refused   string // the key that cannot be used after it
+		read      uint64 // whose aliases are read again
+	}{
+		{"CreateAlias", in{"AliasName": "alias/other", "TargetKeyId": keys[0]}, "", 1},
+		{"CreateAlias", in{"AliasName": "alias/stop", "TargetKeyId": keys[0]}, keys[0], 1},
+		{"UpdateAlias", in{"AliasName": "alias/stop", "TargetKeyId": keys[1]}, keys[1], 2},
+		{"DeleteAlias", in{"AliasName": "alias/stop"}, "", 1},
+		{"UpdateKeyDescription", in{"KeyId": keys[2], "Description": "new"}, "", 0},
+	} {
+		use := func() (refused string) {
+			for _, k := range keys {
+				if _, err := u.try("Encrypt", in{"KeyId": k, "Plaintext": []byte("x")}); err != nil {
+					refused += k
+				}
+			}
+			return refused
+		}
+		use()
+		before := one.misses("alias_lists")
+		two.done(c.operation, c.in)
+		news, lost, err := follower.Next(t.Context())
+		one.must(err)
+		one.service.Heard(news, lost)
+		if refused := use(); refused != c.refused {
+			t.Errorf("%d, %s: %q cannot be used, want %q", i, c.operation, refused, c.refused)
+		}
+		if read := one.misses("alias_lists") - before; read != c.read {
+			t.Errorf("%d, %s: the aliases of %d keys were read again, want %d", i, c.operation, read, c.read)
 		}
 	}
 }

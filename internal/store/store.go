@@ -127,7 +127,7 @@ type ChangeKind string
 // have no change of their own.
 const (
 	ChangedKey   ChangeKind = "key"   // Ref is a key id
-	ChangedAlias ChangeKind = "alias" // Ref is an alias name
+	ChangedAlias ChangeKind = "alias" // Ref is an AliasRef
 	ChangedGrant ChangeKind = "grant" // Ref is a key id, a slash and a grant id
 	// These are in GlobalRegion.
 	ChangedAccount   ChangeKind = "account"    // Ref is the account's id
