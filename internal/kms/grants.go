@@ -170,15 +170,15 @@ func (r *request) tryAddGrant(g *key.Grant) (*key.Grant, error) {
 		if err := r.grantQuota(g.Key, set.size()); err != nil {
 			return err
 		}
-		return r.changeGrants(r.ctx, g.Key, func(tx *store.Tx) error {
+		return r.changeGrants(r.ctx, g.Key, func(tx *store.Tx, others error) error {
+			if others != nil {
+				return others
+			}
 			k, err := tx.GetKey(g.Key)
 			if err != nil {
 				return gone(g.Key, err)
 			}
 			if err := r.op.States.blocks(k); err != nil {
-				return err
-			}
-			if err := tx.ExpectGrants(g.Key, set.size()); err != nil {
 				return err
 			}
 			return tx.PutGrant(g)
@@ -200,7 +200,7 @@ func gone(name key.Name, err error) error {
 
 // removeGrant deletes a grant for good. The caller has it locked, by withGrants.
 func (r *request) removeGrant(name key.Name, id string) error {
-	err := r.changeGrants(r.ctx, name, func(tx *store.Tx) error { return tx.DeleteGrant(name, id) },
+	err := r.changeGrants(r.ctx, name, func(tx *store.Tx, _ error) error { return tx.DeleteGrant(name, id) },
 		func(set *grantSet) { set.remove(id) })
 	if errors.Is(err, store.ErrNotFound) {
 		return noGrant(id)

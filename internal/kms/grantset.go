@@ -16,6 +16,8 @@ import (
 // ever copied. It is safe for concurrent use, but who changes it holds the lock of its key in Service.grants, so that it is
 // what is stored.
 type grantSet struct {
+	position int64 // of the feed of the key's account and Region, at which these are its grants; of who holds that lock
+
 	mu        sync.RWMutex
 	byID      map[string]*key.Grant
 	byGrantee map[string]*held        // by key.GrantPrincipal.Known
@@ -227,6 +229,12 @@ func (s *Service) grantsLocked(ctx context.Context, name key.Name) (*grantSet, e
 		return set, nil
 	}
 	set, moment := new(grantSet), s.grants.since(name)
+	if s.store.Shared() {
+		var err error
+		if set.position, err = s.store.Position(ctx, name.Account, name.Region); err != nil {
+			return nil, err
+		}
+	}
 	for more, after := true, ""; more; {
 		var list []*key.Grant
 		var err error
@@ -243,16 +251,30 @@ func (s *Service) grantsLocked(ctx context.Context, name key.Name) (*grantSet, e
 }
 
 // changeGrants runs a transaction that changes the grants of a key, and shows its outcome: when it returns, the next request
-// of anybody sees it. The caller holds the lock of the key in s.grants.
-func (s *Service) changeGrants(ctx context.Context, name key.Name, write func(*store.Tx) error, show func(*grantSet)) error {
+// of anybody sees it. The transaction hears of it, by store.ErrConflict, if other servers have changed them since they were read. The
+// caller holds the lock of the key in s.grants.
+func (s *Service) changeGrants(ctx context.Context, name key.Name, write func(tx *store.Tx, others error) error, show func(*grantSet)) error {
 	set, err := s.grantsLocked(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := s.store.Update(ctx, write); err != nil {
+	var others error
+	var position int64
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		if others = tx.ExpectGrants(name, set.position); others != nil && !errors.Is(others, store.ErrConflict) {
+			return others
+		}
+		err := write(tx, others)
+		if err == nil {
+			position, err = tx.Position(name.Account, name.Region)
+		}
+		return err
+	})
+	if err != nil || others != nil {
 		s.grants.drop(name) // whether it was written may be unknown: the store knows
 		return err
 	}
+	set.position = position
 	before := set.size()
 	show(set)
 	s.grants.grew(set.size() - before)

@@ -101,3 +101,26 @@ func TestAliasesOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// CreateGrant finds the grant of the same name that another server made since, whatever else has gone there.
+func TestTwinOnAnotherServer(t *testing.T) {
+	one, two := twoOnPostgres(t)
+	id, _ := one.newKey()
+	u := one.user("u").caller.ARN
+	old, _ := one.grant(id, u, []string{"Encrypt"}, nil)
+	named := in{"Name": "twin"}
+	two.done("RevokeGrant", in{"KeyId": id, "GrantId": old})
+	there, _ := two.grant(id, u, []string{"Decrypt"}, named)
+	if again, _ := one.grant(id, u, []string{"Decrypt"}, named); again != there {
+		t.Error("two grants of one name and the same parameters")
+	}
+	for range 3 { // what this server does itself is no reason to read the grants again
+		mine, _ := one.grant(id, u, []string{"Encrypt"}, nil)
+		before := one.misses("grants")
+		one.done("RevokeGrant", in{"KeyId": id, "GrantId": mine})
+		one.grant(id, u, []string{"Encrypt"}, nil)
+		if list := one.grants(in{"KeyId": id, "GranteePrincipal": u}); len(list) < 2 || one.misses("grants") != before {
+			t.Errorf("%d grants, read %d times", len(list), one.misses("grants")-before)
+		}
+	}
+}

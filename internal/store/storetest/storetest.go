@@ -81,6 +81,7 @@ func Run(t *testing.T, h Harness, without ...string) {
 		{"SealsBeside", testSealsBeside},
 		{"FollowAlone", testFollowAlone},
 		{"Follow", testFollow},
+		{"ExpectGrants", testExpectGrants},
 		{"FollowTrimmed", testFollowTrimmed},
 		{"FollowWriters", testFollowWriters},
 		{"Lease", testLease},
