@@ -181,15 +181,8 @@ type change struct {
 func (d *Directory) change(ctx context.Context, call *guard.Call, a arn.Account, f func(*change) error) error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	err := d.changeOnce(ctx, call, a, f)
-	for i := 1; i < conflictTries && errors.Is(err, store.ErrConflict); i++ {
-		err = d.changeOnce(ctx, call, a, f)
-	}
-	return err
+	return store.Retry(ctx, func() error { return d.changeOnce(ctx, call, a, f) })
 }
-
-// conflictTries is how often a change begins again because another server changed the same account at the same time.
-const conflictTries = 20
 
 func (d *Directory) changeOnce(ctx context.Context, call *guard.Call, a arn.Account, f func(*change) error) error {
 	v, err := d.load(ctx, a)

@@ -151,7 +151,7 @@ func (r *request) withGrants(name key.Name, change func(*snapshot, *grantSet) er
 
 // addGrant stores a grant, or returns the one of the same name and parameters that is there already.
 func (r *request) addGrant(g *key.Grant) (there *key.Grant, err error) {
-	err = unconflicted(func() error {
+	err = store.Retry(r.ctx, func() error {
 		there, err = r.tryAddGrant(g)
 		return err
 	})
