@@ -28,8 +28,11 @@ func (d *Directory) CreateAccount(ctx context.Context, id arn.Account, name stri
 // CreateAccountIn makes an account of a partition, with an access key of its root user. The secret is shown nowhere again. What
 // an account has can be used in the Regions of its partition only. The error is ErrAccountExists, wrapped, or the store's.
 func (d *Directory) CreateAccountIn(ctx context.Context, p arn.Partition, id arn.Account, name string) (accessKeyID string, s secret.Bytes, err error) {
-	d.changing.Lock()
-	defer d.changing.Unlock()
+	unlock, err := d.changing.lock(ctx, id)
+	if err != nil {
+		return "", secret.Bytes{}, err
+	}
+	defer unlock()
 	if err := d.NoAccount(ctx, id); err != nil {
 		return "", secret.Bytes{}, err
 	}
@@ -59,8 +62,11 @@ func (d *Directory) EnsureAccountIn(ctx context.Context, p arn.Partition, id arn
 	if s.Len() == 0 {
 		return errors.New("the secret access key is empty")
 	}
-	d.changing.Lock()
-	defer d.changing.Unlock()
+	unlock, err := d.changing.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	account, err := d.store.GetAccount(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		account, err = nil, nil

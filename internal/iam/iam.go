@@ -68,9 +68,10 @@ type Directory struct {
 	passwords   *passwords
 	realm       realm
 	uses        uses
-	flushing    sync.Mutex // held while uses are written, and while all is forgotten
-	changing    sync.Mutex // held by changes of accounts, which look before they write
-	registering sync.Mutex // held while a service is registered, before changing
+	flushing    sync.Mutex   // held while uses are written, and while all is forgotten
+	changing    accountLocks // held by changes of accounts, which look before they write
+	registering sync.Mutex   // held while a service is registered, before changing
+	loads       loads
 }
 
 // New returns a Directory.
@@ -86,7 +87,7 @@ func New(c Config) *Directory {
 	}
 	return &Directory{
 		store: c.Store, barrier: c.Barrier, now: c.Now,
-		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys), realm: realm{limit: c.CachedAccounts},
+		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys), realm: newRealm(c.CachedAccounts),
 		tokens: openedTokens{limit: c.CachedKeys}, oidc: c.Tokens, passwords: newPasswords(),
 	}
 }
