@@ -33,12 +33,23 @@ func (d *Directory) CreateAccountIn(ctx context.Context, p arn.Partition, id arn
 		return "", secret.Bytes{}, err
 	}
 	defer unlock()
-	if err := d.NoAccount(ctx, id); err != nil {
-		return "", secret.Bytes{}, err
-	}
 	accessKeyID, s = newAccessKeyID(longTermPrefix), newSecret()
-	if err := d.write(ctx, &store.Account{ID: id, Name: name, CreatedAt: d.now(), Partition: p}, d.rootKey(id, accessKeyID, s)); err != nil {
-		return "", secret.Bytes{}, fmt.Errorf("making an account: %w", err)
+	err = store.Retry(ctx, func() error {
+		names, err := d.store.Names(ctx)
+		if err != nil {
+			return err
+		}
+		if err := d.NoAccount(ctx, id); err != nil {
+			return err
+		}
+		err = d.write(ctx, names, &store.Account{ID: id, Name: name, CreatedAt: d.now(), Partition: p}, d.rootKey(id, accessKeyID, s))
+		if err != nil {
+			err = fmt.Errorf("making an account: %w", err)
+		}
+		return err
+	})
+	if err != nil {
+		return "", secret.Bytes{}, err
 	}
 	return accessKeyID, s, nil
 }
@@ -67,6 +78,15 @@ func (d *Directory) EnsureAccountIn(ctx context.Context, p arn.Partition, id arn
 		return err
 	}
 	defer unlock()
+	return store.Retry(ctx, func() error { return d.ensure(ctx, p, id, accessKeyID, s) })
+}
+
+// ensure is EnsureAccountIn for who has the account locked; store.ErrConflict if somebody else came in between.
+func (d *Directory) ensure(ctx context.Context, p arn.Partition, id arn.Account, accessKeyID string, s secret.Bytes) error {
+	names, err := d.store.Names(ctx)
+	if err != nil {
+		return err
+	}
 	account, err := d.store.GetAccount(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		account, err = nil, nil
@@ -102,7 +122,7 @@ func (d *Directory) EnsureAccountIn(ctx context.Context, p arn.Partition, id arn
 	if account == nil {
 		account = &store.Account{ID: id, CreatedAt: d.now(), Partition: p}
 	}
-	if err := d.write(ctx, account, changed...); err != nil {
+	if err := d.write(ctx, names, account, changed...); err != nil {
 		return fmt.Errorf("making the account %s: %w", id, err)
 	}
 	return nil
@@ -125,8 +145,9 @@ func (d *Directory) rootKey(id arn.Account, accessKeyID string, s secret.Bytes) 
 	}
 }
 
-// write stores an account with access keys, in one transaction.
-func (d *Directory) write(ctx context.Context, a *store.Account, keys ...*store.AccessKey) error {
+// write stores an account with access keys, in one transaction. Ids of accounts and of access keys that somebody chose are unique in the
+// installation: names is what store.Names said before it was looked whether they are free.
+func (d *Directory) write(ctx context.Context, names int64, a *store.Account, keys ...*store.AccessKey) error {
 	defer func() { // whatever came of it: the store knows
 		d.realm.drop(a.ID)
 		for _, k := range keys {
@@ -134,6 +155,9 @@ func (d *Directory) write(ctx context.Context, a *store.Account, keys ...*store.
 		}
 	}()
 	return d.store.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.ExpectNames(names); err != nil {
+			return err
+		}
 		if err := tx.PutAccount(a); err != nil {
 			return err
 		}

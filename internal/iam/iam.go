@@ -65,13 +65,12 @@ type Directory struct {
 	tokens  openedTokens
 	oidc    *oidc.Verifier
 
-	passwords   *passwords
-	realm       realm
-	uses        uses
-	flushing    sync.Mutex   // held while uses are written, and while all is forgotten
-	changing    accountLocks // held by changes of accounts, which look before they write
-	registering sync.Mutex   // held while a service is registered, before changing
-	loads       loads
+	passwords *passwords
+	realm     realm
+	uses      uses
+	flushing  sync.Mutex   // held while uses are written, and while all is forgotten
+	changing  accountLocks // held by changes of accounts, which look before they write
+	loads     loads
 }
 
 // New returns a Directory.

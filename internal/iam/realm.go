@@ -179,8 +179,18 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 type change struct {
 	*view  // as it will be
 	base   *view
+	unique bool  // it gives a name that is unique in the whole installation
+	names  int64 // what store.Names said before it was looked whether the name is free, if unique
 	writes []func(*store.Tx) error
 	after  []func() // whatever became of it
+}
+
+// giveName says that the change gives a name that is unique in the whole installation. It has to look in the store after that whether the
+// name is free: what is remembered of other accounts can be old.
+func (c *change) giveName(ctx context.Context, s *store.Store) (err error) {
+	c.unique = true
+	c.names, err = s.Names(ctx)
+	return err
 }
 
 // change runs f on a copy of the account's view, writes what f changed and then shows the copy to everybody. call may be
@@ -211,7 +221,13 @@ func (d *Directory) changeOnce(ctx context.Context, call *guard.Call, a arn.Acco
 	}
 	moment := d.realm.since(a)
 	err = d.store.Update(ctx, func(tx *store.Tx) error {
-		err := tx.Expect(a, store.GlobalRegion, v.position)
+		var err error
+		if c.unique {
+			err = tx.ExpectNames(c.names)
+		}
+		if err == nil {
+			err = tx.Expect(a, store.GlobalRegion, v.position)
+		}
 		for i := 0; i < len(c.writes) && err == nil; i++ {
 			err = c.writes[i](tx)
 		}

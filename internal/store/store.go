@@ -166,6 +166,7 @@ const (
 	// These are in GlobalRegion.
 	ChangedAccount   ChangeKind = "account"    // Ref is the account's id
 	ChangedAccessKey ChangeKind = "access-key" // Ref is an access key id
+	ChangedNames     ChangeKind = "names"      // of no account: a name that is unique in the whole installation was given; no Ref
 )
 
 // Shared reports whether other processes may change the store at the same time.
