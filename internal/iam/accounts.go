@@ -28,14 +28,28 @@ func (d *Directory) CreateAccount(ctx context.Context, id arn.Account, name stri
 // CreateAccountIn makes an account of a partition, with an access key of its root user. The secret is shown nowhere again. What
 // an account has can be used in the Regions of its partition only. The error is ErrAccountExists, wrapped, or the store's.
 func (d *Directory) CreateAccountIn(ctx context.Context, p arn.Partition, id arn.Account, name string) (accessKeyID string, s secret.Bytes, err error) {
-	d.changing.Lock()
-	defer d.changing.Unlock()
-	if err := d.NoAccount(ctx, id); err != nil {
+	unlock, err := d.changing.lock(ctx, id)
+	if err != nil {
 		return "", secret.Bytes{}, err
 	}
+	defer unlock()
 	accessKeyID, s = newAccessKeyID(longTermPrefix), newSecret()
-	if err := d.write(ctx, &store.Account{ID: id, Name: name, CreatedAt: d.now(), Partition: p}, d.rootKey(id, accessKeyID, s)); err != nil {
-		return "", secret.Bytes{}, fmt.Errorf("making an account: %w", err)
+	err = store.Retry(ctx, func() error {
+		names, err := d.store.Names(ctx)
+		if err != nil {
+			return err
+		}
+		if err := d.NoAccount(ctx, id); err != nil {
+			return err
+		}
+		err = d.write(ctx, names, &store.Account{ID: id, Name: name, CreatedAt: d.now(), Partition: p}, d.rootKey(id, accessKeyID, s))
+		if err != nil {
+			err = fmt.Errorf("making an account: %w", err)
+		}
+		return err
+	})
+	if err != nil {
+		return "", secret.Bytes{}, err
 	}
 	return accessKeyID, s, nil
 }
@@ -59,8 +73,20 @@ func (d *Directory) EnsureAccountIn(ctx context.Context, p arn.Partition, id arn
 	if s.Len() == 0 {
 		return errors.New("the secret access key is empty")
 	}
-	d.changing.Lock()
-	defer d.changing.Unlock()
+	unlock, err := d.changing.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return store.Retry(ctx, func() error { return d.ensure(ctx, p, id, accessKeyID, s) })
+}
+
+// ensure is EnsureAccountIn for who has the account locked; store.ErrConflict if somebody else came in between.
+func (d *Directory) ensure(ctx context.Context, p arn.Partition, id arn.Account, accessKeyID string, s secret.Bytes) error {
+	names, err := d.store.Names(ctx)
+	if err != nil {
+		return err
+	}
 	account, err := d.store.GetAccount(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		account, err = nil, nil
@@ -96,7 +122,7 @@ func (d *Directory) EnsureAccountIn(ctx context.Context, p arn.Partition, id arn
 	if account == nil {
 		account = &store.Account{ID: id, CreatedAt: d.now(), Partition: p}
 	}
-	if err := d.write(ctx, account, changed...); err != nil {
+	if err := d.write(ctx, names, account, changed...); err != nil {
 		return fmt.Errorf("making the account %s: %w", id, err)
 	}
 	return nil
@@ -119,8 +145,9 @@ func (d *Directory) rootKey(id arn.Account, accessKeyID string, s secret.Bytes) 
 	}
 }
 
-// write stores an account with access keys, in one transaction.
-func (d *Directory) write(ctx context.Context, a *store.Account, keys ...*store.AccessKey) error {
+// write stores an account with access keys, in one transaction. Ids of accounts and of access keys that somebody chose are unique in the
+// installation: names is what store.Names said before it was looked whether they are free.
+func (d *Directory) write(ctx context.Context, names int64, a *store.Account, keys ...*store.AccessKey) error {
 	defer func() { // whatever came of it: the store knows
 		d.realm.drop(a.ID)
 		for _, k := range keys {
@@ -128,6 +155,9 @@ func (d *Directory) write(ctx context.Context, a *store.Account, keys ...*store.
 		}
 	}()
 	return d.store.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.ExpectNames(names); err != nil {
+			return err
+		}
 		if err := tx.PutAccount(a); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 
+	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/sigv4"
 )
 
@@ -40,3 +41,10 @@ var SamePassword = samePassword
 
 // PasswordWork returns what passwords are hashed in.
 func PasswordWork() func(ctx context.Context, f func() error) error { return newPasswords().work }
+
+// Changing reports whether somebody changes an account, or waits to.
+func Changing(d *Directory, a arn.Account) bool {
+	d.changing.mu.Lock()
+	defer d.changing.mu.Unlock()
+	return d.changing.locks[a] != nil
+}

@@ -65,12 +65,12 @@ type Directory struct {
 	tokens  openedTokens
 	oidc    *oidc.Verifier
 
-	passwords   *passwords
-	realm       realm
-	uses        uses
-	flushing    sync.Mutex // held while uses are written, and while all is forgotten
-	changing    sync.Mutex // held by changes of accounts, which look before they write
-	registering sync.Mutex // held while a service is registered, before changing
+	passwords *passwords
+	realm     realm
+	uses      uses
+	flushing  sync.Mutex   // held while uses are written, and while all is forgotten
+	changing  accountLocks // held by changes of accounts, which look before they write
+	loads     loads
 }
 
 // New returns a Directory.
@@ -86,7 +86,7 @@ func New(c Config) *Directory {
 	}
 	return &Directory{
 		store: c.Store, barrier: c.Barrier, now: c.Now,
-		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys), realm: realm{limit: c.CachedAccounts},
+		ready: newCredentials(c.CachedKeys), signing: sigv4.NewSigningKeys(c.CachedKeys), realm: newRealm(c.CachedAccounts),
 		tokens: openedTokens{limit: c.CachedKeys}, oidc: c.Tokens, passwords: newPasswords(),
 	}
 }
@@ -171,7 +171,7 @@ func (d *Directory) Authenticate(ctx context.Context, auth *sigv4.Auth, req *sig
 	if !found { // only now: who cannot sign must not push out the keys of those who can
 		d.signing.Put(auth.AccessKeyID, c.secret, auth.Scope, key)
 	}
-	v, err := d.knownView(ctx, c.account) // who has signed has a credential of it
+	v, err := d.view(ctx, c.account)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, sigv4.ErrUnknownCredential()
 	}

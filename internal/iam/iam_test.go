@@ -47,9 +47,14 @@ func (w *world) clock() time.Time { return w.now }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldOn(t, store.Options{})
+}
+
+func newWorldOn(t testing.TB, o store.Options) *world {
+	t.Helper()
 	ctx := context.Background()
 	w := &world{t: t, now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
-	db, err := store.Open(ctx, store.Options{})
+	db, err := store.Open(ctx, o)
 	w.must(err)
 	t.Cleanup(func() { _ = db.Close() })
 	barrier, sealed, err := seal.Initialize(ctx, w.now, seal.KeyFile("test", secret.Take(make([]byte, 32))))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -19,10 +20,13 @@ type realm struct {
 
 	mu    sync.RWMutex
 	views map[arn.Account]*view
-	count uint64 // of views that ever were
-	// heard is how far the feeds of accounts have come that other servers changed. A view that is older is not shown.
-	heard map[arn.Account]int64
-	epoch uint64 // counts how often all was forgotten because nobody knows what has changed
+	count uint64     // of views that ever were
+	news  [64]uint64 // how often an account of a stripe was changed: see since
+	seed  maphash.Seed
+}
+
+func newRealm(limit int) realm {
+	return realm{limit: limit, views: map[arn.Account]*view{}, seed: maphash.MakeSeed()}
 }
 
 func (r *realm) get(a arn.Account) *view {
@@ -31,22 +35,41 @@ func (r *realm) get(a arn.Account) *view {
 	return r.views[a]
 }
 
-// put shows a view, which nobody else has yet, to everybody. It is of what was read, or written, since an epoch.
-func (r *realm) put(epoch uint64, v *view) {
+func (r *realm) stripe(a arn.Account) *uint64 {
+	return &r.news[maphash.String(r.seed, string(a))%uint64(len(r.news))]
+}
+
+// since returns a moment for put. Whoever reads an account from the store, or changes it there, asks for it before.
+func (r *realm) since(a arn.Account) (moment uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return *r.stripe(a)
+}
+
+// put shows a view, which nobody else has yet, to everybody, unless the account has changed since a moment: then it may be outdated.
+func (r *realm) put(moment uint64, v *view) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.views == nil {
-		r.views = map[arn.Account]*view{}
-	}
+	r.show(moment, v)
+}
+
+// putChanged is put for who has changed the account: the view that is there is older, and so may be what others read meanwhile.
+func (r *realm) putChanged(moment uint64, v *view) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.views, v.account.ID)
+	r.show(moment, v)
+	*r.stripe(v.account.ID)++
+}
+
+func (r *realm) show(moment uint64, v *view) {
 	r.count++
 	v.generation = r.count
 	v.policyUses = sync.OnceValue(v.countUses)
-	if epoch != r.epoch || v.position < r.heard[v.account.ID] {
-		delete(r.views, v.account.ID)
+	if moment != *r.stripe(v.account.ID) {
 		return
 	}
-	delete(r.heard, v.account.ID) // what comes is newer
-	for other := range r.views {  // any: whichever goes is read again when it is asked for
+	for other := range r.views { // any: whichever goes is read again when it is asked for
 		if len(r.views) < r.limit {
 			break
 		}
@@ -55,39 +78,30 @@ func (r *realm) put(epoch uint64, v *view) {
 	r.views[v.account.ID] = v
 }
 
-// now returns the epoch to hand to put. Take it before the store is read or written.
-func (r *realm) now() uint64 {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.epoch
-}
-
 // changed forgets an account whose feed has come to n by another server, unless the view has that.
 func (r *realm) changed(a arn.Account, n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if v := r.views[a]; v != nil && v.position >= n {
-		return
+	*r.stripe(a)++
+	if v := r.views[a]; v == nil || v.position < n {
+		delete(r.views, a)
 	}
-	delete(r.views, a)
-	if r.heard == nil {
-		r.heard = map[arn.Account]int64{}
-	}
-	r.heard[a] = max(r.heard[a], n)
 }
 
 func (r *realm) drop(a arn.Account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	*r.stripe(a)++
 	delete(r.views, a)
 }
 
 func (r *realm) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i := range r.news {
+		r.news[i]++
+	}
 	clear(r.views)
-	clear(r.heard)
-	r.epoch++
 }
 
 // Heard forgets what other servers on the same store have changed, and everything if some of it was lost. What is being read
@@ -112,8 +126,6 @@ func (d *Directory) Heard(news []store.News, lost bool) {
 // Forget has wipe empty the store and drops everything that is remembered of it, for servers that others test with. No request may
 // be under way.
 func (d *Directory) Forget(wipe func() error) error {
-	d.changing.Lock()
-	defer d.changing.Unlock()
 	d.flushing.Lock()
 	defer d.flushing.Unlock()
 	err := wipe()
@@ -125,33 +137,21 @@ func (d *Directory) Forget(wipe func() error) error {
 	return err
 }
 
-// view returns the account as it is now; store.ErrNotFound if there is no such account.
+// view returns the account as it is now; store.ErrNotFound if there is no such account. It waits for nobody who changes the account.
 func (d *Directory) view(ctx context.Context, a arn.Account) (*view, error) {
 	if v := d.realm.get(a); v != nil {
 		return v, nil
 	}
-	if _, err := d.store.GetAccount(ctx, a); err != nil {
-		return nil, err // before the lock: who asks for accounts that are not there holds nobody up
-	}
-	return d.knownView(ctx, a)
+	return d.loads.do(ctx, a, func() (*view, error) {
+		if v := d.realm.get(a); v != nil { // the load before this one put it
+			return v, nil
+		}
+		return d.load(context.WithoutCancel(ctx), a) // others wait for it
+	})
 }
 
-// knownView is view for an account that is there, as far as is known.
-func (d *Directory) knownView(ctx context.Context, a arn.Account) (*view, error) {
-	if v := d.realm.get(a); v != nil {
-		return v, nil
-	}
-	d.changing.Lock() // so that nothing that is read here is older than a change that was put
-	defer d.changing.Unlock()
-	return d.load(ctx, a)
-}
-
-// load is view for those who hold the lock.
 func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
-	if v := d.realm.get(a); v != nil {
-		return v, nil
-	}
-	epoch := d.realm.now()
+	moment := d.realm.since(a)
 	whole, err := d.store.GetWholeAccount(ctx, a)
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 			return nil, fmt.Errorf("reading %s %s of account %s: %w", n.Kind, n.ID, a, err)
 		}
 	}
-	d.realm.put(epoch, v)
+	d.realm.put(moment, v)
 	return v, nil
 }
 
@@ -171,28 +171,34 @@ func (d *Directory) load(ctx context.Context, a arn.Account) (*view, error) {
 type change struct {
 	*view  // as it will be
 	base   *view
+	unique bool  // it gives a name that is unique in the whole installation
+	names  int64 // what store.Names said before it was looked whether the name is free, if unique
 	writes []func(*store.Tx) error
 	after  []func() // whatever became of it
+}
+
+// giveName says that the change gives a name that is unique in the whole installation. It has to look in the store after that whether the
+// name is free: what is remembered of other accounts can be old.
+func (c *change) giveName(ctx context.Context, s *store.Store) (err error) {
+	c.unique = true
+	c.names, err = s.Names(ctx)
+	return err
 }
 
 // change runs f on a copy of the account's view, writes what f changed and then shows the copy to everybody. call may be
 // nil for a change that has no audit record of its own. Where another server changed the account since it was read, it is read again and f
 // is run once more.
 func (d *Directory) change(ctx context.Context, call *guard.Call, a arn.Account, f func(*change) error) error {
-	d.changing.Lock()
-	defer d.changing.Unlock()
-	err := d.changeOnce(ctx, call, a, f)
-	for i := 1; i < conflictTries && errors.Is(err, store.ErrConflict); i++ {
-		err = d.changeOnce(ctx, call, a, f)
+	unlock, err := d.changing.lock(ctx, a)
+	if err != nil {
+		return err
 	}
-	return err
+	defer unlock()
+	return store.Retry(ctx, func() error { return d.changeOnce(ctx, call, a, f) })
 }
 
-// conflictTries is how often a change begins again because another server changed the same account at the same time.
-const conflictTries = 20
-
 func (d *Directory) changeOnce(ctx context.Context, call *guard.Call, a arn.Account, f func(*change) error) error {
-	v, err := d.load(ctx, a)
+	v, err := d.view(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -205,9 +211,15 @@ func (d *Directory) changeOnce(ctx context.Context, call *guard.Call, a arn.Acco
 			return err
 		}
 	}
-	epoch := d.realm.now()
+	moment := d.realm.since(a)
 	err = d.store.Update(ctx, func(tx *store.Tx) error {
-		err := tx.Expect(a, store.GlobalRegion, v.position)
+		var err error
+		if c.unique {
+			err = tx.ExpectNames(c.names)
+		}
+		if err == nil {
+			err = tx.Expect(a, store.GlobalRegion, v.position)
+		}
 		for i := 0; i < len(c.writes) && err == nil; i++ {
 			err = c.writes[i](tx)
 		}
@@ -217,7 +229,7 @@ func (d *Directory) changeOnce(ctx context.Context, call *guard.Call, a arn.Acco
 		return err
 	})
 	if err == nil {
-		d.realm.put(epoch, c.view)
+		d.realm.putChanged(moment, c.view)
 	} else {
 		d.realm.drop(a) // the store knows
 	}

@@ -47,14 +47,19 @@ func (d *Directory) CheckService(ctx context.Context, a arn.Account, principal s
 			return err
 		}
 	}
-	who, err := d.service(ctx, principal) // two services of one name would be the same to policies
-	switch {
-	case err == nil:
-		return fmt.Errorf("%w: %s, by account %s", ErrServiceExists, principal, who.Account)
-	case errors.Is(err, ErrNoPrincipal):
-		return nil
+	all, err := d.ListAccounts(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, x := range all { // two services of one name would be the same to policies
+		switch _, err := d.store.GetIdentity(ctx, x.ID, string(identity.KindService), identity.Fold(principal)); {
+		case err == nil:
+			return fmt.Errorf("%w: %s, by account %s", ErrServiceExists, principal, x.ID)
+		case !errors.Is(err, store.ErrNotFound):
+			return err
+		}
+	}
+	return nil
 }
 
 // service returns a registered service of any account by its principal; ErrNoPrincipal, wrapped, if there is none.
@@ -93,13 +98,14 @@ func validServiceName(s string) bool {
 // given accounts. The secret is shown nowhere again. The error is ErrNoAccount, ErrServiceName or ErrServiceExists, wrapped,
 // or the store's.
 func (d *Directory) RegisterService(ctx context.Context, a arn.Account, principal string, accounts []arn.Account) (accessKeyID string, s secret.Bytes, err error) {
-	d.registering.Lock() // the name must be free in all accounts
-	defer d.registering.Unlock()
-	if err := d.CheckService(ctx, a, principal, accounts); err != nil {
-		return "", secret.Bytes{}, err
-	}
 	accessKeyID, s = newAccessKeyID(longTermPrefix), newSecret()
 	err = d.change(ctx, nil, a, func(c *change) error {
+		if err := c.giveName(ctx, d.store); err != nil {
+			return err
+		}
+		if err := d.CheckService(ctx, a, principal, accounts); err != nil {
+			return err
+		}
 		n := &identity.Service{
 			Meta:     identity.Meta{Account: a, ID: identity.NewID(identity.KindService), Name: principal, CreatedAt: d.now()},
 			Accounts: slices.Clone(accounts),
@@ -111,7 +117,10 @@ func (d *Directory) RegisterService(ctx context.Context, a arn.Account, principa
 		})
 		return put(c, &c.services, n, secret.Bytes{})
 	})
-	return accessKeyID, s, accountError(a, err)
+	if err != nil {
+		return "", secret.Bytes{}, accountError(a, err)
+	}
+	return accessKeyID, s, nil
 }
 
 // RemoveService ends a service and its access key. The error is ErrNoAccount or ErrNoService, wrapped, or the store's.

@@ -12,7 +12,7 @@ import (
 )
 
 // editSettings changes the account's settings, which are made if there are none.
-func (r *request) editSettings(f func(*identity.Settings) error) error {
+func (r *request) editSettings(f func(*change, *identity.Settings) error) error {
 	return r.change(func(c *change) error {
 		n := &identity.Settings{Meta: identity.Meta{
 			Account: r.account, ID: identity.NewID(identity.KindSettings), Name: identity.SettingsName, CreatedAt: r.now(),
@@ -20,7 +20,7 @@ func (r *request) editSettings(f func(*identity.Settings) error) error {
 		if old := c.settings.named(identity.SettingsName); old != nil {
 			n = old.noun.Clone()
 		}
-		if err := f(n); err != nil {
+		if err := f(c, n); err != nil {
 			return err
 		}
 		return put(c, &c.settings, n, secret.Bytes{})
@@ -37,7 +37,10 @@ func (v *view) alias() string {
 // createAccountAlias gives the account an alias in place of the one that it has: it can have one. No two accounts have the
 // same.
 func createAccountAlias(r *request, in *iamapi.CreateAccountAliasRequest) error {
-	return r.editSettings(func(s *identity.Settings) error {
+	return r.editSettings(func(c *change, s *identity.Settings) error {
+		if err := c.giveName(r.ctx, r.store); err != nil {
+			return err
+		}
 		accounts, err := r.store.ListAccounts(r.ctx)
 		if err != nil {
 			return err
@@ -73,7 +76,7 @@ func (r *request) aliasOf(a arn.Account) (string, error) {
 }
 
 func deleteAccountAlias(r *request, in *iamapi.DeleteAccountAliasRequest) error {
-	return r.editSettings(func(s *identity.Settings) error {
+	return r.editSettings(func(_ *change, s *identity.Settings) error {
 		if s.Alias != in.AccountAlias.V {
 			return notFound("The account alias with name %s cannot be found.", in.AccountAlias.V)
 		}

@@ -151,7 +151,7 @@ func (r *request) withGrants(name key.Name, change func(*snapshot, *grantSet) er
 
 // addGrant stores a grant, or returns the one of the same name and parameters that is there already.
 func (r *request) addGrant(g *key.Grant) (there *key.Grant, err error) {
-	err = unconflicted(func() error {
+	err = store.Retry(r.ctx, func() error {
 		there, err = r.tryAddGrant(g)
 		return err
 	})
@@ -170,15 +170,15 @@ func (r *request) tryAddGrant(g *key.Grant) (*key.Grant, error) {
 		if err := r.grantQuota(g.Key, set.size()); err != nil {
 			return err
 		}
-		return r.changeGrants(r.ctx, g.Key, func(tx *store.Tx) error {
+		return r.changeGrants(r.ctx, g.Key, func(tx *store.Tx, others error) error {
+			if others != nil {
+				return others
+			}
 			k, err := tx.GetKey(g.Key)
 			if err != nil {
 				return gone(g.Key, err)
 			}
 			if err := r.op.States.blocks(k); err != nil {
-				return err
-			}
-			if err := tx.ExpectGrants(g.Key, set.size()); err != nil {
 				return err
 			}
 			return tx.PutGrant(g)
@@ -200,7 +200,7 @@ func gone(name key.Name, err error) error {
 
 // removeGrant deletes a grant for good. The caller has it locked, by withGrants.
 func (r *request) removeGrant(name key.Name, id string) error {
-	err := r.changeGrants(r.ctx, name, func(tx *store.Tx) error { return tx.DeleteGrant(name, id) },
+	err := r.changeGrants(r.ctx, name, func(tx *store.Tx, _ error) error { return tx.DeleteGrant(name, id) },
 		func(set *grantSet) { set.remove(id) })
 	if errors.Is(err, store.ErrNotFound) {
 		return noGrant(id)
@@ -224,11 +224,11 @@ func revokeGrant(r *request, in *kmsapi.RevokeGrantRequest) error {
 	if err := checkGrantID(in.GrantID.V); err != nil {
 		return err
 	}
-	set, err := r.grantsWith(r.ctx, r.key.Name, in.GrantID.V)
+	g, err := r.grant(r.ctx, r.key.Name, in.GrantID.V)
 	if err != nil {
 		return err
 	}
-	if set.get(in.GrantID.V) == nil {
+	if g == nil {
 		return noGrant(in.GrantID.V)
 	}
 	if err := dry(in.DryRun); err != nil {
@@ -273,11 +273,11 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 	if err != nil {
 		return err
 	}
-	set, err := r.grantsWith(r.ctx, snap.Name, id)
+	g, err := r.grant(r.ctx, snap.Name, id)
 	if err != nil {
 		return err
 	}
-	if err := r.mayRetire(snap, set, id, in); err != nil {
+	if err := r.mayRetire(snap, g, id, in); err != nil {
 		return err
 	}
 	r.call.Concerns(snap.Account, snap.arn)
@@ -289,18 +289,17 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 		if err := r.renew(); err != nil {
 			return err
 		}
-		if err := r.mayRetire(now, set, id, in); err != nil {
+		if err := r.mayRetire(now, set.get(id), id, in); err != nil {
 			return err
 		}
 		return r.removeGrant(now.Name, id)
 	})
 }
 
-// mayRetire asks the guard whether the caller may retire a grant. The right comes from the grant and not from policies,
+// mayRetire asks the guard whether the caller may retire a grant: nil for an id that no grant has. The right comes from the grant and not from policies,
 // which can only take it; the account that issued the grant passes it on by its identity policies ("Retiring and revoking
 // grants", KMS developer guide).
-func (r *request) mayRetire(snap *snapshot, set *grantSet, id string, in wire.Input) error {
-	g := set.get(id)
+func (r *request) mayRetire(snap *snapshot, g *key.Grant, id string, in wire.Input) error {
 	if g == nil && snap.Account != r.call.Caller.Account {
 		return r.call.Deny(r.action, snap.arn) // to other accounts it stays untold what there is
 	}

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -15,6 +16,8 @@ import (
 // ever copied. It is safe for concurrent use, but who changes it holds the lock of its key in Service.grants, so that it is
 // what is stored.
 type grantSet struct {
+	position int64 // of the feed of the key's account and Region, at which these are its grants; of who holds that lock
+
 	mu        sync.RWMutex
 	byID      map[string]*key.Grant
 	byGrantee map[string]*held        // by key.GrantPrincipal.Known
@@ -201,14 +204,23 @@ func (s *Service) grantsOf(ctx context.Context, name key.Name) (*grantSet, error
 	return s.grantsLocked(ctx, name)
 }
 
-// grantsWith is grantsOf for who looks for one of them, which another server may just have made.
-func (s *Service) grantsWith(ctx context.Context, name key.Name, id string) (*grantSet, error) {
-	set, err := s.grantsOf(ctx, name)
-	if err == nil && set.get(id) == nil && s.store.Shared() {
-		s.grants.changed(name)
-		set, err = s.grantsOf(ctx, name)
+// grant returns a grant of a key, or nil if there is none. What memory does not know, another server may just have made: it is asked for
+// alone, because who asks may have no right to it, and must not have all grants of the key forgotten and read again.
+func (s *Service) grant(ctx context.Context, name key.Name, id string) (*key.Grant, error) {
+	set, known := s.grants.get(name)
+	if known {
+		if g := set.get(id); g != nil || !s.store.Shared() {
+			return g, nil
+		}
 	}
-	return set, err
+	g, err := s.store.GetGrant(ctx, name, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err == nil && known {
+		s.grants.changed(name)
+	}
+	return g, err
 }
 
 // grantsLocked is grantsOf for who holds the lock of the key in s.grants.
@@ -217,6 +229,12 @@ func (s *Service) grantsLocked(ctx context.Context, name key.Name) (*grantSet, e
 		return set, nil
 	}
 	set, moment := new(grantSet), s.grants.since(name)
+	if s.store.Shared() {
+		var err error
+		if set.position, err = s.store.Position(ctx, name.Account, name.Region); err != nil {
+			return nil, err
+		}
+	}
 	for more, after := true, ""; more; {
 		var list []*key.Grant
 		var err error
@@ -233,16 +251,30 @@ func (s *Service) grantsLocked(ctx context.Context, name key.Name) (*grantSet, e
 }
 
 // changeGrants runs a transaction that changes the grants of a key, and shows its outcome: when it returns, the next request
-// of anybody sees it. The caller holds the lock of the key in s.grants.
-func (s *Service) changeGrants(ctx context.Context, name key.Name, write func(*store.Tx) error, show func(*grantSet)) error {
+// of anybody sees it. The transaction hears of it, by store.ErrConflict, if other servers have changed them since they were read. The
+// caller holds the lock of the key in s.grants.
+func (s *Service) changeGrants(ctx context.Context, name key.Name, write func(tx *store.Tx, others error) error, show func(*grantSet)) error {
 	set, err := s.grantsLocked(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := s.store.Update(ctx, write); err != nil {
+	var others error
+	var position int64
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		if others = tx.ExpectGrants(name, set.position); others != nil && !errors.Is(others, store.ErrConflict) {
+			return others
+		}
+		err := write(tx, others)
+		if err == nil {
+			position, err = tx.Position(name.Account, name.Region)
+		}
+		return err
+	})
+	if err != nil || others != nil {
 		s.grants.drop(name) // whether it was written may be unknown: the store knows
 		return err
 	}
+	set.position = position
 	before := set.size()
 	show(set)
 	s.grants.grew(set.size() - before)

@@ -85,7 +85,11 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 	if err := r.makeMaterial(k, in); err != nil {
 		return nil, err
 	}
-	snap, err := r.commit(r.ctx, nil, k, func(tx *store.Tx) error { return r.keyQuota(tx, k.Name) })
+	var snap *snapshot
+	err = store.Retry(r.ctx, func() error {
+		snap, err = r.commit(r.ctx, nil, k, func(tx *store.Tx) error { return r.keyQuota(tx, k.Name) })
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

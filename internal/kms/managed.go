@@ -93,7 +93,11 @@ func (r *request) managedKey(a aliasName, k *key.Key) (*snapshot, error) {
 		return nil, err
 	}
 	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: k.ID, CreatedAt: k.CreatedAt, UpdatedAt: k.CreatedAt}
-	snap, err := r.makeManaged(k, alias)
+	var snap *snapshot
+	err := store.Retry(r.ctx, func() (err error) {
+		snap, err = r.makeManaged(k, alias)
+		return err
+	})
 	if errors.Is(err, store.ErrExists) { // another node was first
 		existing, err := r.store.GetAlias(r.ctx, a.account, a.region, a.name)
 		if err != nil {

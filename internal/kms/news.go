@@ -18,7 +18,6 @@ func (s *Service) Heard(news []store.News, lost bool) {
 		s.aliasLists.allChanged()
 		return
 	}
-	moved := false
 	for _, n := range news {
 		name := key.Name{Account: n.Account, Region: n.Region, ID: arn.KeyID(n.Ref)}
 		switch n.Kind {
@@ -30,11 +29,11 @@ func (s *Service) Heard(news []store.News, lost bool) {
 			name.ID = arn.KeyID(id)
 			s.grants.changed(name)
 		case store.ChangedAlias:
-			s.aliases.changed(aliasName{n.Account, n.Region, arn.AliasName(n.Ref)})
-			moved = true
+			ref := store.ParseAliasRef(n.Ref)
+			s.aliases.changed(aliasName{n.Account, n.Region, ref.Name})
+			for _, name.ID = range []arn.KeyID{ref.Target, ref.Last} {
+				s.aliasLists.changed(name)
+			}
 		}
-	}
-	if moved { // from and to keys that the news do not name
-		s.aliasLists.allChanged()
 	}
 }

@@ -141,7 +141,7 @@ func replicateKey(r *request, in *kmsapi.ReplicateKeyRequest) (*kmsapi.Replicate
 
 // addReplica stores a replica and tells all keys of its set of it, unless something has come to forbid that.
 func (r *request) addReplica(replica *key.Key, in *kmsapi.ReplicateKeyRequest) error {
-	return unconflicted(func() error { return r.tryAddReplica(replica, in) })
+	return store.Retry(r.ctx, func() error { return r.tryAddReplica(replica, in) })
 }
 
 func (r *request) tryAddReplica(replica *key.Key, in *kmsapi.ReplicateKeyRequest) error {

@@ -156,7 +156,13 @@ func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(
 	snaps := make([]*snapshot, len(set.next))
 	for i, k := range set.next {
 		var err error
-		if snaps[i], err = s.snapshot(k); err != nil {
+		if k != set.gone {
+			err = s.wrapAnew(k)
+		}
+		if err == nil {
+			snaps[i], err = s.snapshot(k)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -253,7 +259,7 @@ func follows(was, is *key.Key) bool {
 
 // changeRegions changes the request's key and those that share with it, under the rules of change.
 func (r *request) changeRegions(edit func(*regionSet) error) error {
-	return unconflicted(func() error { return r.changeRegionsOnce(edit) })
+	return store.Retry(r.ctx, func() error { return r.changeRegionsOnce(edit) })
 }
 
 func (r *request) changeRegionsOnce(edit func(*regionSet) error) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/quota"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -114,7 +115,7 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 			return nil, err
 		}
 	}
-	err := unconflicted(func() error { return r.rotateOnDemand(fresh) })
+	err := store.Retry(r.ctx, func() error { return r.rotateOnDemand(fresh) })
 	if err != nil {
 		return nil, err
 	}

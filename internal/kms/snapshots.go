@@ -122,7 +122,7 @@ func (s *Service) load(ctx context.Context, name key.Name) (*snapshot, error) {
 	if !s.expired(snap) {
 		return snap, nil
 	}
-	err := unconflicted(func() error { // another process may have it go at the same moment
+	err := store.Retry(ctx, func() error { // another process may have it go at the same moment
 		set, unlock, err := s.lockRegions(ctx, name)
 		if err != nil {
 			return err
@@ -176,7 +176,7 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (snap *snapshot, err error) {
 	for {
 		var expired bool
-		err = unconflicted(func() error {
+		err = store.Retry(ctx, func() error {
 			snap, expired, err = s.tryChange(ctx, name, edit)
 			return err
 		})
@@ -187,18 +187,6 @@ func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snap
 			return nil, err
 		}
 	}
-}
-
-// conflictTries is how often a change begins again because another process changed the same at the same time.
-const conflictTries = 20
-
-// unconflicted repeats a change that found something else in the store than in memory, which has forgotten it then.
-func unconflicted(change func() error) error {
-	err := change()
-	for i := 1; i < conflictTries && errors.Is(err, store.ErrConflict); i++ {
-		err = change()
-	}
-	return err
 }
 
 // tryChange is change for a key of which no material has expired: otherwise it reports that, and does nothing.
@@ -234,10 +222,31 @@ func erasing(now, next *key.Key) func(*store.Tx) error {
 	return nil
 }
 
+// wrapAnew wraps the material of a key that is about to be written with the newest domain key. While seals are rotated the store refuses
+// what was wrapped before, such as what was made for a change that waited; it knows then which key is the newest.
+func (s *Service) wrapAnew(k *key.Key) error {
+	for i := range k.Material {
+		m := &k.Material[i]
+		if !s.barrier.OldMaterial(m.Wrapped) {
+			continue
+		}
+		wrapped, err := s.custody.Rewrap(k, m)
+		if err != nil {
+			return err
+		}
+		m.Wrapped = wrapped
+	}
+	return nil
+}
+
 // commit writes a key in place of what it was, nil if it is new, and shows its snapshot; store.ErrConflict if it was something else.
 // extra, if not nil, adds writes to the same transaction. The caller holds the key's lock, or has just made the key.
 func (s *Service) commit(ctx context.Context, was, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
-	snap, err := s.snapshot(k)
+	var snap *snapshot
+	err := s.wrapAnew(k)
+	if err == nil {
+		snap, err = s.snapshot(k)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -135,6 +135,12 @@ func (e engine) Generate(ctx context.Context, k *key.Key) (id string, wrapped, p
 	return e.Engine.Generate(ctx, k)
 }
 
+// OpenImport implements custody.Importer.
+func (e engine) OpenImport(k *key.Key, token, encrypted []byte, now time.Time) (id string, wrapped, public []byte, err error) {
+	defer e.happen()
+	return e.Engine.OpenImport(k, token, encrypted, now)
+}
+
 // WrappingKey implements custody.Importer.
 func (e engine) WrappingKey(ctx context.Context, k *key.Key, w custody.Wrapping, until time.Time) (public, token []byte, err error) {
 	if e.making.busy.Load() {

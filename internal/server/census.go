@@ -35,7 +35,7 @@ type counted struct {
 type census struct {
 	store *store.Store
 	now   func() time.Time
-	leads func() bool // nil where the store is this server's alone
+	leads func() bool
 
 	mu        sync.Mutex // held while keys are counted
 	positions []store.Position
@@ -47,7 +47,7 @@ type census struct {
 }
 
 // counts reports whether this server is the one that counts.
-func (c *census) counts() bool { return c.leads == nil || c.leads() }
+func (c *census) counts() bool { return c.leads() }
 
 // latest returns the last census, or nil if none was taken yet.
 func (c *census) latest() *counted {

@@ -147,7 +147,7 @@ func (s *Server) find() finding {
 func (s *Server) storeAnswers(ctx context.Context) (err error, passing bool) {
 	if s.freshness == nil {
 		_, err = s.in.Store.CountKeys(ctx, "000000000000", "us-east-1")
-	} else if err = s.freshness.keeper.Check(ctx); err != nil {
+	} else if _, err = s.freshness.keeper.Check(ctx); err != nil {
 		passing = s.freshness.keeper.Age() <= s.config.Store.Patience
 	}
 	if err != nil {

@@ -30,6 +30,9 @@ func (s *Server) lease() kms.Lease {
 	return s.member
 }
 
+// leads reports whether this server does that work now.
+func (s *Server) leads() bool { return s.member == nil || s.member.Leads() }
+
 // Every trimEvery all but the last keptChanges entries of the change feed of each account and Region go. Who was away for longer
 // forgets everything that it remembers.
 const (
@@ -39,9 +42,7 @@ const (
 
 // coordinate does what several servers agree on, until ctx ends.
 func (s *Server) coordinate(ctx context.Context, running *sync.WaitGroup) {
-	leads := func() bool { return true }
 	if s.member != nil {
-		leads = s.member.Leads
 		running.Go(func() { s.member.Run(ctx) })
 	}
 	running.Go(func() {
@@ -53,7 +54,7 @@ func (s *Server) coordinate(ctx context.Context, running *sync.WaitGroup) {
 				return
 			case <-tick.C:
 			}
-			if !leads() {
+			if !s.leads() {
 				continue
 			}
 			if _, err := s.in.Store.TrimChanges(ctx, keptChanges); err != nil && ctx.Err() == nil {

@@ -11,7 +11,7 @@ import (
 // observe has everything watched that there is to watch. It is called when the rooms are there, before anything runs.
 func (s *Server) observe() {
 	s.in.Store.Tell(s.metrics.Store())
-	s.census = &census{store: s.in.Store, now: s.config.Now, leads: s.leads()}
+	s.census = &census{store: s.in.Store, now: s.config.Now, leads: s.leads}
 	f := metrics.Facts{
 		Now:         s.config.Now,
 		Server:      s.condition,

@@ -12,6 +12,22 @@ func global(a arn.Account) scope { return scope{a, GlobalRegion} }
 // installation is the scope of what belongs to no account.
 var installation = global("")
 
+// Names returns a number to hand to ExpectNames. Whoever is about to give a name that is unique in the whole installation asks for it
+// before it looks in the store whether the name is free.
+func (s *Store) Names(ctx context.Context) (int64, error) {
+	return s.Position(ctx, installation.account, installation.region)
+}
+
+// ExpectNames gives ErrConflict if somebody has given a name that is unique in the whole installation since Names returned n, and
+// says that this update gives one.
+func (tx *Tx) ExpectNames(n int64) error {
+	err := tx.Expect(installation.account, installation.region, n)
+	if err == nil {
+		err = tx.changed(installation, ChangedNames, "", 0)
+	}
+	return doing("giving a name", err)
+}
+
 // PutAccount writes an account, new or in place of what is there.
 func (tx *Tx) PutAccount(a *Account) error {
 	r, err := tx.g.w.verifier.accountRow(a)

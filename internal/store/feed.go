@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
@@ -39,6 +40,25 @@ func (tx *Tx) ChangesSince(a arn.Account, r arn.Region, n int64, limit int) ([]C
 type change struct {
 	scope
 	Change
+}
+
+// AliasRef says in the change feed of its account and Region which alias has changed, and for which keys that matters.
+type AliasRef struct {
+	Name   arn.AliasName
+	Target arn.KeyID // that it points at, or did if it is gone
+	Last   arn.KeyID // that it pointed at before; empty if it is new, or points where it did
+}
+
+// String returns the text in the feed: the three with a space between them. No name of an alias has one.
+func (r AliasRef) String() string {
+	return strings.TrimSuffix(string(r.Name)+" "+string(r.Target)+" "+string(r.Last), " ")
+}
+
+// ParseAliasRef reads what String returns.
+func ParseAliasRef(text string) (r AliasRef) {
+	name, targets, _ := strings.Cut(text, " ")
+	target, last, _ := strings.Cut(targets, " ")
+	return AliasRef{arn.AliasName(name), arn.KeyID(target), arn.KeyID(last)}
 }
 
 func changesSince(ctx context.Context, q querier, s scope, n int64, limit int) ([]Change, error) {

@@ -193,22 +193,24 @@ func (tx *Tx) PutGrant(g *key.Grant) error {
 	return doing("writing a grant", err)
 }
 
-// ExpectGrants gives ErrConflict unless a key has n grants. It is for who remembers its grants while other processes change them, and
-// looks at nothing where none do.
-func (tx *Tx) ExpectGrants(name key.Name, n int) error {
+// ExpectGrants gives ErrConflict unless the grants of a key are those that it had when the change feed of its account and Region stood
+// at n, or if that cannot be told any more. It is for who remembers them while other processes change them, and looks at nothing where
+// none do.
+func (tx *Tx) ExpectGrants(name key.Name, n int64) error {
 	if !tx.g.w.shared {
 		return nil
 	}
-	err := tx.touch(scope{name.Account, name.Region})
-	var count int64
-	if err == nil {
-		count, err = one(tx.g.ctx, tx.g, scanNumber, selectGrantCount, string(name.Account), string(name.Region), string(name.ID))
-	}
-	if err == nil && count != int64(n) {
+	changes, err := tx.ChangesSince(name.Account, name.Region, n, expectPage)
+	of := func(c Change) bool { return c.Kind == ChangedGrant && strings.HasPrefix(c.Ref, grantRef(name, "")) }
+	if errors.Is(err, ErrTrimmed) || len(changes) == expectPage || slices.ContainsFunc(changes, of) {
 		err = ErrConflict
 	}
 	return doing("looking whether grants have changed", err)
 }
+
+// expectPage is how many changes in an account and Region ExpectGrants looks at. Where there are more, reading the grants again costs
+// little more.
+const expectPage = 1000
 
 // grantRef names a grant in the change feed of its account and Region.
 func grantRef(n key.Name, id string) string { return string(n.ID) + "/" + id }

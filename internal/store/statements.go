@@ -24,7 +24,6 @@ const (
 	selectAliases
 	selectAliasesOfKey
 	selectAliasCount
-	selectGrantCount
 	selectAliasRange
 	selectAccount
 	selectAccessKey
@@ -139,7 +138,6 @@ var statements = [allStatements]string{
 		WHERE account = $1 AND region = $2 AND name > $3 ORDER BY name LIMIT $4`,
 	selectAliasesOfKey: `SELECT account, region, name, target, body, tag FROM aliases
 		WHERE account = $1 AND region = $2 AND target = $3 AND name > $4 ORDER BY name LIMIT $5`,
-	selectGrantCount: `SELECT count(*) FROM grants WHERE account = $1 AND region = $2 AND key_id = $3`,
 	selectAliasCount: `SELECT count(*) FROM aliases WHERE account = $1 AND region = $2 AND target = $3`,
 	selectAliasRange: `SELECT count(*) FROM aliases WHERE account = $1 AND region = $2 AND name >= $3 AND name < $4`,
 	selectAccount:    `SELECT account, body, tag FROM accounts WHERE account = $1`,

@@ -36,8 +36,10 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -75,6 +77,38 @@ var (
 
 // unavailable says of an error that it is one of the connection to the database.
 func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
+// How often Retry begins again at most, and how long it waits before: up to twice as long each time.
+const (
+	conflictTries      = 20
+	firstConflictDelay = 2 * time.Millisecond
+	lastConflictDelay  = 50 * time.Millisecond
+)
+
+// Retry runs change, and again while it ends with ErrConflict because somebody else changed the same at the same time: it has to forget
+// what it remembered then, and read it again. Each time but the first it waits a little, at random. ErrUnavailable means that it was
+// tried in vain, or for as long as ctx allows, and that nothing has changed.
+func Retry(ctx context.Context, change func() error) error {
+	err := change()
+	delay := firstConflictDelay
+	for i := 1; i < conflictTries && errors.Is(err, ErrConflict); i++ {
+		if i > 1 {
+			select {
+			case <-time.After(rand.N(delay)):
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil {
+				break
+			}
+			delay = min(2*delay, lastConflictDelay)
+		}
+		err = change()
+	}
+	if errors.Is(err, ErrConflict) {
+		return unavailable(err)
+	}
+	return err
+}
 
 // CorruptRowError says that a stored row was refused: it is not what Keywright wrote there. It has been logged. Key is
 // the row's primary key, its columns joined with slashes.
@@ -127,11 +161,12 @@ type ChangeKind string
 // have no change of their own.
 const (
 	ChangedKey   ChangeKind = "key"   // Ref is a key id
-	ChangedAlias ChangeKind = "alias" // Ref is an alias name
+	ChangedAlias ChangeKind = "alias" // Ref is an AliasRef
 	ChangedGrant ChangeKind = "grant" // Ref is a key id, a slash and a grant id
 	// These are in GlobalRegion.
 	ChangedAccount   ChangeKind = "account"    // Ref is the account's id
 	ChangedAccessKey ChangeKind = "access-key" // Ref is an access key id
+	ChangedNames     ChangeKind = "names"      // of no account: a name that is unique in the whole installation was given; no Ref
 )
 
 // Shared reports whether other processes may change the store at the same time.

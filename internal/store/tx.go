@@ -212,7 +212,7 @@ func (tx *Tx) DeleteKey(n key.Name) error {
 		return doing("deleting a key", err)
 	}
 	for _, a := range aliases {
-		if err := tx.DeleteAlias(n.Account, n.Region, arn.AliasName(a.name)); err != nil {
+		if err := tx.deleteAlias(a); err != nil {
 			return doing("deleting a key", err)
 		}
 	}
@@ -248,7 +248,7 @@ func (tx *Tx) InsertAlias(a *key.Alias) error {
 	case n == 0:
 		err = ErrExists
 	default:
-		err = tx.changed(scope{a.Account, a.Region}, ChangedAlias, r.name, 0)
+		err = tx.changedAlias(r, "")
 	}
 	return doing("writing an alias", err)
 }
@@ -259,12 +259,16 @@ func (tx *Tx) PutAlias(a *key.Alias) error {
 	if !errors.Is(err, ErrExists) {
 		return err
 	}
-	r, err := tx.g.w.verifier.aliasRow(a)
+	was, err := one(context.Background(), tx.g, scanAliasRow, selectAlias, string(a.Account), string(a.Region), string(a.Name))
+	var r aliasRow
+	if err == nil {
+		r, err = tx.g.w.verifier.aliasRow(a)
+	}
 	if err == nil {
 		_, err = tx.exec(updateAlias, r.target, r.body, r.tag, r.account, r.region, r.name)
 	}
 	if err == nil {
-		err = tx.changed(scope{a.Account, a.Region}, ChangedAlias, r.name, 0)
+		err = tx.changedAlias(r, was.target)
 	}
 	return doing("writing an alias", err)
 }
@@ -274,13 +278,27 @@ func (tx *Tx) DeleteAlias(a arn.Account, r arn.Region, name arn.AliasName) error
 	if err := tx.touch(scope{a, r}); err != nil {
 		return doing("deleting an alias", err)
 	}
-	n, err := tx.exec(deleteAlias, string(a), string(r), string(name))
-	switch {
-	case err != nil:
-	case n == 0:
-		err = ErrNotFound
-	default:
-		err = tx.changed(scope{a, r}, ChangedAlias, string(name), 0)
+	was, err := one(context.Background(), tx.g, scanAliasRow, selectAlias, string(a), string(r), string(name))
+	if err == nil {
+		err = tx.deleteAlias(was)
 	}
 	return doing("deleting an alias", err)
+}
+
+// deleteAlias removes an alias that was read since its account and Region were touched.
+func (tx *Tx) deleteAlias(r aliasRow) error {
+	_, err := tx.exec(deleteAlias, r.account, r.region, r.name)
+	if err == nil {
+		err = tx.changedAlias(r, "")
+	}
+	return err
+}
+
+// changedAlias is changed for an alias, which pointed at another key before if last is not empty.
+func (tx *Tx) changedAlias(r aliasRow, last string) error {
+	ref := AliasRef{Name: arn.AliasName(r.name), Target: arn.KeyID(r.target)}
+	if last != r.target {
+		ref.Last = arn.KeyID(last)
+	}
+	return tx.changed(within(r.account, r.region), ChangedAlias, ref.String(), 0)
 }

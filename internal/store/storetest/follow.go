@@ -52,13 +52,16 @@ func testFollow(t *testing.T, h Harness) {
 	}
 	put(t, one, other)
 	update(t, two, func(tx *store.Tx) error { return tx.PutAlias(alias(k, "a")) })
+	update(t, two, func(tx *store.Tx) error { return tx.PutAlias(alias(other, "a")) })
+	update(t, two, func(tx *store.Tx) error { return tx.PutAlias(alias(other, "a")) })
 	update(t, two, func(tx *store.Tx) error { return tx.DeleteAlias(account, region, alias(k, "a").Name) })
 	update(t, three, func(tx *store.Tx) error { return tx.PutAccount(anAccount()) })
 	news, lost := next(t, f)
 	slices.Sort(news)
 	at := fmt.Sprintf("%s/%s ", account, region)
 	want := []string{
-		at + "3 alias alias/a", at + "4 alias alias/a",
+		fmt.Sprintf("%s3 alias alias/a %s", at, k.ID), fmt.Sprintf("%s4 alias alias/a %s %s", at, other.ID, k.ID),
+		fmt.Sprintf("%s5 alias alias/a %s", at, other.ID), fmt.Sprintf("%s6 alias alias/a %s", at, other.ID),
 		fmt.Sprintf("%s/%s 1 account %s", anAccount().ID, store.GlobalRegion, anAccount().ID),
 	}
 	slices.Sort(want)

@@ -153,3 +153,42 @@ func testMovedGrants(t *testing.T, h Harness) {
 		t.Errorf("Verify: %v", err)
 	}
 }
+
+// testExpectGrants: who remembers the grants of a key hears of it when another process has changed them, however many there are now.
+func testExpectGrants(t *testing.T, h Harness) {
+	nodes := besides(t, h, 2)
+	one, two := nodes[0], nodes[1]
+	k, other := Key(), Key()
+	put(t, one, k, other)
+	update(t, one, func(tx *store.Tx) error { return errors.Join(tx.PutGrant(grant(k, 1)), tx.PutGrant(grant(other, 1))) })
+	expect := func(n int64) error {
+		return one.Update(t.Context(), func(tx *store.Tx) error { return tx.ExpectGrants(k.Name, n) })
+	}
+	update(t, two, func(tx *store.Tx) error { return errors.Join(tx.PutGrant(grant(other, 2)), tx.PutKey(k)) }) // 5 and 6
+	if err := expect(4); err != nil {
+		t.Errorf("nothing has changed: %v", err)
+	}
+	if err := expect(2); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("one was made: %v", err)
+	}
+	update(t, two, func(tx *store.Tx) error {
+		return errors.Join(tx.DeleteGrant(k.Name, grant(k, 1).ID), tx.PutGrant(grant(k, 2)))
+	})
+	if err := expect(4); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("one went and one came: %v", err)
+	}
+	if err := expect(8); err != nil {
+		t.Errorf("read again: %v", err)
+	}
+	if _, err := one.TrimChanges(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := expect(6); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("the feed begins later: %v", err)
+	}
+	if err := one.Update(t.Context(), func(tx *store.Tx) error {
+		return errors.Join(tx.PutGrant(grant(k, 3)), tx.ExpectGrants(k.Name, 8))
+	}); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("one was made before in the transaction: %v", err)
+	}
+}

@@ -81,6 +81,7 @@ func Run(t *testing.T, h Harness, without ...string) {
 		{"SealsBeside", testSealsBeside},
 		{"FollowAlone", testFollowAlone},
 		{"Follow", testFollow},
+		{"ExpectGrants", testExpectGrants},
 		{"FollowTrimmed", testFollowTrimmed},
 		{"FollowWriters", testFollowWriters},
 		{"Lease", testLease},
@@ -354,8 +355,8 @@ func testDeleteKey(t *testing.T, h Harness) {
 	}
 	changes, err := s.ChangesSince(ctx, account, region, 5, 10)
 	want := []store.Change{
-		{N: 6, Kind: store.ChangedAlias, Ref: "alias/a"},
-		{N: 7, Kind: store.ChangedAlias, Ref: "alias/b"},
+		{N: 6, Kind: store.ChangedAlias, Ref: "alias/a " + string(k.ID)},
+		{N: 7, Kind: store.ChangedAlias, Ref: "alias/b " + string(k.ID)},
 		{N: 8, Kind: store.ChangedKey, Ref: string(k.ID)},
 	}
 	if err != nil || !slices.Equal(changes, want) {
