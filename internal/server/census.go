@@ -35,7 +35,7 @@ type counted struct {
 type census struct {
 	store *store.Store
 	now   func() time.Time
-	leads func() bool
+	leads func() bool // whether this server is the one that counts
 
 	mu        sync.Mutex // held while keys are counted
 	positions []store.Position
@@ -45,9 +45,6 @@ type census struct {
 	shown sync.Mutex // held for a moment
 	last  *counted
 }
-
-// counts reports whether this server is the one that counts.
-func (c *census) counts() bool { return c.leads() }
 
 // latest returns the last census, or nil if none was taken yet.
 func (c *census) latest() *counted {
@@ -61,7 +58,7 @@ func (c *census) run(ctx context.Context) {
 	for {
 		wait, err := noCensusEvery, error(nil)
 		c.mu.Lock()
-		if c.counts() {
+		if c.leads() {
 			err = c.count(ctx)
 			wait = max(lookEvery, countingGap*c.took)
 		}
@@ -79,7 +76,7 @@ func (c *census) run(ctx context.Context) {
 
 // fresh returns a census that is up to date, or the last one if it would take long to take another; nil if that is another server's.
 func (c *census) fresh(ctx context.Context) (*counted, error) {
-	if !c.counts() {
+	if !c.leads() {
 		return c.once(ctx)
 	}
 	if last := c.latest(); last != nil && !c.mu.TryLock() {
