@@ -215,7 +215,7 @@ func (s *Server) build() error {
 	}})
 	ask := admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Index: s.index, Now: c.Now}
 	if s.metrics != nil { // a server, and not only an open installation
-		ask.Status = s.status
+		ask.Status, ask.Fresh = s.status, s.fresh()
 	}
 	s.administration = admin.New(ask)
 	if err := s.recordBegin(s.known); err != nil {
