@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"time"
 )
@@ -10,3 +11,6 @@ func Probed(probe func() error) (handler http.Handler, ready func(time.Duration)
 	h := &health{probe: func() finding { return finding{err: probe()} }}
 	return h.handler(http.NotFoundHandler()), func(wait time.Duration) error { return h.look(wait).err }
 }
+
+// ForgetLogs does what who leads does every hour.
+func (s *Server) ForgetLogs(ctx context.Context) error { return s.forgetLogs(ctx) }
