@@ -61,6 +61,12 @@ func (a *Admin) Handler() http.Handler {
 			say(w, http.StatusBadRequest, failure{err.Error()})
 			return
 		}
+		if a.fresh != nil && !own[r.PathValue("method")] {
+			if err := a.fresh(r.Context()); err != nil {
+				say(w, http.StatusServiceUnavailable, failure{err.Error()})
+				return
+			}
+		}
 		answer, err := do(r.Context(), question)
 		if err != nil {
 			say(w, http.StatusBadRequest, failure{err.Error()})

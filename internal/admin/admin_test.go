@@ -3,6 +3,7 @@ package admin_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -42,5 +43,23 @@ func TestWrongQuestions(t *testing.T) {
 	}
 	if err := admin.Dial(t.TempDir()+"/none.sock").Ask(context.Background(), admin.MethodListAccounts, admin.Nothing{}, nil); err == nil {
 		t.Error("nobody answered")
+	}
+}
+
+// What is explained is no older than what calls are decided by; how the server is, it says also when it has lost its store.
+func TestAnswersAreFresh(t *testing.T) {
+	stale := errors.New("nothing was heard of other servers")
+	a := admin.New(admin.Config{
+		Status: func(context.Context) (admin.Status, error) { return admin.Status{Version: "v1"}, nil },
+		Fresh:  func(context.Context) error { return stale },
+	})
+	for _, method := range []string{admin.MethodWhy, admin.MethodWhoCan, admin.MethodComparePolicy, admin.MethodListServices, admin.MethodSetQuota, admin.MethodRegisterService} {
+		if err := admin.Local(a).Ask(t.Context(), method, admin.Nothing{}, nil); err == nil || !strings.Contains(err.Error(), stale.Error()) {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+	var status admin.Status
+	if err := admin.Local(a).Ask(t.Context(), admin.MethodStatus, admin.Nothing{}, &status); err != nil || status.Version != "v1" {
+		t.Errorf("%+v, %v", status, err)
 	}
 }

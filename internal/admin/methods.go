@@ -15,7 +15,7 @@ import (
 	"github.com/keywright/keywright/internal/trail"
 )
 
-// Config is what an Admin needs. All fields are required but Status.
+// Config is what an Admin needs. All fields are required but Status and Fresh.
 type Config struct {
 	Guard     *guard.Guard
 	Directory *iam.Directory
@@ -25,6 +25,8 @@ type Config struct {
 	Now       func() time.Time
 	// Status says how the server is; nil for an installation that no server runs on.
 	Status func(context.Context) (Status, error)
+	// Fresh is asked before a question about what is stored: whether what is remembered of it still holds. Nil means that it always does.
+	Fresh func(context.Context) error
 }
 
 // Admin answers administrators. It is safe for concurrent use.
@@ -36,11 +38,12 @@ type Admin struct {
 	index     *trail.Index
 	now       func() time.Time
 	status    func(context.Context) (Status, error)
+	fresh     func(context.Context) error
 }
 
 // New returns an Admin.
 func New(c Config) *Admin {
-	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, quotas: c.Quotas, index: c.Index, now: c.Now, status: c.Status}
+	return &Admin{guard: c.Guard, directory: c.Directory, kms: c.KMS, quotas: c.Quotas, index: c.Index, now: c.Now, status: c.Status, fresh: c.Fresh}
 }
 
 // The methods of the door.
@@ -84,6 +87,9 @@ func (a *Admin) methods() map[string]method {
 		MethodSetQuota:            serve(a.setQuota),
 	}
 }
+
+// own are the methods that are about the server itself and its own log: they are answered whatever becomes of the store.
+var own = map[string]bool{MethodSearchEvents: true, MethodFollowEvents: true, MethodStatus: true}
 
 // Nothing is the question of methods that need none.
 type Nothing struct{}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/audit"
-	"github.com/keywright/keywright/internal/wire"
 )
 
 // administration is the eventSource of what administrators do to the installation, outside of any service.
@@ -36,7 +35,7 @@ func (g *Guard) Administer(name string, account arn.Account, show func(*audit.Fi
 		return fmt.Errorf("recording %s: %w", name, err)
 	}
 	if err := commit(); err != nil {
-		r.EventID, r.ErrorCode = arn.NewUUID(), string(wire.CodeInternalFailure)
+		g.failed(&r, err)
 		return errors.Join(err, g.config.Recorder.Append(r.AppendJSON(nil)))
 	}
 	return nil

@@ -108,6 +108,7 @@ type Call struct {
 	elsewhere []Elsewhere // what it did in other Regions
 	ender     Ender       // nil for nobody
 	reserved  bool        // there is room for its records, which they have to give back
+	doubtful  bool        // it failed, and nobody knows whether what it was to change is changed
 	bare      bool        // its records show nothing of what the operation's own functions make
 
 	// The record and what it points at, used again for other calls.
@@ -283,6 +284,8 @@ type Config struct {
 	// Seal turns the explanation of a refusal into a token that the caller cannot read: whoever may decode it learns
 	// why the call was refused. nil: there are no such tokens. The explanation has at most 7,000 octets.
 	Seal func([]byte) (string, error)
+	// Unknown reports whether nobody knows if what ended with an error was done after all: the record says so then. nil: it was not done.
+	Unknown func(error) bool
 }
 
 // New returns a Guard.
@@ -318,6 +321,7 @@ func (g *Guard) Answer(m Meta, f func(*Call) (wire.Output, error)) (wire.Output,
 	}()
 	c.Meta, c.guard = m, g
 	out, err := g.run(c, f)
+	c.doubtful = g.unknown(err)
 	failure := c.public(err)
 	noted := c.Steps.Begin(steps.AuditAppend)
 	err = g.record(c, out, failure)
@@ -341,6 +345,20 @@ func (g *Guard) run(c *Call, f func(*Call) (wire.Output, error)) (out wire.Outpu
 		}
 	}()
 	return f(c)
+}
+
+// unknown reports whether what ended with an error may have been done after all.
+func (g *Guard) unknown(err error) bool {
+	return err != nil && g.config.Unknown != nil && g.config.Unknown(err)
+}
+
+// failed makes the record of something that was to be done the record of its failure.
+func (g *Guard) failed(r *audit.Record, err error) {
+	r.EventID, r.ErrorCode = arn.NewUUID(), string(wire.CodeInternalFailure)
+	if g.unknown(err) {
+		r.Additional = new(audit.Fields)
+		showDoubt(r.Additional)
+	}
 }
 
 // caught returns the error of a function, which is another one if it has panicked.
@@ -462,7 +480,7 @@ func (g *Guard) recorded(e Event, account arn.Account, region arn.Region, about 
 	case err == nil:
 		return nil
 	case done:
-		r.EventID, r.ErrorCode = arn.NewUUID(), string(wire.CodeInternalFailure)
+		g.failed(&r, err)
 		err = errors.Join(err, g.config.Recorder.Append(r.AppendJSON(nil)))
 	}
 	return fmt.Errorf("committing %s: %w", what, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -304,5 +305,39 @@ func TestUnknownCallersHaveARecord(t *testing.T) {
 	}
 	if _, err := (&guard.Call{}).Authorize(guard.Resource{ARN: "*"}); err == nil {
 		t.Error("nobody was authorized")
+	}
+}
+
+// Where nobody knows whether a change was made, its record says that, and that of no other failure does.
+func TestUnknownOutcomes(t *testing.T) {
+	silence(t)
+	lost, full := errors.New("the answer of the commit was lost"), errors.New("the disk is full")
+	memory := audit.NewMemory(10)
+	g := guard.New(guard.Config{Recorder: memory, Now: now, Unknown: func(err error) bool { return errors.Is(err, lost) }})
+	for what, do := range map[string]func(error) error{
+		"a call": func(failure error) error {
+			_, public := g.Answer(guard.Meta{}, func(c *guard.Call) (wire.Output, error) {
+				c.Operation = &guard.Operation{Service: "kms", Name: "CreateKey"}
+				return nil, failure
+			})
+			return public
+		},
+		"an event": func(failure error) error {
+			return g.Act(guard.RotateKey, name, func(guard.Permit) (*audit.Fields, error) { return nil, nil },
+				func(record func() error) error { return errors.Join(record(), failure) })
+		},
+		"an administrator": func(failure error) error {
+			return g.Administer("CreateAccount", "111122223333", nil, func() error { return failure })
+		},
+	} {
+		for failure, unknown := range map[error]bool{lost: true, full: false} {
+			if err := do(fmt.Errorf("committing: %w", failure)); err == nil {
+				t.Errorf("%s: no error", what)
+			}
+			all := memory.Records()
+			if last := all[len(all)-1]; bytes.Contains(last, []byte(`"additionalEventData":{"outcome":"unknown"}`)) != unknown || !bytes.Contains(last, []byte(`"errorCode":"InternalFailure"`)) {
+				t.Errorf("%s that ends with %v: %s", what, failure, last)
+			}
+		}
 	}
 }

@@ -160,8 +160,13 @@ func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
 		}
 	}
 	if c.bare {
-		r.Resources, r.Additional = c.resources, omitted()
+		if r.Resources, r.Additional = c.resources, omitted(); c.doubtful {
+			showDoubt(r.Additional)
+		}
 		return
+	}
+	if c.doubtful {
+		showDoubt(&c.additional)
 	}
 	if c.Input != nil && c.Operation.Show != nil {
 		r.Parameters = &c.parameters
@@ -176,6 +181,9 @@ func (c *Call) describe(r *audit.Record, out wire.Output, failure *wire.Error) {
 		r.Additional = &c.additional
 	}
 }
+
+// showDoubt says in additionalEventData that what failed may have been done all the same.
+func showDoubt(f *audit.Fields) { f.String("outcome", "unknown") }
 
 // callerTypes are the types of userIdentity.
 var callerTypes = map[policy.PrincipalType]string{

@@ -139,13 +139,48 @@ func (s *Server) recordBegin(known []byte) error {
 			f.Bool("unreadable", true)
 			return
 		}
-		f.Object("forgotten", func(f *audit.Fields) {
-			f.String("origin", c.Origin)
-			f.Int("checkpoint", int64(c.Number))
-			f.Int("records", int64(c.Size))
-			f.Date("time", c.Time)
-		})
+		showForgotten(f, c)
 	}, drop)
+}
+
+// showForgotten tells a record which audit log is forgotten.
+func showForgotten(f *audit.Fields, c *audit.Checkpoint) {
+	f.Object("forgotten", func(f *audit.Fields) {
+		f.String("origin", c.Origin)
+		f.Int("checkpoint", int64(c.Number))
+		f.Int("records", int64(c.Size))
+		f.Date("time", c.Time)
+	})
+}
+
+// forgetLogs has a shared store forget the audit logs of servers that are gone, each with a record, when retention would have removed all
+// that they had: where servers come and go under new names, what is remembered of them would only grow.
+func (s *Server) forgetLogs(ctx context.Context) error {
+	keep := s.config.Audit.Retention
+	if keep == 0 || s.member == nil {
+		return nil
+	}
+	all, err := s.in.Store.SmallSecrets(ctx, auditState+" ")
+	if err != nil {
+		return err
+	}
+	for _, n := range s.member.Live() {
+		delete(all, auditState+" "+n.Name)
+	}
+	for name, text := range all {
+		c, err := audit.ParseRemembered(text.Expose())
+		if err != nil || s.config.Now().Sub(c.Time) < keep {
+			continue
+		}
+		err = s.guard.Administer("ForgetAudit", "", func(f *audit.Fields) {
+			f.String("node", strings.TrimPrefix(name, auditState+" "))
+			showForgotten(f, c)
+		}, func() error { return s.in.Store.DropSmallSecret(ctx, name) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // AuditKey returns the text that verifies the checkpoints of the configuration's audit log. It comes from the installation and not

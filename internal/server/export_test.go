@@ -33,3 +33,6 @@ func Counted(ctx context.Context, st *store.Store, leads bool) (shown, told int6
 	}
 	return shown, told, err
 }
+
+// ForgetLogs does what who leads does every hour.
+func (s *Server) ForgetLogs(ctx context.Context) error { return s.forgetLogs(ctx) }

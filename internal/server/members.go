@@ -60,6 +60,9 @@ func (s *Server) coordinate(ctx context.Context, running *sync.WaitGroup) {
 			if _, err := s.in.Store.TrimChanges(ctx, keptChanges); err != nil && ctx.Err() == nil {
 				slog.Warn("old entries of the change feed go later", "err", err)
 			}
+			if err := s.forgetLogs(ctx); err != nil && ctx.Err() == nil {
+				slog.Warn("what is remembered of old audit logs goes later", "err", err)
+			}
 		}
 	})
 }

@@ -89,7 +89,7 @@ func (s *Server) caches() []metrics.Cache {
 
 func (s *Server) lastCensus() (metrics.Census, bool) {
 	c := s.census.latest()
-	if c == nil || !s.census.counts() { // an old one beside another server's would be counted twice
+	if c == nil || !s.census.leads() { // an old one beside another server's would be counted twice
 		return metrics.Census{}, false
 	}
 	m := metrics.Census{At: c.At, States: map[string]int64{}, NextDeletion: c.Deletion, NextExpiry: c.Expiry, Refused: c.Refused}

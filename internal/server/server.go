@@ -200,7 +200,9 @@ func (s *Server) build() error {
 	s.directory = iam.New(iam.Config{
 		Store: in.Store, Barrier: in.Barrier, Now: c.Now, Tokens: oidc.New(oidc.Config{Now: c.wall(), Loopback: c.LoopbackProviders}),
 	})
-	s.guard = guard.New(guard.Config{Recorder: s.watched(s.recorder), Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage})
+	s.guard = guard.New(guard.Config{Recorder: s.watched(s.recorder), Directory: s.directory, Now: c.Now, Seal: s.directory.SealMessage, Unknown: func(err error) bool {
+		return errors.Is(err, store.ErrUnknown)
+	}})
 	s.pool = keyspec.NewPool(readyKeys)
 	s.kms = kms.New(kms.Config{
 		Store: in.Store, Custody: custody.New(soft.NewWithPool(in.Barrier, s.pool)), Barrier: in.Barrier, Guard: s.guard, Now: c.Now, CachedKeys: c.Limits.CachedKeys,
@@ -214,6 +216,9 @@ func (s *Server) build() error {
 	ask := admin.Config{Guard: s.guard, Directory: s.directory, KMS: s.kms, Quotas: s.quotaAPI, Index: s.index, Now: c.Now}
 	if s.metrics != nil { // a server, and not only an open installation
 		ask.Status = s.status
+		if f := s.fresh(); f != nil {
+			ask.Fresh = func(ctx context.Context) error { _, err := f.Check(ctx); return err }
+		}
 	}
 	s.administration = admin.New(ask)
 	if err := s.recordBegin(s.known); err != nil {

@@ -179,3 +179,36 @@ func TestOneNameForTwoServers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Of a server that is gone for longer than records are kept nothing is remembered; of others it is.
+func TestForgetsLogsOfOldServers(t *testing.T) {
+	c, dir, _ := newSharedConfig(t, "gone")
+	r := run(t, c, dir)
+	r.stop()
+	if err := <-r.done; err != nil {
+		t.Fatal(err)
+	}
+	r.done <- nil
+	remembered := func(in *server.Installation, node string) bool {
+		_, err := in.Store.SmallSecret(t.Context(), "audit state "+node, nil)
+		return err == nil
+	}
+	for _, x := range []struct {
+		retention time.Duration
+		want      bool
+	}{{0, true}, {time.Hour, true}, {time.Nanosecond, false}} {
+		other, _ := newConfig(t)
+		other.Store, other.Seals, other.Node, other.Audit.Retention = c.Store, c.Seals, "stays"+x.retention.String(), x.retention
+		in, err := server.OpenInstallation(t.Context(), other, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := start(t, other, in)
+		if err := s.ForgetLogs(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := remembered(in, "gone"); got != x.want || !remembered(in, other.Node) {
+			t.Errorf("with a retention of %s: remembered %v, itself %v", x.retention, got, remembered(in, other.Node))
+		}
+	}
+}

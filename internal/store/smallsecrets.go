@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"errors"
+	"strings"
 
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
@@ -71,6 +72,31 @@ func (s *Store) SmallSecret(ctx context.Context, name string, make func() secret
 		return tx.putSmallSecret(row, made)
 	})
 	return found, doing("storing a secret of the installation", err)
+}
+
+// SmallSecrets returns the secrets of the installation whose names begin with prefix, by their names.
+func (s *Store) SmallSecrets(ctx context.Context, prefix string) (map[string]secret.Bytes, error) {
+	const page = 100
+	all := map[string]secret.Bytes{}
+	for after := smallSecretPrefix + prefix; ; {
+		rows, err := collect(ctx, s.reads, scanSmallSecretRow, walkSmallSecrets, after, page)
+		if err != nil {
+			return nil, doing("listing secrets of the installation", err)
+		}
+		for _, r := range rows {
+			name, ours := strings.CutPrefix(r.name, smallSecretPrefix+prefix)
+			if !ours {
+				return all, nil
+			}
+			if all[prefix+name], err = s.verifier.smallSecret(ctx, s.reads, r); err != nil {
+				return nil, doing("reading a secret of the installation", err)
+			}
+			after = r.name
+		}
+		if len(rows) < page {
+			return all, nil
+		}
+	}
 }
 
 // PutSmallSecret stores something under a name that SmallSecret makes nothing for, in place of what it had.
