@@ -183,12 +183,12 @@ func TestWhoLeadsWorks(t *testing.T) {
 
 // lease is one that a test gives and counts the questions for.
 type lease struct {
-	asked int
+	asked atomic.Int64
 	held  bool
 	taken chan struct{}
 }
 
-func (l *lease) Leads() bool            { l.asked++; return l.held }
+func (l *lease) Leads() bool            { l.asked.Add(1); return l.held }
 func (l *lease) Taken() <-chan struct{} { return l.taken }
 
 // The schedule looks for what is due when it begins, when it is time, and when the server takes the lease; not when it writes down when
@@ -203,7 +203,7 @@ func TestWhenTheScheduleLooks(t *testing.T) {
 		for _, c := range []struct {
 			what string
 			do   func()
-			want int
+			want int64
 		}{
 			{"at the start", func() {}, 1},
 			{"before it is time", func() { time.Sleep(59 * time.Minute) }, 1},
@@ -213,8 +213,8 @@ func TestWhenTheScheduleLooks(t *testing.T) {
 		} {
 			c.do()
 			synctest.Wait()
-			if l.asked != c.want {
-				t.Errorf("%s: it has looked %d times, want %d", c.what, l.asked, c.want)
+			if n := l.asked.Load(); n != c.want {
+				t.Errorf("%s: it has looked %d times, want %d", c.what, n, c.want)
 			}
 		}
 		end()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/url"
 	"strings"
@@ -219,6 +220,24 @@ func TestLostConnections(t *testing.T) {
 	}
 }
 
+// TestLostAgainAndAgain cuts the connection whenever a key is written, until there is no time left: nothing was changed, and whoever wrote
+// is told so.
+func TestLostAgainAndAgain(t *testing.T) {
+	f, s, direct := openBehind(t)
+	f.cut()
+	f.fail("into keys", false, false)
+	f.fault.Load().times.Store(math.MaxInt32)
+	k := aKey()
+	err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(k) })
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Error(err)
+	}
+	f.fault.Store(nil)
+	if _, err := direct.GetKey(t.Context(), k.Name); !errors.Is(err, store.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
 // TestReadsSurviveCuts cuts all connections between reads.
 func TestReadsSurviveCuts(t *testing.T) {
 	f, s, direct := openBehind(t)
@@ -377,23 +396,19 @@ func TestTerminated(t *testing.T) {
 	dsn := postgres(t)
 	s, beside := openPostgres(t, with(t, dsn, "application_name", "terminated")), openPostgres(t, dsn)
 	stop := make(chan struct{})
-	var mu sync.Mutex
-	var keys []*key.Key
-	written := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(keys)
-	}
 	var wg, ender sync.WaitGroup
+	var made atomic.Int64
 	ender.Go(func() {
-		for last, ended := 0, time.Now(); ; last, ended = written(), time.Now() {
-			// Where it takes long to make connections, they live for longer.
-			for until := ended.Add(30 * time.Millisecond); time.Now().Before(until) || written() == last && time.Since(ended) < time.Second; {
-				select {
-				case <-stop:
-					return
-				case <-time.After(5 * time.Millisecond):
-				}
+		for before := int64(-1); ; {
+			select {
+			case <-stop:
+				return
+			case <-time.After(30 * time.Millisecond):
+			}
+			if now := made.Load(); now != before { // on a slow machine connecting takes longer, and something is to be made
+				before = now
+			} else {
+				continue
 			}
 			_, err := store.SQL(beside).Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 				WHERE application_name = 'terminated' AND query LIKE '%' AND pid <> pg_backend_pid()`)
@@ -402,6 +417,8 @@ func TestTerminated(t *testing.T) {
 			}
 		}
 	})
+	var mu sync.Mutex
+	var keys []*key.Key
 	for range 4 {
 		wg.Go(func() {
 			for range 40 {
@@ -413,6 +430,7 @@ func TestTerminated(t *testing.T) {
 				mu.Lock()
 				keys = append(keys, k)
 				mu.Unlock()
+				made.Add(1)
 			}
 		})
 	}

@@ -186,6 +186,9 @@ func (w *writer) runSharedGroup(updates []*update) {
 		case err == nil:
 		case v == again, v == slow:
 			err = unavailable(err)
+			for _, u := range ran { // what each was told is of a transaction that was not made: that its connection was lost, or what others of it wrote
+				u.err = nil
+			}
 		case v == unknown:
 			w.rename() // before anybody forgets what may be about to change
 			err = fmt.Errorf("%w: %w", ErrUnknown, err)

@@ -89,8 +89,14 @@ func TestUpgradeFromEverySchema(t *testing.T) {
 		t.Run(strconv.FormatInt(version, 10), func(t *testing.T) {
 			ctx := t.Context()
 			dir, k := oldStore(t, version)
-			if _, err := store.Open(ctx, store.Options{Dir: dir, ReadOnly: true}); (err == nil) != (version == newest) {
+			beside, err := store.Open(ctx, store.Options{Dir: dir, ReadOnly: true})
+			if (err == nil) != (version == newest) {
 				t.Errorf("beside no server: %v", err)
+			}
+			if err == nil {
+				if err := beside.Close(); err != nil {
+					t.Error(err)
+				}
 			}
 			s := open(t, dir)
 			if got, err := s.GetKey(ctx, k.Name); err != nil || got.Spec != k.Spec {

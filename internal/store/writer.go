@@ -394,7 +394,6 @@ func (g *group) run(u *update) error {
 	}
 	if g.failed != nil && !tx.misplaced {
 		if v := judge(g.failed); v == again || v == slow { // of the connection or of the other processes, and not of the update
-			u.err = nil
 			return g.failed
 		}
 		if !failed {
