@@ -146,7 +146,7 @@ func testUsesHoldNobodyUp(t *testing.T, h Harness) {
 		if _, err := tx.Position(account, store.GlobalRegion); err != nil {
 			return err
 		}
-		if _, err := tx.GetKey(k.Name); err != nil {
+		if err := tx.PutKey(k); err != nil {
 			return err
 		}
 		return write(one, 1)
