@@ -75,7 +75,13 @@ func (r *request) editAccessKey(given wire.Opt[string], id string, f func(tx *st
 		if err != nil {
 			return err
 		}
-		c.writes = append(c.writes, func(tx *store.Tx) error { return f(tx, k) })
+		c.writes = append(c.writes, func(tx *store.Tx) error {
+			k, err := tx.GetAccessKey(id) // with a use that was written since
+			if err != nil {
+				return err
+			}
+			return f(tx, k)
+		})
 		c.after = append(c.after, func() { r.ready.drop(id) })
 		return nil
 	})

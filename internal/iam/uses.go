@@ -2,8 +2,6 @@ package iam
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -71,17 +69,10 @@ func (d *Directory) FlushUses(ctx context.Context) error {
 	if len(all) == 0 {
 		return nil
 	}
-	err := d.store.Update(ctx, func(tx *store.Tx) error {
-		for id, use := range all {
-			if err := tx.PutAccessKeyUse(id, use); err != nil && !errors.Is(err, store.ErrNotFound) { // it was deleted
-				return err
-			}
-		}
-		return nil
-	})
+	err := d.store.PutAccessKeyUses(ctx, all)
 	if err != nil {
 		d.uses.giveBack(all)
-		return fmt.Errorf("writing last uses of access keys: %w", err)
+		return err
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 // allows itself an hour until a use is seen (API_GetKeyLastUsage); here it is seen at once.
 const flushEvery = time.Minute
 
-// flushBatch is how many uses one transaction writes: it holds up other changes for that long.
+// flushBatch is how many uses are written before they are forgotten here.
 const flushBatch = 500
 
 // trackingBegan is when AWS KMS began to keep the last uses of keys (API_GetKeyLastUsage).
@@ -130,15 +130,7 @@ func (s *Service) FlushUses(ctx context.Context) error {
 	for len(all) > 0 {
 		batch := all[:min(len(all), flushBatch)]
 		all = all[len(batch):]
-		err := s.store.Update(ctx, func(tx *store.Tx) error {
-			for i := range batch {
-				if err := tx.PutKeyUse(&batch[i]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := s.store.PutKeyUses(ctx, batch); err != nil {
 			return err
 		}
 		s.uses.wrote(batch)

@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 
 	"github.com/keywright/keywright/internal/arn"
 )
@@ -63,24 +66,95 @@ func (tx *Tx) writeAccessKey(k *AccessKey) error {
 	return err
 }
 
-// PutAccessKeyUse writes when an access key was used last. It is no change of the key: it is not in the feed. ErrNotFound if the
-// key is not there.
+// PutAccessKeyUse writes when an access key was used last, unless a later use is known. It is no change of the key: it is not in the
+// feed. It does nothing if the key is not there.
 func (tx *Tx) PutAccessKeyUse(id string, use AccessKeyUse) error {
 	k, err := tx.GetAccessKey(id)
-	if err == nil {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err == nil && use.At.After(k.LastUsed.At) {
 		k.LastUsed = use
 		err = tx.writeAccessKey(k)
 	}
 	return doing("writing the last use of an access key", err)
 }
 
-// GetAccessKey is Store.GetAccessKey inside the transaction.
+// PutAccessKeyUses is PutAccessKeyUse for many, by their ids. It keeps no account from others but for a key that somebody changes at the
+// same moment. What was refused because it was changed outside Keywright is left as it is. After an error it can be called again.
+func (s *Store) PutAccessKeyUses(ctx context.Context, uses map[string]AccessKeyUse) error {
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(uses)), usesAtOnce) {
+		var rest []string
+		err := s.Update(ctx, func(tx *Tx) (err error) {
+			rest, err = tx.replaceAccessKeyUses(ids, uses)
+			return err
+		})
+		for i := 0; i < len(rest) && err == nil; i++ {
+			err = s.Update(ctx, func(tx *Tx) error { return tx.PutAccessKeyUse(rest[i], uses[rest[i]]) })
+		}
+		if err != nil {
+			return doing("writing last uses of access keys", err)
+		}
+	}
+	return nil
+}
+
+// replaceAccessKeyUses writes the uses of access keys that are what they were when they were read a moment ago, and returns the others.
+func (tx *Tx) replaceAccessKeyUses(ids []string, uses map[string]AccessKeyUse) (rest []string, err error) {
+	asked := make([][]any, len(ids))
+	rows := make([]accessKeyRow, len(ids))
+	for i, id := range ids {
+		asked[i] = []any{id}
+	}
+	err = tx.queryAll(selectAccessKey, asked, func(i int, row scanner) error { return rows[i].scan(row) })
+	if err != nil {
+		return nil, err
+	}
+	v := &tx.g.w.verifier
+	var written []string
+	var writes [][]any
+	for i, r := range rows {
+		if r.id != ids[i] { // it was deleted
+			continue
+		}
+		k, err := v.accessKey(context.Background(), tx.g, r)
+		var corrupt *CorruptRowError
+		switch {
+		case errors.As(err, &corrupt):
+			continue
+		case err != nil:
+			return nil, err
+		case !uses[r.id].At.After(k.LastUsed.At):
+			continue
+		}
+		was := r.tag
+		k.LastUsed = uses[r.id]
+		r.body = encodeAccessKey(k)
+		if r.tag, err = v.tag(r.data()); err != nil {
+			return nil, err
+		}
+		written = append(written, r.id)
+		writes = append(writes, []any{r.body, r.tag, r.id, was})
+	}
+	counts, err := tx.execAll(updateAccessKeyUse, writes)
+	for i, n := range counts {
+		if n == 0 {
+			rest = append(rest, written[i])
+		}
+	}
+	return rest, err
+}
+
+// GetAccessKey is Store.GetAccessKey inside the transaction. Until its end nobody else writes a use of the key.
 func (tx *Tx) GetAccessKey(id string) (*AccessKey, error) {
 	if err := tx.touchAccessKey(id); err != nil {
 		return nil, doing("reading an access key", err)
 	}
-	k, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "access_keys", scanAccessKeyRow, tx.g.w.verifier.accessKey,
-		selectAccessKey, id)
+	read := selectAccessKey
+	if tx.g.w.shared {
+		read = lockAccessKey
+	}
+	k, err := verified(context.Background(), &tx.g.w.verifier, tx.g, "access_keys", scanAccessKeyRow, tx.g.w.verifier.accessKey, read, id)
 	return k, doing("reading an access key", err)
 }
 

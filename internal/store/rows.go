@@ -60,8 +60,10 @@ func scanAccountRow(rows *sql.Rows) (r accountRow, err error) {
 	return r, rows.Scan(&r.account, &r.body, &r.tag)
 }
 
-func scanAccessKeyRow(rows *sql.Rows) (r accessKeyRow, err error) {
-	return r, rows.Scan(&r.id, &r.account, &r.principal, &r.status, &r.sealed, &r.body, &r.tag)
+func scanAccessKeyRow(rows *sql.Rows) (r accessKeyRow, err error) { return r, r.scan(rows) }
+
+func (r *accessKeyRow) scan(row scanner) error {
+	return row.Scan(&r.id, &r.account, &r.principal, &r.status, &r.sealed, &r.body, &r.tag)
 }
 
 func (r *keyRow) primaryKey() string       { return r.account + "/" + r.region + "/" + r.id }

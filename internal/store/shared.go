@@ -12,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
@@ -347,9 +346,7 @@ func (g *group) finishShared() error {
 		}
 		return nil
 	})
-	ctx, cancel, _ := g.bound(g.ctx)
-	defer cancel()
-	return g.conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(ctx, &batch).Close() })
+	return g.send(&batch)
 }
 
 // inquire asks the database what became of the transaction with the last mark, whose commit ended with an error. The row of marks

@@ -76,6 +76,8 @@ const (
 	deleteGrant
 	deleteGrantsOfKey
 	upsertKeyUse
+	updateKeyUse
+	updateAccessKeyUse
 	upsertMeta
 	deleteMeta
 	deleteKeyUse
@@ -100,6 +102,7 @@ const (
 const (
 	lockCounter = statementCount + iota
 	tryCounter
+	lockAccessKey
 	lockGeneration
 	insertMark
 	moveMark
@@ -229,9 +232,11 @@ var statements = [allStatements]string{
 	upsertKeyUse: `INSERT INTO key_uses (account, region, key_id, body, tag)
 		SELECT account, region, key_id, $1, $2 FROM keys WHERE account = $3 AND region = $4 AND key_id = $5
 		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
-	upsertMeta:   `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
-	deleteMeta:   `DELETE FROM meta WHERE name = $1`,
-	deleteKeyUse: `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
+	updateKeyUse:       `UPDATE key_uses SET body = $1, tag = $2 WHERE account = $3 AND region = $4 AND key_id = $5 AND tag = $6`,
+	updateAccessKeyUse: `UPDATE access_keys SET body = $1, tag = $2 WHERE access_key_id = $3 AND tag = $4`,
+	upsertMeta:         `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+	deleteMeta:         `DELETE FROM meta WHERE name = $1`,
+	deleteKeyUse:       `DELETE FROM key_uses WHERE account = $1 AND region = $2 AND key_id = $3`,
 
 	wipeKeyUses:    `DELETE FROM key_uses`,
 	wipeGrants:     `DELETE FROM grants`,
@@ -249,8 +254,10 @@ var statements = [allStatements]string{
 	trimChanges: `DELETE FROM changes WHERE account = $1 AND region = $2 AND n <= $3`,
 	updateKeyOf: `UPDATE keys SET due_ms = $1, body = $2, tag = $3 WHERE account = $4 AND region = $5 AND key_id = $6 AND body = $7`,
 
-	lockCounter:    `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE`,
-	tryCounter:     `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE NOWAIT`,
+	lockCounter: `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE`,
+	tryCounter:  `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE NOWAIT`,
+	lockAccessKey: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
+		WHERE access_key_id = $1 FOR UPDATE`,
 	lockGeneration: `SELECT value FROM meta WHERE name = '` + generationName + `' FOR SHARE`,
 	insertMark:     `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, 0, ` + databaseNow + `)`,
 	moveMark:       `UPDATE writers SET mark = $2, seen_ms = ` + databaseNow + ` WHERE writer = $1 AND mark = $3`,

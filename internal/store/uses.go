@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,8 +33,10 @@ type keyUseRow struct {
 	body, tag            []byte
 }
 
-func scanKeyUseRow(rows *sql.Rows) (r keyUseRow, err error) {
-	return r, rows.Scan(&r.account, &r.region, &r.key, &r.body, &r.tag)
+func scanKeyUseRow(rows *sql.Rows) (r keyUseRow, err error) { return r, r.scan(rows) }
+
+func (r *keyUseRow) scan(row scanner) error {
+	return row.Scan(&r.account, &r.region, &r.key, &r.body, &r.tag)
 }
 
 func (r *keyUseRow) primaryKey() string { return r.account + "/" + r.region + "/" + r.key }
@@ -89,29 +93,123 @@ func (s *Store) GetKeyUse(ctx context.Context, n key.Name) (*KeyUse, error) {
 // PutKeyUse writes the last use of a key in place of the one before, unless that was later. It does nothing if the key is not there
 // any more. A use is no change of the key: it is not in the feed.
 func (tx *Tx) PutKeyUse(u *KeyUse) error {
-	r, err := tx.g.w.verifier.keyUseRow(u)
+	v, n := &tx.g.w.verifier, u.Key
+	r, err := v.keyUseRow(u)
 	if err == nil {
-		err = tx.touch(scope{u.Key.Account, u.Key.Region})
+		err = tx.touch(scope{n.Account, n.Region}) // so that nobody else writes a first use, or deletes the key
 	}
-	later := false
-	if err == nil {
-		later, err = tx.laterUse(u)
-	}
-	if err == nil && !later {
-		_, err = tx.exec(upsertKeyUse, r.body, r.tag, r.account, r.region, r.key)
+	for err == nil {
+		var was keyUseRow
+		was, err = one(context.Background(), tx.g, scanKeyUseRow, selectKeyUse, r.account, r.region, r.key)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			break
+		}
+		later, usable := false, false
+		if err == nil {
+			later, usable = tx.laterUse(was, u)
+		}
+		if !usable {
+			_, err = tx.exec(upsertKeyUse, r.body, r.tag, r.account, r.region, r.key)
+			break
+		}
+		var written int64
+		if !later {
+			written, err = tx.exec(updateKeyUse, r.body, r.tag, r.account, r.region, r.key, was.tag)
+		}
+		if later || written > 0 {
+			break
+		} // PutKeyUses of somebody else came in between
 	}
 	return doing("writing the last use of a key", err)
 }
 
-// laterUse reports whether a later use of the key is known. A row that was changed knows of none.
-func (tx *Tx) laterUse(u *KeyUse) (bool, error) {
-	v, n := &tx.g.w.verifier, u.Key
-	last, err := verified(context.Background(), v, tx.g, "key_uses", scanKeyUseRow, v.keyUse, selectKeyUse, string(n.Account), string(n.Region), string(n.ID))
-	var corrupt *CorruptRowError
-	if errors.Is(err, ErrNotFound) || errors.As(err, &corrupt) {
-		return false, nil
+// laterUse reports whether a row has a later use of a key, and whether it is to be believed: one that was changed, or is another key's,
+// is not.
+func (tx *Tx) laterUse(r keyUseRow, u *KeyUse) (later, usable bool) {
+	last, err := tx.g.w.verifier.keyUse(context.Background(), tx.g, r)
+	return err == nil && last.At.After(u.At), err == nil && last.Key == u.Key
+}
+
+// usesAtOnce is how many uses PutKeyUses and PutAccessKeyUses write in one transaction at most, and firstUsesAtOnce how many of those that
+// need the lock of an account.
+const (
+	usesAtOnce      = 64
+	firstUsesAtOnce = 16
+)
+
+// PutKeyUses is PutKeyUse for many. It takes no account and Region from others but to write the first use of a key, whichever server
+// writes others at the same time. After an error it can be called again with the same.
+func (s *Store) PutKeyUses(ctx context.Context, uses []KeyUse) error {
+	uses = slices.SortedFunc(slices.Values(uses), func(a, b KeyUse) int { // so that no two servers wait for each other
+		return cmp.Or(cmp.Compare(a.Key.Account, b.Key.Account), cmp.Compare(a.Key.Region, b.Key.Region), cmp.Compare(a.Key.ID, b.Key.ID))
+	})
+	var rest []KeyUse
+	for some := range slices.Chunk(uses, usesAtOnce) {
+		var left []KeyUse
+		err := s.Update(ctx, func(tx *Tx) (err error) {
+			left, err = tx.replaceKeyUses(some)
+			return err
+		})
+		if err != nil {
+			return doing("writing last uses of keys", err)
+		}
+		rest = append(rest, left...)
 	}
-	return err == nil && last.At.After(u.At), err
+	for some := range slices.Chunk(rest, firstUsesAtOnce) {
+		err := s.Update(ctx, func(tx *Tx) error {
+			for i := range some {
+				if err := tx.PutKeyUse(&some[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceKeyUses writes uses in place of those of before, where these are not later. It returns those of keys that have none, or another
+// one by now.
+func (tx *Tx) replaceKeyUses(uses []KeyUse) (rest []KeyUse, err error) {
+	asked := make([][]any, len(uses))
+	rows := make([]keyUseRow, len(uses))
+	for i, u := range uses {
+		asked[i] = []any{string(u.Key.Account), string(u.Key.Region), string(u.Key.ID)}
+	}
+	err = tx.queryAll(selectKeyUse, asked, func(i int, row scanner) error { return rows[i].scan(row) })
+	if err != nil {
+		return nil, err
+	}
+	var written []KeyUse
+	var writes [][]any
+	for i := range uses {
+		later, usable := false, false
+		if rows[i].tag != nil {
+			later, usable = tx.laterUse(rows[i], &uses[i])
+		}
+		switch {
+		case later:
+		case !usable:
+			rest = append(rest, uses[i])
+		default:
+			r, err := tx.g.w.verifier.keyUseRow(&uses[i])
+			if err != nil {
+				return nil, err
+			}
+			written = append(written, uses[i])
+			writes = append(writes, []any{r.body, r.tag, r.account, r.region, r.key, rows[i].tag})
+		}
+	}
+	counts, err := tx.execAll(updateKeyUse, writes)
+	for i, n := range counts {
+		if n == 0 {
+			rest = append(rest, written[i])
+		}
+	}
+	return rest, err
 }
 
 var keyUseTable = table[keyUseRow]{

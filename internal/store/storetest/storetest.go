@@ -81,6 +81,8 @@ func Run(t *testing.T, h Harness, without ...string) {
 		{"SealsBeside", testSealsBeside},
 		{"FollowAlone", testFollowAlone},
 		{"Follow", testFollow},
+		{"ManyUses", testManyUses},
+		{"UsesHoldNobodyUp", testUsesHoldNobodyUp},
 		{"ExpectGrants", testExpectGrants},
 		{"FollowTrimmed", testFollowTrimmed},
 		{"FollowWriters", testFollowWriters},
