@@ -130,14 +130,7 @@ func (s *Service) FlushUses(ctx context.Context) error {
 	for len(all) > 0 {
 		batch := all[:min(len(all), flushBatch)]
 		all = all[len(batch):]
-		err := s.store.Update(ctx, func(tx *store.Tx) error {
-			for i := range batch {
-				if err := tx.PutKeyUse(&batch[i]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.PutKeyUses(batch) })
 		if err != nil {
 			return err
 		}

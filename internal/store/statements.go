@@ -110,6 +110,8 @@ const (
 	selectTrimmed
 	selectMarks
 	selectChangesOfWriters
+	selectKeyUsesOf
+	upsertKeyUses
 	takeLease
 	endLease
 	putNode
@@ -264,6 +266,15 @@ var statements = [allStatements]string{
 		FROM unnest(CAST($1 AS TEXT[]), CAST($2 AS BIGINT[]), CAST($3 AS BIGINT[])) AS w (writer, after, up_to)
 		CROSS JOIN LATERAL (SELECT account, region, n, kind, ref FROM changes WHERE writer = w.writer AND mark > 0 AND mark > w.after AND mark <= w.up_to
 		ORDER BY mark, account, region, n LIMIT $4) AS c LIMIT $4`,
+	selectKeyUsesOf: `SELECT u.account, u.region, u.key_id, u.body, u.tag
+		FROM unnest(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), CAST($3 AS TEXT[])) AS w (account, region, key_id)
+		CROSS JOIN LATERAL (SELECT account, region, key_id, body, tag FROM key_uses
+		WHERE account = w.account AND region = w.region AND key_id = w.key_id LIMIT 1) AS u`,
+	upsertKeyUses: `INSERT INTO key_uses (account, region, key_id, body, tag)
+		SELECT k.account, k.region, k.key_id, w.body, w.tag
+		FROM unnest(CAST($1 AS TEXT[]), CAST($2 AS TEXT[]), CAST($3 AS TEXT[]), CAST($4 AS BYTEA[]), CAST($5 AS BYTEA[])) AS w (account, region, key_id, body, tag)
+		CROSS JOIN LATERAL (SELECT account, region, key_id FROM keys WHERE account = w.account AND region = w.region AND key_id = w.key_id LIMIT 1) AS k
+		ON CONFLICT (account, region, key_id) DO UPDATE SET body = excluded.body, tag = excluded.tag`,
 	deleteMarks: `DELETE FROM writers WHERE seen_ms < ` + databaseNow + ` - $1
 		AND writer NOT IN (SELECT node FROM nodes WHERE seen_ms > ` + databaseNow + ` - $1)`,
 	lockMark: `SELECT mark FROM writers WHERE writer = $1 FOR UPDATE`,

@@ -103,6 +103,69 @@ func (tx *Tx) PutKeyUse(u *KeyUse) error {
 	return doing("writing the last use of a key", err)
 }
 
+// PutKeyUses is PutKeyUse for many keys, each of which is there once. Where the engine is asked over a network it is asked twice for all.
+func (tx *Tx) PutKeyUses(uses []KeyUse) error {
+	if tx.g.w.shared {
+		return doing("writing the last uses of keys", tx.putKeyUses(uses))
+	}
+	for i := range uses {
+		if err := tx.PutKeyUse(&uses[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) putKeyUses(uses []KeyUse) error {
+	var of keyUseColumns
+	for i := range uses {
+		if err := tx.touch(scope{uses[i].Key.Account, uses[i].Key.Region}); err != nil {
+			return err
+		}
+		of.add(keyUseRow{account: string(uses[i].Key.Account), region: string(uses[i].Key.Region), key: string(uses[i].Key.ID)})
+	}
+	v := &tx.g.w.verifier
+	rows, err := collect(tx.g.ctx, tx.g, scanKeyUseRow, selectKeyUsesOf, of.accounts, of.regions, of.keys)
+	if err != nil {
+		return err
+	}
+	known := map[key.Name]time.Time{}
+	for _, r := range rows {
+		last, err := v.keyUse(tx.g.ctx, tx.g, r)
+		var corrupt *CorruptRowError
+		switch {
+		case err == nil:
+			known[last.Key] = last.At
+		case !errors.As(err, &corrupt): // a row that was changed knows of no use
+			return err
+		}
+	}
+	var write keyUseColumns
+	for i := range uses {
+		if known[uses[i].Key].After(uses[i].At) {
+			continue
+		}
+		r, err := v.keyUseRow(&uses[i])
+		if err != nil {
+			return err
+		}
+		write.add(r)
+	}
+	_, err = tx.exec(upsertKeyUses, write.accounts, write.regions, write.keys, write.bodies, write.tags)
+	return err
+}
+
+// keyUseColumns is rows as the engine takes many at once.
+type keyUseColumns struct {
+	accounts, regions, keys []string
+	bodies, tags            [][]byte
+}
+
+func (c *keyUseColumns) add(r keyUseRow) {
+	c.accounts, c.regions, c.keys = append(c.accounts, r.account), append(c.regions, r.region), append(c.keys, r.key)
+	c.bodies, c.tags = append(c.bodies, r.body), append(c.tags, r.tag)
+}
+
 // laterUse reports whether a later use of the key is known. A row that was changed knows of none.
 func (tx *Tx) laterUse(u *KeyUse) (bool, error) {
 	v, n := &tx.g.w.verifier, u.Key

@@ -53,6 +53,7 @@ func Run(t *testing.T, h Harness, without ...string) {
 		{"Due", testDue},
 		{"Identities", testIdentities},
 		{"KeyUses", testKeyUses},
+		{"KeyUsesAtOnce", testKeyUsesAtOnce},
 		{"Quotas", testQuotas},
 		{"Counts", testCounts},
 		{"GaplessChanges", testGapless},

@@ -100,3 +100,32 @@ func testUsesSince(t *testing.T, h Harness) {
 		}
 	}
 }
+
+// testKeyUsesAtOnce writes uses of many keys at once, of which one was used later, one is not there, and one has a row that was changed.
+func testKeyUsesAtOnce(t *testing.T, h Harness) {
+	s := h.Open(t)
+	ctx := t.Context()
+	fresh, used, changed, gone := Key(), Key(), Key(), Key()
+	used.Region = "eu-west-1"
+	put(t, s, fresh)
+	put(t, s, used)
+	put(t, s, changed)
+	later := use(used)
+	later.At = moment.Add(time.Hour)
+	update(t, s, func(tx *store.Tx) error { return tx.PutKeyUses([]store.KeyUse{*later, *use(changed)}) })
+	exec(t, h.SQL(t, s), `UPDATE key_uses SET tag = $1 WHERE key_id = $2`, []byte("another tag"), string(changed.ID))
+	update(t, s, func(tx *store.Tx) error {
+		return tx.PutKeyUses([]store.KeyUse{*use(fresh), *use(used), *use(changed), *use(gone)})
+	})
+	for _, want := range []*store.KeyUse{use(fresh), later, use(changed)} {
+		if got, err := s.GetKeyUse(ctx, want.Key); err != nil || *got != *want {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
+		}
+	}
+	if _, err := s.GetKeyUse(ctx, gone.Name); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("of a key that is not there: %v", err)
+	}
+	if err := s.Update(ctx, func(tx *store.Tx) error { return tx.PutKeyUses([]store.KeyUse{{Key: fresh.Name, At: moment}}) }); err == nil {
+		t.Error("a use without an operation is taken")
+	}
+}
