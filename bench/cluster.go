@@ -56,10 +56,18 @@ func changeRequests(t *target) ([]request, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.build("UpdateKeyDescription", func() (object, func(object) error, error) {
-		text := fmt.Sprintf("%x", plaintext(16))
-		return object{"KeyId": arn, "Description": text}, func(object) error { return nil }, nil
+	all, err := t.build("UpdateKeyDescription", func() (object, func(object) error, error) {
+		return object{"KeyId": arn, "Description": fmt.Sprintf("%x", plaintext(16))}, nil, nil
 	})
+	for i := range all {
+		all[i].verify = func(text []byte) error {
+			if len(text) > 0 {
+				return fmt.Errorf("an answer that should be empty")
+			}
+			return nil
+		}
+	}
+	return all, err
 }
 
 // group is servers on one database.
