@@ -214,12 +214,14 @@ func (l *Log) retire(before time.Time) error {
 	if n == 0 {
 		return nil
 	}
-	if err := l.keeper.announce(segments[n].first); err != nil {
+	err := l.keeper.announce(segments[n].first, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.segments = l.segments[n:]
+	})
+	if err != nil {
 		return fmt.Errorf("announcing what is removed: %w", err)
 	}
-	l.mu.Lock()
-	l.segments = l.segments[n:]
-	l.mu.Unlock()
 	for _, s := range segments[:n] {
 		if err := removeSegment(s.dir, files{number: s.number}); err != nil {
 			return err
@@ -228,14 +230,23 @@ func (l *Log) retire(before time.Time) error {
 	return syncDir(l.opts.Dir)
 }
 
-// announce puts a new file of checkpoints in place: without those that speak of removed records only, and with one that says
-// what the oldest record is.
-func (k *keeper) announce(first uint64) error {
+// announce has a checkpoint say what the oldest record will be, and calls removed before there can be another checkpoint: that would say
+// that all records are there still, when they go.
+func (k *keeper) announce(first uint64, removed func()) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.signer == nil {
-		return nil
+	if k.signer != nil {
+		if err := k.replaceCheckpoints(first); err != nil {
+			return err
+		}
 	}
+	removed()
+	return nil
+}
+
+// replaceCheckpoints puts a new file of checkpoints in place: without those that speak of removed records only, and with one that says
+// what the oldest record is. The caller holds mu.
+func (k *keeper) replaceCheckpoints(first uint64) error {
 	from, oldest, err := k.firstAbove(first)
 	if err != nil {
 		return err
