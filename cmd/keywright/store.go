@@ -29,8 +29,8 @@ A place is sqlite:DIRECTORY or a URL that begins with postgres://, without a pas
 the configuration's. The password of a database comes from where the configuration says, if it names that database, or from
 PGPASSWORD or ~/.pgpass.
 
-Stop every server first: no row may change meanwhile. Every row is verified in the source, copied as it is, compared and
-verified in the target, which can be used only then. Interrupted, the command goes on where it was when it is run again. The
+Stop every server first: no row may change meanwhile. Every row is verified in the source, copied as it is and compared, and
+the target can be used only then; there every row is verified once more. Interrupted, the command goes on where it was when it is run again. The
 source stays as it is: once servers run on the target, do not start one on the source any more.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runMigrate(c, path, from, to) },

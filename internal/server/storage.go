@@ -36,7 +36,7 @@ type Storage struct {
 	// ServeStaleFor is for how long requests that need nothing from the database are served while it does not answer, by what was so
 	// when it last did. Up to MaxStaleness it changes nothing.
 	ServeStaleFor time.Duration `yaml:"serveStaleFor"`
-	// Connections is how many queries may run at once, besides changes, which take three connections at most. Zero means 8.
+	// Connections is how many queries may run at once, besides changes and looks at what others changed, which take five connections at most. Zero means 8.
 	Connections int `yaml:"connections"`
 
 	password secret.Bytes // that ParseStorage took out of a URL

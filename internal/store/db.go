@@ -310,13 +310,49 @@ func (db *DB) AddDomainKeys(ctx context.Context, keys []seal.DomainKey) error {
 	})
 }
 
+// writeSealed changes seals or domain keys. On an engine that many processes use it is tried for as long as an update is.
 func (db *DB) writeSealed(ctx context.Context, f func(*sql.Tx) error) error {
 	if db.write == nil {
 		return errReadOnly
 	}
+	until, asker := time.Now().Add(db.patience), arn.NewUUID()
+	for delay := firstRetryDelay; ; delay = min(2*delay, lastRetryDelay) {
+		v, err := db.tryWriteSealed(ctx, asker, f)
+		switch {
+		case err == nil:
+			return nil
+		case !db.shared || v == refused:
+			return fmt.Errorf("storing seals: %w", err)
+		case v == unknown:
+			return fmt.Errorf("storing seals: %w: %w", ErrUnknown, err)
+		case v == slow || !time.Now().Before(until):
+			return fmt.Errorf("storing seals: %w", unavailable(err))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("storing seals: %w", ctx.Err())
+		case <-time.After(delay):
+		}
+	}
+}
+
+// sealsLease is had by whoever is about to change seals or domain keys, for askingTime. Updates stand back meanwhile: they hold a row
+// together that is wanted by one alone, and would never all have let go of it.
+const (
+	sealsLease = "change of seals"
+	askingTime = 2 * time.Second
+)
+
+func (db *DB) tryWriteSealed(ctx context.Context, asker string, f func(*sql.Tx) error) (verdict, error) {
+	if db.shared {
+		if _, err := db.write.ExecContext(ctx, statements[takeLease], sealsLease, asker, askingTime.Milliseconds()); err != nil {
+			return judge(err), err
+		}
+		defer func() { _, _ = db.write.ExecContext(ctx, statements[endLease], sealsLease, asker) }() // or it ends by itself
+	}
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("storing seals: %w", err)
+		return judge(err), err
 	}
 	if db.shared {
 		_, err = tx.ExecContext(ctx, nextGeneration)
@@ -325,12 +361,16 @@ func (db *DB) writeSealed(ctx context.Context, f func(*sql.Tx) error) error {
 		err = f(tx)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("storing seals: %w", err), tx.Rollback())
+		return judge(err), errors.Join(err, tx.Rollback())
 	}
+	db.unreplicated.Store(false)
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("storing seals: %w", err)
+		return judgeCommit(err), err
 	}
-	return nil
+	if db.unreplicated.Load() {
+		return unknown, errUnreplicated
+	}
+	return 0, nil
 }
 
 var errReadOnly = errors.New("the store is open read-only")

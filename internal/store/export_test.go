@@ -97,3 +97,12 @@ func AccountAfter(ctx context.Context, s *Store, id string) (*Account, error) {
 
 // Reading returns how many connections of the readers are in use.
 func (db *DB) Reading() int { return db.read.Stats().InUse }
+
+// TransferredTables returns the columns of the tables that a transfer copies row by row.
+func TransferredTables() map[string][]string {
+	all := map[string][]string{}
+	for _, t := range plainTables {
+		all[t.name] = t.columns
+	}
+	return all
+}

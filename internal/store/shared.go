@@ -289,7 +289,11 @@ var errUnreplicated = errors.New("the commit is on the primary, and may not be o
 
 // prepareShared makes sure that the domain keys are the newest, and takes the scopes that runs before wanted.
 func (g *group) prepareShared(ran []*update) error {
-	generation, err := one(g.ctx, g, scanText, lockGeneration)
+	asked := 0
+	generation, err := one(g.ctx, g, func(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s, &asked) }, lockGeneration)
+	if err == nil && asked > 0 {
+		err = fmt.Errorf("%w: seals are about to change", errRestart)
+	}
 	if err != nil {
 		return fmt.Errorf("looking whether domain keys are new: %w", err)
 	}

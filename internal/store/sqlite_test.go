@@ -403,7 +403,7 @@ func TestBackup(t *testing.T) {
 		}
 		info, err := store.CheckBackup(ctx, p)
 		verified, err2 := store.CheckBackupSealed(ctx, p, testSeal())
-		if err != nil || err2 != nil || info != verified || info.Installation != s.DB().Installation() || info.Schema != 6 || info.Counts.Keys < 1 {
+		if err != nil || err2 != nil || info != verified || info.Installation != s.DB().Installation() || info.Schema != 7 || info.Counts.Keys < 1 {
 			t.Errorf("%+v, %v; sealed: %+v, %v", info, err, verified, err2)
 		}
 	}

@@ -258,13 +258,14 @@ var statements = [allStatements]string{
 	tryCounter:  `SELECT n, key_count FROM counters WHERE account = $1 AND region = $2 FOR UPDATE NOWAIT`,
 	lockAccessKey: `SELECT access_key_id, account, principal, status, sealed, body, tag FROM access_keys
 		WHERE access_key_id = $1 FOR UPDATE`,
-	lockGeneration: `SELECT value FROM meta WHERE name = '` + generationName + `' FOR SHARE`,
-	insertMark:     `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, 0, ` + databaseNow + `)`,
-	moveMark:       `UPDATE writers SET mark = $2, seen_ms = ` + databaseNow + ` WHERE writer = $1 AND mark = $3`,
-	insertNews:     `INSERT INTO changes (account, region, n, kind, ref, writer, mark) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-	markTrimmed:    `UPDATE writers SET trimmed = $1 WHERE writer = $2 AND trimmed < $1`,
-	selectTrimmed:  `SELECT writer, max(mark) FROM changes WHERE account = $1 AND region = $2 AND n <= $3 AND mark > 0 GROUP BY writer`,
-	selectMarks:    `SELECT writer, mark, trimmed FROM writers`,
+	lockGeneration: `SELECT value, (SELECT count(*) FROM leases WHERE name = '` + sealsLease + `' AND until_ms > ` + databaseNow + `)
+		FROM meta WHERE name = '` + generationName + `' FOR SHARE`,
+	insertMark:    `INSERT INTO writers (writer, mark, seen_ms) VALUES ($1, 0, ` + databaseNow + `)`,
+	moveMark:      `UPDATE writers SET mark = $2, seen_ms = ` + databaseNow + ` WHERE writer = $1 AND mark = $3`,
+	insertNews:    `INSERT INTO changes (account, region, n, kind, ref, writer, mark) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+	markTrimmed:   `UPDATE writers SET trimmed = $1 WHERE writer = $2 AND trimmed < $1`,
+	selectTrimmed: `SELECT writer, max(mark) FROM changes WHERE account = $1 AND region = $2 AND n <= $3 AND mark > 0 GROUP BY writer`,
+	selectMarks:   `SELECT writer, mark, trimmed FROM writers`,
 	// The limit inside is what keeps every plan to the index of each writer.
 	selectChangesOfWriters: `SELECT c.account, c.region, c.n, c.kind, c.ref
 		FROM unnest(CAST($1 AS TEXT[]), CAST($2 AS BIGINT[]), CAST($3 AS BIGINT[])) AS w (writer, after, up_to)

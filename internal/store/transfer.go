@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"strings"
+	"time"
 )
 
 // The errors of Transfer that an operator can mend.
@@ -64,7 +65,8 @@ type Transferred struct {
 // tags, so what verifies in the source verifies in the target. Small secrets whose names begin with stays, if that is not empty, are not
 // copied: they are about a place. progress, which may be nil, hears after each page how many rows of a table there are in the target.
 //
-// The error wraps ErrNotInitialized if the source has no installation, ErrOtherInstallation or ErrSourceChanged.
+// The error wraps ErrNotInitialized if the source has no installation, ErrLocked if servers run on a database, ErrOtherInstallation or
+// ErrSourceChanged.
 func Transfer(ctx context.Context, from, to *DB, stays string, progress func(table string, rows int64)) (Transferred, error) {
 	done, err := transfer(ctx, from, to, stays, progress)
 	return done, doing("transferring the store", err)
@@ -74,7 +76,7 @@ func transfer(ctx context.Context, from, to *DB, stays string, progress func(tab
 	if to.write == nil {
 		return Transferred{}, errReadOnly
 	}
-	if err := errors.Join(from.knowsAll(ctx), to.knowsAll(ctx)); err != nil {
+	if err := errors.Join(from.knowsAll(ctx), to.knowsAll(ctx), from.mustBeIdle(ctx), to.mustBeIdle(ctx)); err != nil {
 		return Transferred{}, err
 	}
 	if _, err := from.Sealed(ctx); err != nil {
@@ -96,6 +98,22 @@ func transfer(ctx context.Context, from, to *DB, stays string, progress func(tab
 		return done, err
 	}
 	return done, to.completeTransfer(ctx, from, stays)
+}
+
+// aliveFor is for how long a server is taken to live that said so.
+const aliveFor = 5 * time.Second
+
+// mustBeIdle gives ErrLocked if a server uses the store. Where only one process can, it has its lock.
+func (db *DB) mustBeIdle(ctx context.Context) error {
+	if !db.shared {
+		return nil
+	}
+	var n int
+	err := db.read.QueryRowContext(ctx, `SELECT count(*) FROM nodes WHERE seen_ms > `+databaseNow+` - $1`, aliveFor.Milliseconds()).Scan(&n)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%w: servers run on the database", ErrLocked)
+	}
+	return err
 }
 
 // expectTransfer makes sure that the store may be, or is, the target of a transfer, and reports whether that has ended.
@@ -142,6 +160,13 @@ func (db *DB) completeTransfer(ctx context.Context, from *DB, stays string) erro
 		return err
 	}
 	err = db.writeSealed(ctx, func(tx *sql.Tx) error {
+		var n int
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM seals`).Scan(&n); err != nil {
+			return err
+		}
+		if n > 0 { // somebody has made another installation of it meanwhile
+			return ErrOtherInstallation
+		}
 		if err := insertSealed(ctx, tx, sealed); err != nil {
 			return err
 		}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
@@ -148,5 +151,108 @@ func TestTransferOfAChangingSource(t *testing.T) {
 	}
 	if _, err := target.Sealed(ctx); !errors.Is(err, store.ErrNotInitialized) {
 		t.Errorf("the target is usable: %v", err)
+	}
+}
+
+// TestEveryTableIsTransferred looks into the schema for tables and columns that a transfer would leave behind without a word.
+func TestEveryTableIsTransferred(t *testing.T) {
+	apart := map[string]bool{ // what is moved in another way, or is about processes
+		"seals": true, "domain_keys": true, "meta": true, "writers": true, "leases": true, "nodes": true, "goose_db_version": true, "sqlite_sequence": true,
+	}
+	s := open(t, t.TempDir())
+	rows, err := store.SQL(s).QueryContext(t.Context(), `SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	copied, tables := store.TransferredTables(), map[string]bool{}
+	for rows.Next() {
+		var table, column string
+		if err := rows.Scan(&table, &column); err != nil {
+			t.Fatal(err)
+		}
+		tables[table] = true
+		of := table == "changes" && (column == "writer" || column == "mark") // of processes, too
+		if !apart[table] && !of && !slices.Contains(copied[table], column) {
+			t.Errorf("column %s of table %s stays behind", column, table)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for table := range copied {
+		if !tables[table] {
+			t.Errorf("there is no table %s", table)
+		}
+	}
+}
+
+// TestTransferBesideServers: a transfer refuses a database that a server uses.
+func TestTransferBesideServers(t *testing.T) {
+	dsn := postgres(t)
+	s := openPostgres(t, dsn)
+	if _, _, err := s.Beat(t.Context(), store.Node{Name: "one"}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	to := openEmpty(t, store.Options{Dir: t.TempDir()})
+	if _, err := store.Transfer(t.Context(), s.DB(), to, "", nil); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("while a server runs: %v", err)
+	}
+	if err := s.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Transfer(t.Context(), s.DB(), to, "", nil); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestSealsBesideBusyUpdates changes domain keys while several processes write without a pause, and hold together what it wants alone.
+func TestSealsBesideBusyUpdates(t *testing.T) {
+	dsn := postgres(t)
+	s := openPostgres(t, dsn)
+	ctx, stop := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer stop()
+	for i := range 6 {
+		other := openPostgres(t, dsn)
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				k := aKey()
+				k.Account = arn.Account(fmt.Sprintf("00000000001%d", i))
+				err := other.Update(t.Context(), func(tx *store.Tx) error {
+					time.Sleep(10 * time.Millisecond)
+					return tx.PutKey(k)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 5 {
+		if err := s.DB().AddDomainKeys(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSealsWaitForACommit has another process hold what a change of seals wants for longer than a lock is waited for.
+func TestSealsWaitForACommit(t *testing.T) {
+	dsn := postgres(t)
+	s := openPostgres(t, dsn)
+	other := session(t, dsn, `SELECT value FROM meta WHERE name = 'seals and domain keys' FOR SHARE`)
+	ended := make(chan error, 1)
+	go func() { ended <- s.DB().AddDomainKeys(t.Context(), nil) }()
+	select {
+	case err := <-ended:
+		t.Fatalf("while another holds it: %v", err)
+	case <-time.After(1500 * time.Millisecond):
+	}
+	if err := other.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
