@@ -194,8 +194,8 @@ func (l *lease) Taken() <-chan struct{} { return l.taken }
 // The schedule looks for what is due when it begins, when it is time, and when the server takes the lease; not when it writes down when
 // keys were used.
 func TestWhenTheScheduleLooks(t *testing.T) {
-	w := newWorld(t, "")
 	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
 		l := &lease{taken: make(chan struct{})}
 		ctx, end := context.WithCancel(t.Context())
 		var running sync.WaitGroup
