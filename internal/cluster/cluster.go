@@ -76,6 +76,7 @@ type Member struct {
 	counted int        // what Counted was told last
 	steady  time.Time  // since when every beat was in time
 	beaten  time.Time  // when the last one began that ended well
+	gone    bool       // it has left
 }
 
 // Join has this server be one of those that live, and returns when all that live are known. The error is ErrNameTaken if one of them has
@@ -128,7 +129,7 @@ func (m *Member) Run(ctx context.Context) {
 		m.Once(ctx)
 		select {
 		case <-ctx.Done():
-			m.leave(context.WithoutCancel(ctx))
+			m.Leave(context.WithoutCancel(ctx))
 			return
 		case <-tick.C:
 		}
@@ -224,10 +225,15 @@ func (m *Member) ask(ctx context.Context) error {
 	return nil
 }
 
-func (m *Member) leave(ctx context.Context) {
+// Leave gives back what this server has, and says that it lives no more. Run does it at its end; it is for those that never ran.
+func (m *Member) Leave(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked.Store(nil)
+	if m.gone {
+		return
+	}
+	m.gone = true
 	if err := errors.Join(m.c.Store.EndLease(ctx, schedule), m.c.Store.Leave(ctx)); err != nil {
 		slog.Warn("the database was not told that this server ends: others wait a little", "err", err)
 	}

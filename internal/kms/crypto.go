@@ -343,8 +343,11 @@ func reEncrypt(r *request, in *kmsapi.ReEncryptRequest) (*kmsapi.ReEncryptRespon
 		return nil, err
 	}
 	defer end()
-	if r.waited {
-		if err := r.review(&dest, usable); err != nil {
+	if r.waited { // both, because the call is as old from here on as what decides now
+		if err := r.review(&from.use, usable); err != nil {
+			return nil, err
+		}
+		if err := r.decideAgain(&dest, usable); err != nil {
 			return nil, err
 		}
 		to = dest.key

@@ -46,7 +46,8 @@ func (s *Service) RunSchedule(ctx context.Context, every time.Duration, lease Le
 			logFailure("scheduled work", key.Name{}, err)
 		}
 	}
-	for look(); ; {
+	look()
+	for full := s.uses.full; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -55,17 +56,24 @@ func (s *Service) RunSchedule(ctx context.Context, every time.Duration, lease Le
 		case <-taken:
 			look()
 		case <-flush.C:
-			s.flush(ctx)
-		case <-s.uses.full:
-			s.flush(ctx)
+			full = s.flush(ctx)
+		case <-full:
+			full = s.flush(ctx)
 		}
 	}
 }
 
-func (s *Service) flush(ctx context.Context) {
-	if err := s.FlushUses(ctx); err != nil && ctx.Err() == nil {
+// flush writes last uses, and returns who asks for that before it is time: nobody after a failure, which the next attempt at once would
+// only repeat.
+func (s *Service) flush(ctx context.Context) chan struct{} {
+	err := s.FlushUses(ctx)
+	if err == nil {
+		return s.uses.full
+	}
+	if ctx.Err() == nil {
 		slog.Warn("the last uses of keys will be written later", "err", err)
 	}
+	return nil
 }
 
 // retryAfter is how long a key whose work failed is left alone, so that a failing disk does not fill the log.

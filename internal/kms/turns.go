@@ -63,6 +63,11 @@ func (r *request) review(u *use, states stateRule) error {
 	if err := r.call.Refresh(r.ctx); err != nil {
 		return err
 	}
+	return r.decideAgain(u, states)
+}
+
+// decideAgain is review by what is known since the call was refreshed.
+func (r *request) decideAgain(u *use, states stateRule) error {
 	now, err := r.load(r.ctx, u.key.Name)
 	if err != nil {
 		return gone(u.key.Name, err)

@@ -298,6 +298,9 @@ func (x *exchange) do(call *guard.Call, in wire.Input) (out wire.Output, err err
 func (x *exchange) again(call *guard.Call) error {
 	x.now = x.pipeline.now()
 	call.Time = x.now
+	if err := call.Refresh(x.ctx); err != nil {
+		return err
+	}
 	return x.authenticate(call)
 }
 

@@ -392,7 +392,12 @@ func (s *Server) Close() error {
 			s.within(keyWithin, s.pool.Close)
 		}
 		var last error
-		if !s.within(storeWithin, func() { last = s.in.Close() }) {
+		if !s.within(storeWithin, func() {
+			if s.member != nil { // one that did not come up is not to be counted by others
+				s.member.Leave(context.Background())
+			}
+			last = s.in.Close()
+		}) {
 			slog.Warn("the database did not answer in time: its connections end with the process")
 		} else {
 			errs = append(errs, last)

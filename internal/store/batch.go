@@ -27,6 +27,9 @@ func (tx *Tx) queryAll(s statement, lists [][]any, take func(i int, row scanner)
 		}
 		return nil
 	}
+	if err := tx.save(); err != nil {
+		return err
+	}
 	var batch pgx.Batch
 	for i, args := range lists {
 		batch.Queue(statements[s], args...).Query(func(rows pgx.Rows) error {

@@ -83,6 +83,7 @@ func (db *DB) sharedPool(config *pgx.ConnConfig, conns int, settings []setting, 
 		}
 		made.hosts = append(made.hosts, stdlib.GetConnector(*host, begin))
 	}
+	db.connectors = append(db.connectors, made)
 	pool := sql.OpenDB(made)
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
@@ -192,12 +193,18 @@ func (c *connector) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	c.drain()
+	return nil
+}
+
+// drain closes what is ready.
+func (c *connector) drain() {
 	for {
 		select {
 		case r := <-c.ready:
 			_ = r.conn.Close()
 		default:
-			return nil
+			return
 		}
 	}
 }
@@ -260,9 +267,19 @@ func giveUp(made <-chan dialed, n int) {
 	}
 }
 
+// renewEvery is how often connections are given up at most: waiting for one for too long looks the same as one that is dead.
+const renewEvery = time.Second
+
 // renew gives up the connections of all pools that nobody uses: where one was lost, or leads to what is a standby now, the others are
 // likely to be no better.
 func (db *DB) renew() {
+	last, now := db.renewed.Load(), time.Now().UnixNano()
+	if now-last < int64(renewEvery) || !db.renewed.CompareAndSwap(last, now) {
+		return
+	}
+	for _, c := range db.connectors {
+		c.drain()
+	}
 	for _, pool := range []*sql.DB{db.write, db.read, db.look} {
 		if pool != nil {
 			pool.SetMaxIdleConns(0)

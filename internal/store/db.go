@@ -52,6 +52,8 @@ type DB struct {
 	write, read  *sql.DB // the same in memory; write is nil if read-only
 	look         *sql.DB // if shared: for what must not wait for those that read
 	tasks        *sql.DB // likewise: for what takes long, and may; nil if read-only
+	connectors   []*connector
+	renewed      atomic.Int64 // when the pools gave up their connections last, in nanoseconds
 	lock         *Lock
 	shared       bool          // on an engine that other processes use at the same time: PostgreSQL
 	timeout      time.Duration // of a statement, if shared
@@ -345,6 +347,9 @@ const (
 
 func (db *DB) tryWriteSealed(ctx context.Context, asker string, f func(*sql.Tx) error) (verdict, error) {
 	if db.shared {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, db.patience+db.timeout)
+		defer cancel()
 		if _, err := db.write.ExecContext(ctx, statements[takeLease], sealsLease, asker, askingTime.Milliseconds()); err != nil {
 			return judge(err), err
 		}

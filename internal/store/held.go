@@ -38,15 +38,17 @@ func (h *held) has(s scope) bool { return slices.Contains(h.scopes, s) }
 // find them out one by one while everybody waits.
 func (h *held) mayWait(s scope) bool { return len(h.scopes) == 0 || s == h.turn }
 
-// add notes that a scope could not be had.
-func (h *held) add(s scope) {
+// add notes that a scope could not be had, although it was waited for or without that.
+func (h *held) add(s scope, waited bool) {
 	if !h.has(s) {
 		h.scopes = append(h.scopes, s)
 	}
 	if s == h.turn {
 		h.turn = scope{}
 	}
-	h.waited = time.Now()
+	if waited {
+		h.waited = time.Now()
+	}
 }
 
 // park takes from updates those that want what is held, and returns the others.
@@ -93,7 +95,6 @@ func (w *writer) unpark(end bool) (ready []*update) {
 
 // look takes from the held scopes those that are free, or one whose turn it is to be waited for, or all.
 func (h *held) look(locked func(scope) (bool, error), all bool) {
-	freed := false
 	for range min(len(h.scopes), heldLooks) {
 		s := h.scopes[0]
 		h.scopes = h.scopes[1:]
@@ -105,12 +106,11 @@ func (h *held) look(locked func(scope) (bool, error), all bool) {
 		if is {
 			h.scopes = append(h.scopes, s)
 		}
-		freed = freed || !is
 	}
 	switch {
 	case all:
 		h.scopes = nil
-	case !freed && len(h.scopes) > 0 && time.Since(h.waited) > 2*lockPatience:
+	case len(h.scopes) > 0 && time.Since(h.waited) > 2*lockPatience:
 		// Processes that are merely busy take a scope from each other between two looks: whoever waits gets it in the end.
 		h.turn, h.scopes = h.scopes[0], h.scopes[1:]
 	}

@@ -17,7 +17,7 @@ func (s *Store) Lease(ctx context.Context, name string, length time.Duration) (h
 	if s.writer == nil {
 		return false, errReadOnly
 	}
-	n, err := s.execShared(ctx, takeLease, name, s.writer.name(), length.Milliseconds())
+	n, err := s.execShared(ctx, takeLease, name, s.writer.id, length.Milliseconds())
 	return n > 0, doing("asking for a lease", err)
 }
 
@@ -26,7 +26,7 @@ func (s *Store) EndLease(ctx context.Context, name string) error {
 	if !s.db.shared || s.writer == nil {
 		return nil
 	}
-	_, err := s.execShared(ctx, endLease, name, s.writer.name())
+	_, err := s.execShared(ctx, endLease, name, s.writer.id)
 	return doing("giving back a lease", err)
 }
 
@@ -65,7 +65,7 @@ func (s *Store) Beat(ctx context.Context, self Node, within time.Duration) (live
 	if s.writer == nil {
 		return nil, look, errReadOnly
 	}
-	me := s.writer.name()
+	me := s.writer.id
 	if _, err := s.execShared(ctx, putNode, me, self.Name, self.Version); err != nil {
 		return nil, look, doing("saying that this process lives", err)
 	}
@@ -87,7 +87,7 @@ func (s *Store) Leave(ctx context.Context) error {
 	if !s.db.shared || s.writer == nil {
 		return nil
 	}
-	_, err := s.execShared(ctx, deleteNode, s.writer.name(), int64(nodesGoneAfter))
+	_, err := s.execShared(ctx, deleteNode, s.writer.id, int64(nodesGoneAfter))
 	return doing("saying that this process ends", err)
 }
 

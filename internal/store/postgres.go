@@ -225,6 +225,15 @@ func judge(err error) verdict {
 	return refused
 }
 
+// connectionLost reports whether an error says that a connection is of no use any more, as others to the same server may be.
+func connectionLost(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == "25006" || strings.HasPrefix(pg.Code, "57P0") || strings.HasPrefix(pg.Code, "08")
+	}
+	return !errors.Is(err, errRestart) && !errors.Is(err, errWentBack) && judge(err) == again
+}
+
 func connectionError(err error) bool {
 	var connect *pgconn.ConnectError
 	return errors.As(err, &connect) || errors.Is(err, pgconn.ErrConnClosed) || pgconn.SafeToRetry(err)

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/seal"
 )
@@ -29,6 +29,7 @@ var errCareful = errors.New("an update has to be undone alone")
 
 // marker numbers the transactions of one process, so that the database can say which was its last.
 type marker struct {
+	names      int    // that the process has had
 	mark       int64  // of the last one, whatever became of it
 	made       int64  // of the last one that is known to be made
 	introduced bool   // the database knows the name
@@ -82,7 +83,8 @@ func (w *writer) name() string { return w.made.Load().writer }
 // rename gives the process a new name. Whatever may come true under the old one, of a transaction whose outcome was not known, is news
 // then like that of any other process.
 func (w *writer) rename() {
-	w.made.Store(&made{writer: arn.NewUUID()})
+	w.marker.names++
+	w.made.Store(&made{writer: w.id + "." + strconv.Itoa(w.marker.names)})
 	w.marker.mark, w.marker.made, w.marker.introduced = 0, 0, false
 }
 
@@ -185,14 +187,16 @@ func (w *writer) runSharedGroup(updates []*update) {
 		case err == nil:
 		case v == again, v == slow:
 			err = unavailable(err)
-			for _, u := range ran { // what each was told is of a transaction that was not made: that its connection was lost, or what others of it wrote
-				u.err = nil
-			}
 		case v == unknown:
 			w.rename() // before anybody forgets what may be about to change
 			err = fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
-		if err != nil { // those end with the others
+		if err != nil && v != refused {
+			for _, u := range ran { // what each was told is of a transaction that may not be made: that its connection was lost, or what others of it wrote
+				u.err = nil
+			}
+		}
+		if err != nil && v != unknown { // those end with the others; after a commit they did nothing in it, and begin again
 			for _, u := range w.aside {
 				u.err = nil
 			}
@@ -252,7 +256,7 @@ func (w *writer) attempt(ran []*update, careful bool, until time.Time) (verdict,
 			w.wentBack.Store(true)
 			w.rename()
 		}
-		if v == again {
+		if connectionLost(err) {
 			w.store.renew()
 		}
 		return v, err
@@ -425,7 +429,8 @@ func (tx *Tx) claim(s scope) (counter, error) {
 			c, err = one(tx.g.ctx, tx.g, scanCounter, claimCounter, account, region)
 		}
 		if inOrder && isLocked(err) {
-			h.add(s)
+			h.add(s, wait)
+			tx.held = true
 		}
 	}
 	if !wait && (errors.Is(err, ErrNotFound) || isLocked(err) || errors.Is(err, errHeld)) {

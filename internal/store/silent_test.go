@@ -257,3 +257,75 @@ func TestDatabaseThatWentBack(t *testing.T) {
 		}
 	}
 }
+
+// TestProcessOfAnotherName: a process whose last commit had an unknown outcome has another name in the feed, and is the same one among those that
+// live and for its leases.
+func TestProcessOfAnotherName(t *testing.T) {
+	f, s, direct := openBehind(t)
+	beat := func() []store.Node {
+		t.Helper()
+		live, _, err := direct.Beat(t.Context(), store.Node{Name: "another"}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Beat(t.Context(), store.Node{Name: "one"}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		return live
+	}
+	beat()
+	if held, err := s.Lease(t.Context(), "a lease", time.Hour); err != nil || !held {
+		t.Fatalf("lease %v, %v", held, err)
+	}
+	x := &fault{text: "commit", late: make(chan struct{})}
+	x.times.Store(1)
+	f.fault.Store(x)
+	if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(aKey()) }); !errors.Is(err, store.ErrUnknown) {
+		t.Fatal(err)
+	}
+	close(x.late)
+	if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(aKey()) }); err != nil {
+		t.Fatal(err)
+	}
+	beat()
+	if live := beat(); len(live) != 2 {
+		t.Errorf("live %v", live)
+	}
+	if held, err := s.Lease(t.Context(), "a lease", time.Hour); err != nil || !held {
+		t.Errorf("lease %v, %v", held, err)
+	}
+}
+
+// TestRowThatSomebodyHas has another process hold one row of an update, which is no account: others in the same transaction are made.
+func TestRowThatSomebodyHas(t *testing.T) {
+	dsn := postgres(t)
+	s, direct := openPostgres(t, dsn), openPostgres(t, dsn)
+	k := aKey()
+	use := store.KeyUse{Key: k.Name, At: storetest.Clock(), Operation: "Encrypt"}
+	err := errors.Join(direct.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(k) }), direct.PutKeyUses(t.Context(), []store.KeyUse{use}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := session(t, dsn, `SELECT key_id FROM key_uses FOR UPDATE`)
+	var all sync.WaitGroup
+	use.At = use.At.Add(time.Minute)
+	all.Go(func() {
+		if err := s.PutKeyUses(t.Context(), []store.KeyUse{use}); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("the row that is held: %v", err)
+		}
+	})
+	for range 20 {
+		all.Go(func() {
+			if err := s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutKey(aKey()) }); err != nil {
+				t.Errorf("another row: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutKeyUses(t.Context(), []store.KeyUse{use}); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}

@@ -272,7 +272,7 @@ var statements = [allStatements]string{
 		CROSS JOIN LATERAL (SELECT account, region, n, kind, ref FROM changes WHERE writer = w.writer AND mark > 0 AND mark > w.after AND mark <= w.up_to
 		ORDER BY mark, account, region, n LIMIT $4) AS c LIMIT $4`,
 	deleteMarks: `DELETE FROM writers WHERE seen_ms < ` + databaseNow + ` - $1
-		AND writer NOT IN (SELECT node FROM nodes WHERE seen_ms > ` + databaseNow + ` - $1)`,
+		AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.seen_ms > ` + databaseNow + ` - $1 AND writers.writer LIKE nodes.node || '.%')`,
 	lockMark: `SELECT mark FROM writers WHERE writer = $1 FOR UPDATE`,
 	takeLease: `INSERT INTO leases (name, holder, until_ms) VALUES ($1, $2, ` + databaseNow + ` + $3)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms

@@ -97,6 +97,9 @@ func transfer(ctx context.Context, from, to *DB, stays string, progress func(tab
 	if err != nil || finished {
 		return done, err
 	}
+	if err := from.mustBeIdle(ctx); err != nil { // one that started meanwhile
+		return Transferred{}, err
+	}
 	return done, to.completeTransfer(ctx, from, stays)
 }
 

@@ -25,6 +25,7 @@ type Tx struct {
 
 	misplaced bool  // it has to begin again, with the scopes that it wants
 	wants     scope // which it could not have, if misplaced
+	held      bool  // it could not have a scope because another process has it
 }
 
 var errTxOver = errors.New("the transaction is over")

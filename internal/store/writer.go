@@ -107,6 +107,7 @@ func (u *update) start() bool {
 // in one transaction, each in a savepoint of its own once it writes, and commits: one fsync for all of them.
 type writer struct {
 	store    *DB
+	id       string  // of the process
 	db       *sql.DB // the pool that writes
 	shared   bool
 	verifier verifier
@@ -130,7 +131,7 @@ func newWriter(ctx context.Context, db *DB, v verifier) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{
-		store: db, db: db.write, shared: db.shared, verifier: v, stmts: stmts,
+		store: db, id: arn.NewUUID(), db: db.write, shared: db.shared, verifier: v, stmts: stmts,
 		stopped: make(chan struct{}), closing: make(chan struct{}), queue: make(chan *update, 4*maxGroup),
 	}
 	if w.shared {
@@ -386,6 +387,11 @@ func (g *group) run(u *update) error {
 	u.err, u.panicked, u.onCommit, u.deleted = nil, "", nil, false // this may be a second run
 	g.failed = nil
 	tx := &Tx{g: g}
+	if g.careful { // what only reads can have to be undone as well
+		if err := tx.save(); err != nil {
+			return err
+		}
+	}
 	u.panicked, u.err = call(u.f, tx)
 	tx.over = true
 	failed := u.err != nil || u.panicked != ""
@@ -393,10 +399,12 @@ func (g *group) run(u *update) error {
 		u.err, failed = tx.broken, true // f swallowed it
 	}
 	if g.failed != nil && !tx.misplaced {
-		if v := judge(g.failed); v == again || v == slow { // of the connection or of the other processes, and not of the update
+		switch v := judge(g.failed); {
+		case isLocked(g.failed) && !tx.held: // one row that somebody else has: the other updates do not need it
+			u.err, failed = unavailable(g.failed), true
+		case v == again, v == slow: // of the connection or of the other processes, and not of the update
 			return g.failed
-		}
-		if !failed {
+		case !failed:
 			u.err, failed = g.failed, true // likewise
 		}
 	}
