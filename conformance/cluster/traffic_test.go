@@ -11,8 +11,8 @@ import (
 // What a server may say to its database: four looks in a second, two statements that say that it lives and who else does, and the lease every
 // five; another query to hear of a change; and for a change of its own, one after the other, the round trips of decision 23.
 const (
-	idleStatements   = 8.0 // in a second
-	heardStatements  = 2.0 // for a change by another server
+	idleStatements   = 10.0 // in a second
+	heardStatements  = 3.0 // for a change by another server
 	changeRoundTrips = 8.0
 )
 
@@ -37,7 +37,7 @@ func TestTraffic(t *testing.T) {
 		return each
 	}
 	time.Sleep(3 * time.Second) // what they do at their start is over
-	const idle, changes = 5, 8
+	const idle, changes = 4, 5
 	rest := during(func() { time.Sleep(idle * time.Second) })
 	for i, got := range rest {
 		t.Logf("server %d that nobody asks, in a second: %s", i, got.per(idle))

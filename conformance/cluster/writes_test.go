@@ -27,7 +27,7 @@ func TestReadYourWrites(t *testing.T) {
 	url := postgres(t, "start", db)
 	defer postgres(t, "stop", db)
 	c := newCluster(t, dir, maxStaleness, url)
-	rounds := number(t, "KEYWRIGHT_WRITES", 30)
+	rounds := number(t, "KEYWRIGHT_WRITES", 10)
 	stop := c.changes()
 	var wg sync.WaitGroup
 	rights := []*right{

@@ -35,7 +35,7 @@ func cluster(t *testing.T, args ...string) string {
 // TestFailOver kills a primary under write load and promotes its synchronous standby: what was acknowledged is there, and
 // what was not made is not.
 func TestFailOver(t *testing.T) {
-	if testing.Short() || os.Getenv("KEYWRIGHT_POSTGRES") == "" {
+	if os.Getenv("KEYWRIGHT_POSTGRES") == "" {
 		t.Skip("it starts two databases of its own, where there are others")
 	}
 	dir, err := os.MkdirTemp("", "failover")
