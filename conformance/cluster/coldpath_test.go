@@ -18,11 +18,7 @@ const (
 
 // TestColdPath counts how often a server that has just been started waits for its database while it decrypts with keys of others.
 func TestColdPath(t *testing.T) {
-	dir := room(t)
-	db := dir + "/pg"
-	url := postgres(t, "start", db)
-	defer postgres(t, "stop", db)
-	c := newCluster(t, dir, time.Hour, url) // so that nobody looks meanwhile
+	c := newCluster(t, time.Hour) // so that nobody looks meanwhile
 	var blobs [][]byte
 	for range 20 {
 		id := c.newKey("")

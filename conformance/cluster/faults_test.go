@@ -15,6 +15,8 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/keywright/keywright/conformance/server"
 )
 
 // sharedKeys is how many keys all write to: so many that the time to find an order of the calls about each does not grow beyond all bounds.
@@ -71,14 +73,14 @@ type storm struct {
 
 // TestFaults kills primaries and servers, and spoils connections, under load.
 func TestFaults(t *testing.T) {
-	failovers, kills := number(t, "KEYWRIGHT_FAILOVERS", 1), number(t, "KEYWRIGHT_NODE_KILLS", 3)
-	w := &world{t: t, dir: room(t)}
+	failovers, kills := server.Number(t, "KEYWRIGHT_FAILOVERS", 1), server.Number(t, "KEYWRIGHT_NODE_KILLS", 3)
+	w := &world{t: t, dir: server.Room(t)}
 	w.primary, w.standby = filepath.Join(w.dir, "pg0"), filepath.Join(w.dir, "pg1")
-	first := postgres(t, "start", w.primary)
-	second := postgres(t, "standby", w.standby, w.primary)
+	first := server.Postgres(t, "start", w.primary)
+	second := server.Postgres(t, "standby", w.standby, w.primary)
 	defer func() {
-		postgres(t, "stop", w.primary)
-		postgres(t, "stop", w.standby)
+		server.Postgres(t, "stop", w.primary)
+		server.Postgres(t, "stop", w.standby)
 	}()
 	c := plan(t, w.dir, time.Second, first, second)
 	dues := c.inherit(failovers * duesPerRound)
@@ -120,8 +122,8 @@ type world struct {
 func (w *world) replace(c *cluster) {
 	w.n++
 	next := filepath.Join(w.dir, fmt.Sprintf("pg%d", w.n+1))
-	host := parse(w.t, postgres(w.t, "standby", next, w.standby)).Host
-	postgres(w.t, "stop", w.primary)
+	host := parse(w.t, server.Postgres(w.t, "standby", next, w.standby)).Host
+	server.Postgres(w.t, "stop", w.primary)
 	for _, n := range c.nodes {
 		n.relays[(w.n+1)%2].lead(host)
 	}
@@ -326,8 +328,8 @@ func (s *storm) spoil(node, way int) {
 func (s *storm) failOver(w *world) (took time.Duration) {
 	s.disturb(-1, false, func() {
 		began := time.Now()
-		postgres(s.t, "kill", w.primary)
-		postgres(s.t, "promote", w.standby)
+		server.Postgres(s.t, "kill", w.primary)
+		server.Postgres(s.t, "promote", w.standby)
 		until(s.t, "a change is acknowledged", func() bool {
 			client := s.anywhere()
 			key, err := client.CreateKey(background, &kms.CreateKeyInput{})

@@ -66,11 +66,7 @@ func TestStatements(t *testing.T) {
 // TestHotPath counts the statements that a server which knows the keys sends to its database while it uses them: those of its own
 // works, however many calls there are.
 func TestHotPath(t *testing.T) {
-	dir := room(t)
-	db := dir + "/pg"
-	url := postgres(t, "start", db)
-	defer postgres(t, "stop", db)
-	c := newCluster(t, dir, time.Hour, url) // so that nobody looks meanwhile
+	c := newCluster(t, time.Hour) // so that nobody looks meanwhile
 	n := c.nodes[0]
 	client, id := n.KMS(), c.newKey("")
 	pair, err := client.CreateKey(background, &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})

@@ -11,10 +11,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,64 +45,17 @@ type node struct {
 	relays      []*relay // one for each host
 }
 
-// number returns how often to do something: what the environment variable says, or otherwise.
-func number(t *testing.T, variable string, otherwise int) int {
+// newCluster starts three servers of a new installation on a database of its own.
+func newCluster(t *testing.T, maxStaleness time.Duration) *cluster {
 	t.Helper()
-	text := os.Getenv(variable)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("%s=%s is no number of 1 or more", variable, text)
-	}
-	return n
-}
-
-// postgres runs scripts/postgres and returns what it prints.
-func postgres(t *testing.T, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("../../scripts/postgres", args...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("scripts/postgres %v: %v", args, err)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// room returns a directory that other users can enter: databases do not run as root.
-func room(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "cluster")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
-// newCluster starts three servers of a new installation on the databases of URLs, of which the first takes writing.
-func newCluster(t *testing.T, dir string, maxStaleness time.Duration, urls ...string) *cluster {
-	t.Helper()
-	c := plan(t, dir, maxStaleness, urls...)
-	out, err := server.Run("init", "--config", c.nodes[0].config, "--account", server.Account)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made := credentials.FindStringSubmatch(out)
-	if made == nil {
-		t.Fatal("keywright init printed no access key")
-	}
-	c.keyID, c.secret = made[1], made[2]
+	dir, url := server.Database(t)
+	c := plan(t, dir, maxStaleness, url)
+	c.keyID, c.secret = server.Init(t, c.nodes[0].config)
 	c.startAll()
 	return c
 }
 
-// plan is newCluster without an installation, which the servers do not start without.
+// plan prepares three servers on the databases of URLs, of which the first takes writing. They need an installation to start.
 func plan(t *testing.T, dir string, maxStaleness time.Duration, urls ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: dir, maxStaleness: maxStaleness}
@@ -141,8 +91,6 @@ func parse(t *testing.T, text string) *url.URL {
 	}
 	return u
 }
-
-var credentials = regexp.MustCompile(`Access key id:\s+(\S+)\s+Secret access key:\s+(\S+)`)
 
 // prepare writes the configuration of a server and opens its relays.
 func (c *cluster) prepare(i int) *node {

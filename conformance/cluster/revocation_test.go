@@ -34,12 +34,8 @@ type lateness struct {
 
 // TestRevocation takes rights away on one of three servers under load, and looks when the others notice.
 func TestRevocation(t *testing.T) {
-	dir := room(t)
-	db := dir + "/pg"
-	url := postgres(t, "start", db)
-	defer postgres(t, "stop", db)
-	c := newCluster(t, dir, maxStaleness, url)
-	trials := number(t, "KEYWRIGHT_REVOCATIONS", 20)
+	c := newCluster(t, maxStaleness)
+	trials := server.Number(t, "KEYWRIGHT_REVOCATIONS", 20)
 	stop := c.load()
 	var wg sync.WaitGroup
 	var unheard atomic.Int64
@@ -354,14 +350,10 @@ var cuts = []struct {
 
 // TestCut cuts one of three servers off its database: it stops within the bound, the others go on, and it comes back.
 func TestCut(t *testing.T) {
-	dir := room(t)
-	db := dir + "/pg"
-	url := postgres(t, "start", db)
-	defer postgres(t, "stop", db)
-	c := newCluster(t, dir, maxStaleness, url)
+	c := newCluster(t, maxStaleness)
 	id := c.newKey("")
 	has := c.encrypts(user{}, id, unavailable)
-	rounds := number(t, "KEYWRIGHT_CUTS", len(cuts))
+	rounds := server.Number(t, "KEYWRIGHT_CUTS", len(cuts))
 	var stopped, back []time.Duration
 	for round := range rounds {
 		n, way := c.nodes[2], cuts[round%len(cuts)]

@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// What a server may say to its database: four looks in a second, two statements that say that it lives and who else does, and the lease every
+// What a server may say to its database: four looks in a second, two statements that say that it lives and who else does, the lease every
 // five; another query to hear of a change; and for a change of its own, one after the other, the round trips of decision 23.
 const (
 	idleStatements   = 10.0 // in a second
@@ -18,11 +18,7 @@ const (
 
 // TestTraffic measures what servers say to their database while nothing happens, and for a change.
 func TestTraffic(t *testing.T) {
-	dir := room(t)
-	db := dir + "/pg"
-	url := postgres(t, "start", db)
-	defer postgres(t, "stop", db)
-	c := newCluster(t, dir, time.Second, url)
+	c := newCluster(t, time.Second)
 	id := c.newKey("")
 	client := c.nodes[0].KMS()
 	during := func(do func()) (each []traffic) {

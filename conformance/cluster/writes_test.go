@@ -17,17 +17,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/keywright/keywright/conformance/server"
 )
 
 // TestReadYourWrites gives rights on one of three servers and takes them away, while all servers make other changes. The next request
 // there knows of it; requests to the others do that begin maxStaleness after the answer.
 func TestReadYourWrites(t *testing.T) {
-	dir := room(t)
-	db := dir + "/pg"
-	url := postgres(t, "start", db)
-	defer postgres(t, "stop", db)
-	c := newCluster(t, dir, maxStaleness, url)
-	rounds := number(t, "KEYWRIGHT_WRITES", 10)
+	c := newCluster(t, maxStaleness)
+	rounds := server.Number(t, "KEYWRIGHT_WRITES", 10)
 	stop := c.changes()
 	var wg sync.WaitGroup
 	rights := []*right{

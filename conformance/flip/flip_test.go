@@ -5,24 +5,19 @@ package flip_test
 import (
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/keywright/keywright/conformance/server"
 )
 
 // amount reads how much to do: a number, or "all", which is -1.
 func amount(t *testing.T, name string, usual int) int {
 	t.Helper()
-	switch text := os.Getenv(name); text {
-	case "":
-		return usual
-	case "all":
+	if os.Getenv(name) == "all" {
 		return -1
-	default:
-		n, err := strconv.Atoi(text)
-		check(t, err)
-		return n
 	}
+	return server.Number(t, name, usual)
 }
 
 // Every octet of every row that decides or protects: KEYWRIGHT_FLIPS of them, or "all".

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,19 +27,6 @@ const workers = 8
 // retention is how long audit records are kept: longer than it takes to kill a server, to start the next one and to verify its log.
 const retention = time.Minute
 
-// rounds returns how often to kill: KEYWRIGHT_KILLS, or 5.
-func rounds(t *testing.T) int {
-	text := os.Getenv("KEYWRIGHT_KILLS")
-	if text == "" {
-		return 5
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // run is the whole test: a directory that lives through all kills.
 type run struct {
 	t       *testing.T
@@ -57,7 +43,7 @@ type run struct {
 }
 
 func TestKill(t *testing.T) {
-	n := rounds(t)
+	n := server.Number(t, "KEYWRIGHT_KILLS", 5)
 	r := &run{t: t, dir: filepath.Join(t.TempDir(), "data"), log: filepath.Join(t.TempDir(), "log")}
 	r.audit = auditReader{dir: filepath.Join(r.dir, "audit"), read: map[int]int{}, seen: map[string]int{}}
 	for i := range workers {

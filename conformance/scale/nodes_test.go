@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/conformance/server"
 	"github.com/keywright/keywright/internal/cluster"
 	"github.com/keywright/keywright/internal/fresh"
 	"github.com/keywright/keywright/internal/store"
@@ -54,9 +55,8 @@ type measured struct {
 // newSimulation makes a database and opens it by n nodes.
 func newSimulation(t *testing.T, n int, bound, every time.Duration) *simulation {
 	t.Helper()
-	dir := room(t)
-	s := &simulation{t: t, n: n, bound: bound, every: every, url: postgres(t, "start", dir+"/pg"), stores: make([]*store.Store, n)}
-	t.Cleanup(func() { postgres(t, "stop", dir+"/pg") })
+	dir, url := server.Database(t)
+	s := &simulation{t: t, n: n, bound: bound, every: every, url: url, stores: make([]*store.Store, n)}
 	text, err := os.ReadFile(filepath.Join(dir, "pg/data/postmaster.pid"))
 	if err != nil {
 		t.Fatal(err)

@@ -7,11 +7,8 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -27,13 +24,11 @@ const cachedKeys = 500
 // newSharedWorld starts a server on a PostgreSQL of its own.
 func newSharedWorld(t *testing.T) *world {
 	t.Helper()
-	dir := room(t)
-	db := filepath.Join(dir, "pg")
-	u, err := url.Parse(postgres(t, "start", db))
+	dir, dsn := server.Database(t)
+	u, err := url.Parse(dsn)
 	if err != nil {
 		t.Fatal("the URL of the database cannot be read")
 	}
-	t.Cleanup(func() { postgres(t, "stop", db) })
 	password, _ := u.User.Password()
 	config := filepath.Join(dir, "keywright.yaml")
 	for path, text := range map[string]string{
@@ -53,52 +48,20 @@ quotas: {enforce: unlimited}
 			t.Fatal(err)
 		}
 	}
-	out, err := server.Run("init", "--config", config, "--account", server.Account)
-	made := credentials.FindStringSubmatch(out)
-	if err != nil || made == nil {
-		t.Fatalf("keywright init printed no access key: %v", err)
-	}
-	w := &world{t: t, tables: filepath.Join(db, "data", "base")}
+	keyID, secret := server.Init(t, config)
+	w := &world{t: t, tables: filepath.Join(dir, "pg", "data", "base")}
 	t.Cleanup(func() {
 		if w.server != nil {
 			w.server.Kill()
 		}
 	})
 	w.launch = func() *server.Server {
-		s, err := server.Serve(config, filepath.Join(dir, "log"), made[1], made[2])
+		s, err := server.Serve(config, filepath.Join(dir, "log"), keyID, secret)
 		w.must(err)
 		return s
 	}
 	w.start()
 	return w
-}
-
-// room returns a directory that other users can enter: databases do not run as root.
-func room(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "scale")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
-var credentials = regexp.MustCompile(`Access key id:\s+(\S+)\s+Secret access key:\s+(\S+)`)
-
-// postgres runs scripts/postgres and returns what it prints.
-func postgres(t *testing.T, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("../../scripts/postgres", args...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("scripts/postgres %v: %v", args, err)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // most is how many keys a run beyond the cache uses.

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,13 +41,9 @@ const scale = "KEYWRIGHT_SCALE"
 
 // keys is how many keys there will be: what a measurement asks for, or a number for every day.
 func keys(t *testing.T) int {
-	text := os.Getenv(scale)
-	if text == "" {
-		return 3000
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < few {
-		t.Fatalf("%s=%s is no number of %d or more", scale, text, few)
+	n := server.Number(t, scale, 3000)
+	if n < few {
+		t.Fatalf("%s=%d is less than %d", scale, n, few)
 	}
 	return n
 }
