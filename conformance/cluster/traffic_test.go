@@ -9,10 +9,11 @@ import (
 )
 
 // What a server may say to its database: four looks in a second, two statements that say that it lives and who else does, the lease every
-// five; another query to hear of a change; and for a change of its own, one after the other, the round trips of decision 23.
+// five, the one that has it a look at what is due, and the driver a ping where a connection was idle for a second; another query to hear of
+// a change; and for a change of its own, one after the other, the round trips of decision 23.
 const (
-	idleStatements   = 10.0 // in a second
-	heardStatements  = 3.0 // for a change by another server
+	idleStatements   = 9.0 // in a second
+	heardStatements  = 2.0 // for a change by another server
 	changeRoundTrips = 8.0
 )
 
@@ -33,7 +34,7 @@ func TestTraffic(t *testing.T) {
 		return each
 	}
 	time.Sleep(3 * time.Second) // what they do at their start is over
-	const idle, changes = 4, 5
+	const idle, changes = 8, 8
 	rest := during(func() { time.Sleep(idle * time.Second) })
 	for i, got := range rest {
 		t.Logf("server %d that nobody asks, in a second: %s", i, got.per(idle))

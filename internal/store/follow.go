@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"slices"
 	"time"
 
 	"github.com/keywright/keywright/internal/arn"
@@ -71,19 +70,19 @@ func (f *Follower) Next(ctx context.Context) (news []News, lost bool, err error)
 		}
 	}
 	if len(some.writers) > 0 {
-		if news, err = f.changes(ctx, some); err != nil {
+		var gone bool
+		if news, gone, err = f.changes(ctx, some); err != nil {
 			return nil, false, doing("following changes", err)
 		}
-		after, err := f.marks(ctx)
-		if err != nil {
-			return nil, false, doing("following changes", err)
-		}
-		lost = lost || len(news) == followPage || some.trimmed(after)
+		lost = lost || gone
 	}
 	f.take(marks, now)
 	f.looked = now
 	if own != nil { // it has been told
 		f.s.writer.wentBack.CompareAndSwap(own.wentBack, false)
+		if is := f.seen[own.writer].mark; is < own.mark {
+			f.s.writer.made.CompareAndSwap(own.made, &made{own.writer, is})
+		}
 	}
 	return news, lost, nil
 }
@@ -108,11 +107,7 @@ func (f *Follower) wentBack(marks []writerMark, own *ownMark, now time.Time) boo
 	for _, m := range marks {
 		there[m.writer] = m.mark
 	}
-	back := own != nil && own.wentBack
-	if own != nil && there[own.writer] < own.mark {
-		back = true
-		f.s.writer.made.CompareAndSwap(own.made, &made{own.writer, there[own.writer]}) // once is enough
-	}
+	back := own != nil && (own.wentBack || there[own.writer] < own.mark)
 	for writer, last := range f.seen {
 		// Rows that nobody writes any more are removed after a while.
 		if mark, is := there[writer]; mark < last.mark && (is || now.Sub(last.at) < forgetWriters/2) {
@@ -151,16 +146,6 @@ func (s *span) add(writer string, after, upTo int64) {
 	s.writers, s.after, s.upTo = append(s.writers, writer), append(s.after, after), append(s.upTo, upTo)
 }
 
-// trimmed reports whether some of the transactions are no longer in the feed.
-func (s *span) trimmed(marks []writerMark) bool {
-	for _, m := range marks {
-		if i := slices.Index(s.writers, m.writer); i >= 0 && s.after[i] < m.trimmed {
-			return true
-		}
-	}
-	return false
-}
-
 type writerMark struct {
 	writer        string
 	mark, trimmed int64
@@ -174,9 +159,26 @@ func (f *Follower) marks(ctx context.Context) ([]writerMark, error) {
 	return collect(ctx, f.s.looks, scan, selectMarks)
 }
 
-func (f *Follower) changes(ctx context.Context, of span) ([]News, error) {
-	scan := func(rows *sql.Rows) (n News, err error) {
-		return n, rows.Scan(&n.Account, &n.Region, &n.N, &n.Kind, &n.Ref)
+// seenChange is a change, or that a transaction made none, and whether the feed has not all of its process any more: null if nobody knows
+// that one.
+type seenChange struct {
+	gone                       sql.NullBool
+	account, region, kind, ref sql.NullString
+	n                          sql.NullInt64
+}
+
+// changes reads those of some transactions. The feed has not all of them any more if some are gone, or there are more than are heard of
+// one by one.
+func (f *Follower) changes(ctx context.Context, of span) (news []News, gone bool, err error) {
+	scan := func(r *sql.Rows) (c seenChange, err error) {
+		return c, r.Scan(&c.gone, &c.account, &c.region, &c.n, &c.kind, &c.ref)
 	}
-	return collect(ctx, f.s.looks, scan, selectChangesOfWriters, of.writers, of.after, of.upTo, followPage)
+	rows, err := collect(ctx, f.s.looks, scan, selectChangesOfWriters, of.writers, of.after, of.upTo, followPage)
+	for _, c := range rows {
+		gone = gone || !c.gone.Valid || c.gone.Bool
+		if c.n.Valid {
+			news = append(news, News{arn.Account(c.account.String), arn.Region(c.region.String), Change{c.n.Int64, ChangeKind(c.kind.String), c.ref.String}})
+		}
+	}
+	return news, gone || len(rows) == followPage, err
 }

@@ -22,6 +22,7 @@ var filling = []string{
 	`INSERT INTO key_uses SELECT account, region, key_id, 'body', 'tag' FROM keys`,
 	`INSERT INTO counters SELECT lpad(i::text, 12, '0'), 'us-east-1', 1, 0 FROM generate_series(1, 2000) i`,
 	`INSERT INTO changes SELECT lpad((i % 3 + 1)::text, 12, '0'), 'us-east-1', i, 'key', 'ref', 'writer' || i % 100, i FROM generate_series(1, 20000) i`,
+	`INSERT INTO writers SELECT 'writer' || i, 20000, 1, 0 FROM generate_series(1, 2000) i`,
 	`INSERT INTO meta SELECT 'm' || i, 'v' FROM generate_series(1, 1000) i`,
 	`INSERT INTO quotas SELECT lpad((i % 2000 + 1)::text, 12, '0'), 'us-east-1', 'kind' || i % 10, 'name' || i, 'body', 'tag' FROM generate_series(1, 12000) i`,
 	`ANALYZE`,

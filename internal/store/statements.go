@@ -267,10 +267,11 @@ var statements = [allStatements]string{
 	selectTrimmed: `SELECT writer, max(mark) FROM changes WHERE account = $1 AND region = $2 AND n <= $3 AND mark > 0 GROUP BY writer`,
 	selectMarks:   `SELECT writer, mark, trimmed FROM writers`,
 	// The limit inside is what keeps every plan to the index of each writer.
-	selectChangesOfWriters: `SELECT c.account, c.region, c.n, c.kind, c.ref
+	selectChangesOfWriters: `SELECT t.trimmed > w.after, c.account, c.region, c.n, c.kind, c.ref
 		FROM unnest(CAST($1 AS TEXT[]), CAST($2 AS BIGINT[]), CAST($3 AS BIGINT[])) AS w (writer, after, up_to)
-		CROSS JOIN LATERAL (SELECT account, region, n, kind, ref FROM changes WHERE writer = w.writer AND mark > 0 AND mark > w.after AND mark <= w.up_to
-		ORDER BY mark, account, region, n LIMIT $4) AS c LIMIT $4`,
+		LEFT JOIN LATERAL (SELECT trimmed FROM writers WHERE writer = w.writer LIMIT 1) AS t ON true
+		LEFT JOIN LATERAL (SELECT account, region, n, kind, ref FROM changes WHERE writer = w.writer AND mark > 0 AND mark > w.after AND mark <= w.up_to
+		ORDER BY mark, account, region, n LIMIT $4) AS c ON true LIMIT $4`,
 	deleteMarks: `DELETE FROM writers WHERE seen_ms < ` + databaseNow + ` - $1
 		AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.seen_ms > ` + databaseNow + ` - $1 AND writers.writer LIKE nodes.node || '.%')`,
 	lockMark: `SELECT mark FROM writers WHERE writer = $1 FOR UPDATE`,
