@@ -19,7 +19,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what a shared database, or more than one server, cannot have: `sqlite(why)` and `alone(why)` mark it."""
+    """Leaves out what a shared database, or more than one server, cannot have: `sqlite(why)` and `alone(why)` mark it, and why is the
+    reason that the run prints. Without KEYWRIGHT_STORE and KEYWRIGHT_NODES nothing is left out."""
     for item in items:
         for applies, name in ((POSTGRES, "sqlite"), (NODES > 1, "alone")):
             for mark in item.iter_markers(name):
