@@ -58,7 +58,7 @@ type DB struct {
 	shared       bool          // on an engine that other processes use at the same time: PostgreSQL
 	timeout      time.Duration // of a statement, if shared
 	patience     time.Duration // of an update, if shared
-	unreplicated atomic.Bool   // a commit did not wait for the standby that it has to wait for
+	unreplicated atomic.Int64  // commits, of all connections, that did not wait for the standby that they have to wait for
 	path         string        // absolute; empty in memory and if shared
 	log          *slog.Logger
 	now          func() time.Time
@@ -368,14 +368,24 @@ func (db *DB) tryWriteSealed(ctx context.Context, asker string, f func(*sql.Tx) 
 	if err != nil {
 		return judge(err), errors.Join(err, tx.Rollback())
 	}
-	db.unreplicated.Store(false)
-	if err := tx.Commit(); err != nil {
+	if err := db.commit(tx.Commit); err != nil {
 		return judgeCommit(err), err
 	}
-	if db.unreplicated.Load() {
-		return unknown, errUnreplicated
-	}
 	return 0, nil
+}
+
+// errUnreplicated says that the server was told not to wait any longer for its standby: what the next primary has is not known.
+var errUnreplicated = errors.New("the commit is on the primary, and may not be on its standby")
+
+// commit calls do. The error wraps errUnreplicated if a commit did not wait for its standby meanwhile: a notice does not say of which
+// connection it is, so that another one's may be meant.
+func (db *DB) commit(do func() error) error {
+	before := db.unreplicated.Load()
+	err := do()
+	if db.unreplicated.Load() != before {
+		err = errors.Join(errUnreplicated, err)
+	}
+	return err
 }
 
 var errReadOnly = errors.New("the store is open read-only")

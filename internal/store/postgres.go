@@ -52,7 +52,7 @@ func (db *DB) openShared(o Options) error {
 	config.ConnectTimeout = orDefault(config.ConnectTimeout, timeout)
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if n.File == "syncrep.c" { // whatever the language: a commit that did not wait for its standby
-			db.unreplicated.Store(true)
+			db.unreplicated.Add(1)
 		}
 	}
 	if config.ValidateConnect == nil && !o.ReadOnly {
@@ -242,7 +242,7 @@ func connectionError(err error) bool {
 // judgeCommit says what an error of COMMIT means: only what the server says plainly is known.
 func judgeCommit(err error) verdict {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if errors.As(err, &pg) && !errors.Is(err, errUnreplicated) {
 		switch {
 		case pg.Code == "40001", pg.Code == "40P01":
 			return again

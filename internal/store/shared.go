@@ -265,18 +265,11 @@ func (w *writer) attempt(ran []*update, careful bool, until time.Time) (verdict,
 		g.rollback()
 		return 0, nil
 	}
-	w.store.unreplicated.Store(false)
-	if err := w.within(cancel, g.tx.Commit); err != nil {
-		_ = g.conn.Close() // its pool knows whether it is good
+	err = w.store.commit(func() error { return w.within(cancel, g.tx.Commit) })
+	_ = g.conn.Close() // to its pool, which knows whether it is good
+	if err != nil {
 		w.store.renew()
-		if w.store.unreplicated.Load() {
-			return unknown, errors.Join(errUnreplicated, err)
-		}
 		return judgeCommit(err), err
-	}
-	_ = g.conn.Close() // to its pool
-	if w.store.unreplicated.Load() {
-		return unknown, errUnreplicated
 	}
 	w.done()
 	return 0, nil
@@ -287,9 +280,6 @@ func (w *writer) done() {
 	w.marker.made = w.marker.mark
 	w.made.Store(&made{w.name(), w.marker.made})
 }
-
-// errUnreplicated says that the server was told not to wait any longer for its standby: what the next primary has is not known.
-var errUnreplicated = errors.New("the commit is on the primary, and may not be on its standby")
 
 // prepareShared makes sure that the domain keys are the newest, and takes the scopes that runs before wanted.
 func (g *group) prepareShared(ran []*update) error {
@@ -397,12 +387,11 @@ func (w *writer) lastMark() (int64, error) {
 	if _, err := tx.ExecContext(ctx, statements[moveMark], w.name(), mark, mark); err != nil {
 		return 0, err
 	}
-	w.store.unreplicated.Store(false)
-	if err := tx.Commit(); err != nil {
+	switch err := w.store.commit(tx.Commit); {
+	case errors.Is(err, errUnreplicated):
+		return 0, err
+	case err != nil:
 		return 0, errors.Join(errAskAgain, err)
-	}
-	if w.store.unreplicated.Load() {
-		return 0, errUnreplicated
 	}
 	return mark, nil
 }
