@@ -27,9 +27,6 @@ func (tx *Tx) queryAll(s statement, lists [][]any, take func(i int, row scanner)
 		}
 		return nil
 	}
-	if err := tx.save(); err != nil {
-		return err
-	}
 	var batch pgx.Batch
 	for i, args := range lists {
 		batch.Queue(statements[s], args...).Query(func(rows pgx.Rows) error {
@@ -69,11 +66,9 @@ func (tx *Tx) execAll(s statement, lists [][]any) (counts []int64, err error) {
 			return nil
 		})
 	}
-	if err := tx.g.note(tx.g.send(&batch)); err != nil {
-		tx.broken = err
+	if err := tx.did(s, tx.g.note(tx.g.send(&batch))); err != nil {
 		return nil, err
 	}
-	tx.wrote = true
 	return counts, nil
 }
 

@@ -54,13 +54,21 @@ func (tx *Tx) exec(s statement, args ...any) (int64, error) {
 		return 0, err
 	}
 	result, err := tx.g.exec(s, args...)
+	if err := tx.did(s, err); err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// did notes what became of a statement that writes.
+func (tx *Tx) did(s statement, err error) error {
 	if err != nil {
 		tx.broken = err
-		return 0, err
+		return err
 	}
 	tx.wrote = true
 	tx.deleted = tx.deleted || s == deleteKey || s == deleteDomainKeys
-	return result.RowsAffected()
+	return nil
 }
 
 // save sets the savepoint before the first write: what only reads needs none.
