@@ -18,11 +18,10 @@ import (
 	"github.com/keywright/keywright/internal/store"
 )
 
-// The times of a cluster. A server whose process was killed is not counted any more after LiveFor, and its work is taken over after
+// The times of a cluster. A server whose process was killed is not counted any more after store.LiveFor, and its work is taken over after
 // leaseFor and leaseEvery at most.
 const (
 	beatEvery  = time.Second
-	LiveFor    = 5 * time.Second // without a word
 	leaseFor   = 15 * time.Second
 	leaseEvery = 5 * time.Second
 	// leaseMargin is how much earlier than the database a server thinks its lease over. What it began before is likely to have ended
@@ -30,8 +29,8 @@ const (
 	leaseMargin = 5 * time.Second
 	// After the database was away every row is old, and each server that is back first would find itself alone. So there are fewer servers
 	// only for one whose beats were no further apart than steadyGap for steadyFor: longer than others can take to find the database again.
-	steadyGap = LiveFor / 2
-	steadyFor = 2 * LiveFor
+	steadyGap = store.LiveFor / 2
+	steadyFor = 2 * store.LiveFor
 )
 
 // A server that lives has said so within nameWithin. For twice as long Join waits for the name of one that was killed.
@@ -156,7 +155,7 @@ func (m *Member) beat(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	began := m.c.Now()
-	live, look, err := m.c.Store.Beat(ctx, m.node(), LiveFor)
+	live, look, err := m.c.Store.Beat(ctx, m.node(), store.LiveFor)
 	if err != nil {
 		return err
 	}
@@ -167,11 +166,11 @@ func (m *Member) beat(ctx context.Context) error {
 			slog.Error("another server that shares the database has this one's name: each needs a name of its own", "node", m.c.Name)
 		}
 	}
-	if passed(m.beaten, began) > steadyGap {
+	if store.Passed(m.beaten, began) > steadyGap {
 		m.steady = began
 	}
 	m.beaten = began
-	if n := max(len(live), 1); n > m.counted || n < m.counted && passed(m.steady, began) >= steadyFor {
+	if n := max(len(live), 1); n > m.counted || n < m.counted && store.Passed(m.steady, began) >= steadyFor {
 		m.counted = n
 		m.c.Counted(n)
 	}
@@ -239,19 +238,13 @@ func (m *Member) Leave(ctx context.Context) {
 	}
 }
 
-// passed returns how much time has passed. Of two clocks that differ it believes the one by which it was more: the steady one stands still
-// while a machine sleeps.
-func passed(then, now time.Time) time.Duration {
-	return max(now.Sub(then), time.Duration(now.UnixNano()-then.UnixNano()))
-}
-
 // Leads reports whether this server does the work that one does for all.
 func (m *Member) Leads() bool {
 	asked := m.asked.Load()
 	if asked == nil {
 		return false
 	}
-	return passed(*asked, m.c.Now()) < leaseFor-leaseMargin
+	return store.Passed(*asked, m.c.Now()) < leaseFor-leaseMargin
 }
 
 // Taken tells whoever does the work, once each time, that this server has begun to do it for all: what has come due while nobody did

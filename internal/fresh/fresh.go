@@ -113,14 +113,8 @@ func (k *Keeper) look(ctx context.Context) {
 	k.ended = make(chan struct{})
 }
 
-// Age returns how old what is remembered can be: all that others had changed before is known. Of two clocks that differ it believes
-// the one by which more time has passed: the steady one stands still while a machine sleeps.
-func (k *Keeper) Age() time.Duration { return passed(*k.confirmed.Load()) }
-
-func passed(since time.Time) time.Duration {
-	now := time.Now()
-	return max(now.Sub(since), time.Duration(now.UnixNano()-since.UnixNano()))
-}
+// Age returns how old what is remembered can be: all that others had changed before is known.
+func (k *Keeper) Age() time.Duration { return store.Passed(*k.confirmed.Load(), time.Now()) }
 
 // Failing reports whether the last look failed.
 func (k *Keeper) Failing() bool { return k.failing.Load() }
@@ -128,7 +122,7 @@ func (k *Keeper) Failing() bool { return k.failing.Load() }
 // Check returns up to when every change is known here, if what is remembered may be relied on. Where it is too old it has the store
 // asked, and waits for the answer for MaxStaleness at most; without one, ErrStale.
 func (k *Keeper) Check(ctx context.Context) (since time.Time, err error) {
-	if since = *k.confirmed.Load(); passed(since) <= k.c.MaxStaleness {
+	if since = *k.confirmed.Load(); store.Passed(since, time.Now()) <= k.c.MaxStaleness {
 		return since, nil
 	}
 	if err := k.wait(ctx); err != nil {
@@ -139,7 +133,11 @@ func (k *Keeper) Check(ctx context.Context) (since time.Time, err error) {
 
 // Late reports whether what was relied on with an answer of Check has become too old since, whatever has been heard meanwhile.
 func (k *Keeper) Late(since time.Time) bool {
-	age := passed(since)
+	return k.tooOld(store.Passed(since, time.Now()))
+}
+
+// tooOld reports whether what is of an age may not be relied on. It may be older while the store does not answer.
+func (k *Keeper) tooOld(age time.Duration) bool {
 	return age > k.c.MaxStaleness && !(k.failing.Load() && age <= k.c.ServeStaleFor)
 }
 
@@ -150,8 +148,7 @@ func (k *Keeper) wait(ctx context.Context) error {
 		k.mu.Lock()
 		ended := k.ended
 		k.mu.Unlock()
-		age := k.Age()
-		if age <= k.c.MaxStaleness || k.failing.Load() && age <= k.c.ServeStaleFor {
+		if !k.tooOld(k.Age()) {
 			return nil
 		}
 		select {
@@ -160,16 +157,16 @@ func (k *Keeper) wait(ctx context.Context) error {
 		}
 		select {
 		case <-ended:
-			if age := k.Age(); k.failing.Load() && age > max(k.c.MaxStaleness, k.c.ServeStaleFor) {
-				return fmt.Errorf("%w: nothing heard for %s", ErrStale, age.Round(time.Millisecond))
+			if !k.failing.Load() {
+				continue
 			}
 		case <-patience.C:
-			if age := k.Age(); age > max(k.c.MaxStaleness, k.c.ServeStaleFor) {
-				return fmt.Errorf("%w: nothing heard for %s", ErrStale, age.Round(time.Millisecond))
-			}
-			return nil
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ErrStale, context.Cause(ctx))
 		}
+		if age := k.Age(); k.tooOld(age) {
+			return fmt.Errorf("%w: nothing heard for %s", ErrStale, age.Round(time.Millisecond))
+		}
+		return nil
 	}
 }

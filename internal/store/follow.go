@@ -57,7 +57,7 @@ func (f *Follower) Next(ctx context.Context) (news []News, lost bool, err error)
 	if err != nil {
 		return nil, false, doing("following changes", err)
 	}
-	lost = f.away(now) > forgetWriters/2 || f.wentBack(marks, own, now)
+	lost = Passed(f.looked, now) > forgetWriters/2 || f.wentBack(marks, own, now)
 	var some span
 	for _, m := range marks {
 		last, known := f.seen[m.writer]
@@ -130,10 +130,10 @@ func (f *Follower) take(marks []writerMark, now time.Time) {
 	f.seen = seen
 }
 
-// away returns how long ago the last look was. Of two clocks that differ it believes the one by which more time has passed: the steady
-// one stands still while a machine sleeps.
-func (f *Follower) away(now time.Time) time.Duration {
-	return max(now.Sub(f.looked), time.Duration(now.UnixNano()-f.looked.UnixNano()))
+// Passed returns how much time has passed between two readings of a clock. Of the two clocks that a reading is of it believes the one by
+// which it was more: the steady one stands still while a machine sleeps.
+func Passed(since, now time.Time) time.Duration {
+	return max(now.Sub(since), time.Duration(now.UnixNano()-since.UnixNano()))
 }
 
 // span names transactions: of each writer those with a number above after, up to upTo.

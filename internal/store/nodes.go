@@ -37,6 +37,9 @@ type Node struct {
 	Self    bool   // it is this one
 }
 
+// LiveFor is for how long a process is taken to live after it said so.
+const LiveFor = 5 * time.Second
+
 // nodesGoneAfter is after how long without a word a row of table nodes is removed, in milliseconds.
 const nodesGoneAfter = 24 * 60 * 60 * 1000
 

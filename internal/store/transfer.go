@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"hash"
 	"strings"
-	"time"
 )
 
 // The errors of Transfer that an operator can mend.
@@ -103,20 +102,20 @@ func transfer(ctx context.Context, from, to *DB, stays string, progress func(tab
 	return done, to.completeTransfer(ctx, from, stays)
 }
 
-// aliveFor is for how long a server is taken to live that said so.
-const aliveFor = 5 * time.Second
-
 // mustBeIdle gives ErrLocked if a server uses the store. Where only one process can, it has its lock.
 func (db *DB) mustBeIdle(ctx context.Context) error {
 	if !db.shared {
 		return nil
 	}
-	var n int
-	err := db.read.QueryRowContext(ctx, `SELECT count(*) FROM nodes WHERE seen_ms > `+databaseNow+` - $1`, aliveFor.Milliseconds()).Scan(&n)
-	if err == nil && n > 0 {
-		err = fmt.Errorf("%w: servers run on the database", ErrLocked)
+	rows, err := db.read.QueryContext(ctx, statements[selectNodes], LiveFor.Milliseconds())
+	if err != nil {
+		return err
 	}
-	return err
+	defer rows.Close() // its error is that of Err
+	if rows.Next() {
+		return fmt.Errorf("%w: servers run on the database", ErrLocked)
+	}
+	return rows.Err()
 }
 
 // expectTransfer makes sure that the store may be, or is, the target of a transfer, and reports whether that has ended.
