@@ -72,6 +72,18 @@ func (r *request) mayPoint(a aliasName, in wire.Input) func([]*snapshot) error {
 	}
 }
 
+// pointAlias makes, moves or removes an alias between keys.
+func (r *request) pointAlias(a aliasName, t targets, in wire.Input, write func(*store.Tx) error) error {
+	return r.retry(func() error {
+		return r.changeAlias(r.ctx, a, t, r.mayPoint(a, in), func(tx *store.Tx) error {
+			if err := r.inTime(); err != nil {
+				return err
+			}
+			return write(tx)
+		})
+	})
+}
+
 func usableTarget(k *key.Key) error {
 	return stateRule{PendingDeletion: true}.blocks(k)
 }
@@ -104,10 +116,7 @@ func createAlias(r *request, in *kmsapi.CreateAliasRequest) error {
 	r.concerns(a, snap, true)
 	now := r.moment()
 	alias := &key.Alias{Account: a.account, Region: a.region, Name: a.name, Target: snap.ID, CreatedAt: now, UpdatedAt: now}
-	err = r.changeAlias(r.ctx, a, targets{next: snap.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
-		if err := r.stillThere(tx, snap.Name); err != nil {
-			return err
-		}
+	err = r.pointAlias(a, targets{next: snap.ID}, in, func(tx *store.Tx) error {
 		if err := r.aliasQuota(tx, snap.Name); err != nil {
 			return existing(tx, a, err)
 		}
@@ -125,18 +134,6 @@ func existing(tx *store.Tx, a aliasName, err error) error {
 		return store.ErrExists
 	}
 	return err
-}
-
-// stillThere makes a transaction that points an alias at a key fail if the key went, or began to go, in the meantime.
-func (r *request) stillThere(tx *store.Tx, name key.Name) error {
-	k, err := tx.GetKey(name)
-	if errors.Is(err, store.ErrNotFound) {
-		return wire.Errorf(kmsapi.CodeNotFoundException, "Key '%s' does not exist", name.ARN())
-	}
-	if err != nil {
-		return err
-	}
-	return usableTarget(k)
 }
 
 // errMoved says that an alias points at another key than the one that was authorized.
@@ -182,10 +179,7 @@ func moveAlias(r *request, in *kmsapi.UpdateAliasRequest) error {
 		return err
 	}
 	now := r.moment()
-	err = r.changeAlias(r.ctx, a, targets{old.ID, next.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
-		if err := r.stillThere(tx, next.Name); err != nil {
-			return err
-		}
+	err = r.pointAlias(a, targets{old.ID, next.ID}, in, func(tx *store.Tx) error {
 		alias, err := tx.GetAlias(a.account, a.region, a.name)
 		if err != nil {
 			return err
@@ -259,7 +253,7 @@ func removeAlias(r *request, in *kmsapi.DeleteAliasRequest) error {
 	if err := firstFailure(err, r.chargeOwn); err != nil {
 		return err
 	}
-	err = r.changeAlias(r.ctx, a, targets{last: snap.ID}, r.mayPoint(a, in), func(tx *store.Tx) error {
+	err = r.pointAlias(a, targets{last: snap.ID}, in, func(tx *store.Tx) error {
 		alias, err := tx.GetAlias(a.account, a.region, a.name)
 		if err != nil {
 			return err

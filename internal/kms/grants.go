@@ -151,7 +151,7 @@ func (r *request) withGrants(name key.Name, change func(*snapshot, *grantSet) er
 
 // addGrant stores a grant, or returns the one of the same name and parameters that is there already.
 func (r *request) addGrant(g *key.Grant) (there *key.Grant, err error) {
-	err = store.Retry(r.ctx, func() error {
+	err = r.retry(func() error {
 		there, err = r.tryAddGrant(g)
 		return err
 	})
@@ -174,11 +174,11 @@ func (r *request) tryAddGrant(g *key.Grant) (*key.Grant, error) {
 			if others != nil {
 				return others
 			}
-			k, err := tx.GetKey(g.Key)
+			k, err := r.asDecided(tx, snap)
 			if err != nil {
 				return gone(g.Key, err)
 			}
-			if err := r.op.States.blocks(k); err != nil {
+			if err := firstError(r.inTime(), r.op.States.blocks(k)); err != nil {
 				return err
 			}
 			return tx.PutGrant(g)
@@ -198,10 +198,24 @@ func gone(name key.Name, err error) error {
 	return err
 }
 
-// removeGrant deletes a grant for good. The caller has it locked, by withGrants.
-func (r *request) removeGrant(name key.Name, id string) error {
-	err := r.changeGrants(r.ctx, name, func(tx *store.Tx, _ error) error { return tx.DeleteGrant(name, id) },
-		func(set *grantSet) { set.remove(id) })
+// removeGrant deletes a grant for good, if allowed says so of its key and the grants as they are.
+func (r *request) removeGrant(name key.Name, id string, allowed func(*snapshot, *grantSet) error) error {
+	err := r.retry(func() error {
+		return r.withGrants(name, func(snap *snapshot, set *grantSet) error {
+			if err := allowed(snap, set); err != nil {
+				return err
+			}
+			return r.changeGrants(r.ctx, name, func(tx *store.Tx, _ error) error {
+				if _, err := r.asDecided(tx, snap); err != nil {
+					return gone(name, err)
+				}
+				if err := r.inTime(); err != nil {
+					return err
+				}
+				return tx.DeleteGrant(name, id)
+			}, func(set *grantSet) { set.remove(id) })
+		})
+	})
 	if errors.Is(err, store.ErrNotFound) {
 		return noGrant(id)
 	}
@@ -234,12 +248,7 @@ func revokeGrant(r *request, in *kmsapi.RevokeGrantRequest) error {
 	if err := dry(in.DryRun); err != nil {
 		return err
 	}
-	return r.withGrants(r.key.Name, func(now *snapshot, _ *grantSet) error {
-		if err := r.stillAllowed(now); err != nil {
-			return err
-		}
-		return r.removeGrant(now.Name, in.GrantID.V)
-	})
+	return r.removeGrant(r.key.Name, in.GrantID.V, func(now *snapshot, _ *grantSet) error { return r.stillAllowed(now) })
 }
 
 // toRetire finds the grant that RetireGrant is about: by its token, or by key and id. If all are given they must agree.
@@ -285,14 +294,11 @@ func retireGrant(r *request, in *kmsapi.RetireGrantRequest) error {
 	if err := r.ready(nil, r.op.rate(), in.DryRun); err != nil {
 		return err
 	}
-	return r.withGrants(snap.Name, func(now *snapshot, set *grantSet) error {
+	return r.removeGrant(snap.Name, id, func(now *snapshot, set *grantSet) error {
 		if err := r.renew(); err != nil {
 			return err
 		}
-		if err := r.mayRetire(now, set.get(id), id, in); err != nil {
-			return err
-		}
-		return r.removeGrant(now.Name, id)
+		return r.mayRetire(now, set.get(id), id, in)
 	})
 }
 

@@ -8,6 +8,7 @@ package kms
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -304,9 +305,32 @@ func (r *request) stillAllowed(now *snapshot) error {
 	return err
 }
 
+// retry repeats a change while its transaction finds that others have taken the right to it, or could have. Each time it is decided anew, by
+// what is known then.
+func (r *request) retry(change func() error) error {
+	return store.Retry(r.ctx, func() error {
+		if err := r.call.Refresh(r.ctx); err != nil {
+			return err
+		}
+		return change()
+	})
+}
+
+// inTime is for the transaction of a change, after its first statement: before that it can wait for long. store.ErrConflict if the change
+// was decided by what was known too long ago: whoever took the right to it on another server may have been told that it is gone.
+func (r *request) inTime() error {
+	if r.call.Late() {
+		return fmt.Errorf("%w: it was decided too long ago", store.ErrConflict)
+	}
+	return nil
+}
+
 // change changes the request's key, unless its policy or state has come to forbid the operation since it was looked at.
 func (r *request) change(edit func(*key.Key) error) error {
 	snap, err := r.Service.change(r.ctx, r.key.Name, func(now *snapshot, next *key.Key) error {
+		if err := r.call.Refresh(r.ctx); err != nil {
+			return err
+		}
 		if err := r.stillAllowed(now); err != nil {
 			return err
 		}
@@ -314,7 +338,7 @@ func (r *request) change(edit func(*key.Key) error) error {
 			return err
 		}
 		return edit(next)
-	})
+	}, r.inTime)
 	if err != nil {
 		return gone(r.key.Name, err)
 	}

@@ -141,7 +141,7 @@ func replicateKey(r *request, in *kmsapi.ReplicateKeyRequest) (*kmsapi.Replicate
 
 // addReplica stores a replica and tells all keys of its set of it, unless something has come to forbid that.
 func (r *request) addReplica(replica *key.Key, in *kmsapi.ReplicateKeyRequest) error {
-	return store.Retry(r.ctx, func() error { return r.tryAddReplica(replica, in) })
+	return r.retry(func() error { return r.tryAddReplica(replica, in) })
 }
 
 func (r *request) tryAddReplica(replica *key.Key, in *kmsapi.ReplicateKeyRequest) error {
@@ -162,7 +162,7 @@ func (r *request) tryAddReplica(replica *key.Key, in *kmsapi.ReplicateKeyRequest
 	slices.Sort(primary.Replicas)
 	set.next = append(set.next, replica)
 	set.share()
-	return r.commitRegions(r.ctx, set, func(tx *store.Tx) error { return r.keyQuota(tx, replica.Name) }, noRecord)
+	return r.commitRegions(r.ctx, set, func(tx *store.Tx) error { return firstError(r.inTime(), r.keyQuota(tx, replica.Name)) }, noRecord)
 }
 
 func updatePrimaryRegion(r *request, in *kmsapi.UpdatePrimaryRegionRequest) error {

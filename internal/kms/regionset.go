@@ -211,10 +211,8 @@ func (g *regionSet) write(tx *store.Tx, extra func(*store.Tx) error) error {
 			return err
 		}
 		if i < len(g.now) && k != g.gone {
-			if erase := erasing(g.now[i].Key, k); erase != nil {
-				if err := erase(tx); err != nil {
-					return err
-				}
+			if loses(g.now[i].Key, k) {
+				tx.Erase()
 			}
 		}
 	}
@@ -259,7 +257,7 @@ func follows(was, is *key.Key) bool {
 
 // changeRegions changes the request's key and those that share with it, under the rules of change.
 func (r *request) changeRegions(edit func(*regionSet) error) error {
-	return store.Retry(r.ctx, func() error { return r.changeRegionsOnce(edit) })
+	return r.retry(func() error { return r.changeRegionsOnce(edit) })
 }
 
 func (r *request) changeRegionsOnce(edit func(*regionSet) error) error {
@@ -275,7 +273,7 @@ func (r *request) changeRegionsOnce(edit func(*regionSet) error) error {
 		return err
 	}
 	set.share()
-	if err := r.commitRegions(r.ctx, set, nil, noRecord); err != nil {
+	if err := r.commitRegions(r.ctx, set, func(*store.Tx) error { return r.inTime() }, noRecord); err != nil {
 		return err
 	}
 	r.key = set.now[0]

@@ -115,7 +115,7 @@ func rotateKeyOnDemand(r *request, _ *kmsapi.RotateKeyOnDemandRequest) (*kmsapi.
 			return nil, err
 		}
 	}
-	err := store.Retry(r.ctx, func() error { return r.rotateOnDemand(fresh) })
+	err := r.retry(func() error { return r.rotateOnDemand(fresh) })
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (r *request) rotateOnDemand(fresh key.Material) error {
 	next.Rotation.OnDemand++
 	turn := func(guard.Permit) (*audit.Fields, error) { return r.rotate(set, key.OnDemand, fresh), nil }
 	return r.guard.Act(guard.RotateKey, name, turn, func(record func() error) error {
-		return r.commitRegions(context.WithoutCancel(r.ctx), set, nil, record)
+		return r.commitRegions(context.WithoutCancel(r.ctx), set, func(*store.Tx) error { return r.inTime() }, record)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,12 +173,12 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 // change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that
 // ends it. When change returns without an error the new state is on disk and every later request sees it. Material whose time is
 // over goes before, from all related keys; otherwise nothing depends on those, which may be damaged. Where another process changed
-// the key since it was read, edit gets it once more.
-func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (snap *snapshot, err error) {
+// the key since it was read, or inTime, which the transaction asks, says so, edit gets it once more.
+func (s *Service) change(ctx context.Context, name key.Name, edit changeOfKey, inTime func() error) (snap *snapshot, err error) {
 	for {
 		var expired bool
 		err = store.Retry(ctx, func() error {
-			snap, expired, err = s.tryChange(ctx, name, edit)
+			snap, expired, err = s.tryChange(ctx, name, edit, inTime)
 			return err
 		})
 		if !expired {
@@ -189,8 +190,11 @@ func (s *Service) change(ctx context.Context, name key.Name, edit func(now *snap
 	}
 }
 
+// changeOfKey edits next, a clone of a key as it is now, or returns why it must not be.
+type changeOfKey func(now *snapshot, next *key.Key) error
+
 // tryChange is change for a key of which no material has expired: otherwise it reports that, and does nothing.
-func (s *Service) tryChange(ctx context.Context, name key.Name, edit func(now *snapshot, next *key.Key) error) (snap *snapshot, expired bool, err error) {
+func (s *Service) tryChange(ctx context.Context, name key.Name, edit changeOfKey, inTime func() error) (snap *snapshot, expired bool, err error) {
 	defer s.keys.lock(name)()
 	now, err := s.loadStored(ctx, name)
 	if err != nil {
@@ -203,23 +207,37 @@ func (s *Service) tryChange(ctx context.Context, name key.Name, edit func(now *s
 	if err := edit(now, next); err != nil {
 		return nil, false, err
 	}
-	snap, err = s.commit(ctx, now.Key, next, erasing(now.Key, next))
+	snap, err = s.commit(ctx, now.Key, next, func(tx *store.Tx) error {
+		if loses(now.Key, next) {
+			tx.Erase()
+		}
+		return inTime()
+	})
 	return snap, false, err
 }
 
-// erasing returns what a transaction does besides if a key loses octets of its material: they must not stay in any file. It is
-// nil if the key loses none.
-func erasing(now, next *key.Key) func(*store.Tx) error {
+// loses reports whether a key loses octets of its material: they must not stay in any file.
+func loses(now, next *key.Key) bool {
 	for i := range now.Material {
 		m := &now.Material[i]
 		if kept := next.FindMaterial(m.ID); m.Imported() && (kept == nil || !kept.Imported()) {
-			return func(tx *store.Tx) error {
-				tx.Erase()
-				return nil
-			}
+			return true
 		}
 	}
-	return nil
+	return false
+}
+
+// asDecided reads a key in a transaction. store.ErrConflict if another server has changed what the guard decided by since snap was read.
+func (s *Service) asDecided(tx *store.Tx, snap *snapshot) (*key.Key, error) {
+	k, err := tx.GetKey(snap.Name)
+	if err != nil {
+		return nil, err
+	}
+	if k.Policy != snap.Policy || !slices.Equal(k.Principals, snap.Principals) || !slices.Equal(k.Tags, snap.Tags) {
+		s.keys.drop(snap.Name)
+		return nil, fmt.Errorf("%w: the key has another policy, or other tags", store.ErrConflict)
+	}
+	return k, nil
 }
 
 // wrapAnew wraps the material of a key that is about to be written with the newest domain key. While seals are rotated the store refuses
@@ -333,7 +351,22 @@ func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allow
 		return err
 	}
 	moment := s.aliases.since(a)
-	err := s.store.Update(ctx, write)
+	err := s.store.Update(ctx, func(tx *store.Tx) error {
+		for _, snap := range keys {
+			k, err := s.asDecided(tx, snap)
+			switch {
+			case errors.Is(err, store.ErrNotFound) && snap.ID != t.next:
+				return errMoved
+			case err != nil:
+				return gone(snap.Name, err)
+			case snap.ID == t.next:
+				if err := usableTarget(k); err != nil {
+					return err
+				}
+			}
+		}
+		return write(tx)
+	})
 	for _, name := range names {
 		s.forgetAliasList(name)
 	}

@@ -155,6 +155,14 @@ type people struct {
 	arns map[string]string
 	// meanwhile happens once, when the next principal is looked up: a call that does so has been authorized before.
 	meanwhile func()
+	now       func(*guard.Caller) *guard.Caller // what has become of callers; nil for nothing
+}
+
+// renew says what becomes of callers.
+func (p *people) renew(now func(*guard.Caller) *guard.Caller) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = now
 }
 
 // born makes a user or role.
@@ -208,7 +216,15 @@ func (p *people) ARNOf(_ context.Context, id string) (string, bool, error) {
 	return name, ok, nil
 }
 
-func (p *people) Renew(_ context.Context, who *guard.Caller) (*guard.Caller, error) { return who, nil }
+// Renew implements kms.Principals.
+func (p *people) Renew(_ context.Context, who *guard.Caller) (*guard.Caller, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now != nil {
+		who = p.now(who)
+	}
+	return who, nil
+}
 
 // newWorld makes a service on a store in memory, or in dir.
 func newWorld(t testing.TB, dir string) *world {
