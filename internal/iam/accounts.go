@@ -28,7 +28,7 @@ func (d *Directory) CreateAccount(ctx context.Context, id arn.Account, name stri
 // CreateAccountIn makes an account of a partition, with an access key of its root user. The secret is shown nowhere again. What
 // an account has can be used in the Regions of its partition only. The error is ErrAccountExists, wrapped, or the store's.
 func (d *Directory) CreateAccountIn(ctx context.Context, p arn.Partition, id arn.Account, name string) (accessKeyID string, s secret.Bytes, err error) {
-	unlock, err := d.changing.lock(ctx, id)
+	unlock, err := d.changing.lock(ctx, d.store.Patience(), id)
 	if err != nil {
 		return "", secret.Bytes{}, err
 	}
@@ -39,10 +39,14 @@ func (d *Directory) CreateAccountIn(ctx context.Context, p arn.Partition, id arn
 		if err != nil {
 			return err
 		}
-		if err := d.NoAccount(ctx, id); err != nil {
+		n, err := d.store.Position(ctx, id, store.GlobalRegion)
+		if err == nil {
+			err = d.NoAccount(ctx, id)
+		}
+		if err != nil {
 			return err
 		}
-		err = d.write(ctx, names, &store.Account{ID: id, Name: name, CreatedAt: d.now(), Partition: p}, d.rootKey(id, accessKeyID, s))
+		err = d.write(ctx, names, n, &store.Account{ID: id, Name: name, CreatedAt: d.now(), Partition: p}, d.rootKey(id, accessKeyID, s))
 		if err != nil {
 			err = fmt.Errorf("making an account: %w", err)
 		}
@@ -73,7 +77,7 @@ func (d *Directory) EnsureAccountIn(ctx context.Context, p arn.Partition, id arn
 	if s.Len() == 0 {
 		return errors.New("the secret access key is empty")
 	}
-	unlock, err := d.changing.lock(ctx, id)
+	unlock, err := d.changing.lock(ctx, d.store.Patience(), id)
 	if err != nil {
 		return err
 	}
@@ -84,6 +88,10 @@ func (d *Directory) EnsureAccountIn(ctx context.Context, p arn.Partition, id arn
 // ensure is EnsureAccountIn for who has the account locked; store.ErrConflict if somebody else came in between.
 func (d *Directory) ensure(ctx context.Context, p arn.Partition, id arn.Account, accessKeyID string, s secret.Bytes) error {
 	names, err := d.store.Names(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := d.store.Position(ctx, id, store.GlobalRegion)
 	if err != nil {
 		return err
 	}
@@ -122,7 +130,7 @@ func (d *Directory) ensure(ctx context.Context, p arn.Partition, id arn.Account,
 	if account == nil {
 		account = &store.Account{ID: id, CreatedAt: d.now(), Partition: p}
 	}
-	if err := d.write(ctx, names, account, changed...); err != nil {
+	if err := d.write(ctx, names, n, account, changed...); err != nil {
 		return fmt.Errorf("making the account %s: %w", id, err)
 	}
 	return nil
@@ -146,8 +154,8 @@ func (d *Directory) rootKey(id arn.Account, accessKeyID string, s secret.Bytes) 
 }
 
 // write stores an account with access keys, in one transaction. Ids of accounts and of access keys that somebody chose are unique in the
-// installation: names is what store.Names said before it was looked whether they are free.
-func (d *Directory) write(ctx context.Context, names int64, a *store.Account, keys ...*store.AccessKey) error {
+// installation: names is what store.Names said before it was looked whether they are free, and n how far the account's changes had come.
+func (d *Directory) write(ctx context.Context, names, n int64, a *store.Account, keys ...*store.AccessKey) error {
 	defer func() { // whatever came of it: the store knows
 		d.realm.drop(a.ID)
 		for _, k := range keys {
@@ -156,6 +164,9 @@ func (d *Directory) write(ctx context.Context, names int64, a *store.Account, ke
 	}()
 	return d.store.Update(ctx, func(tx *store.Tx) error {
 		if err := tx.ExpectNames(names); err != nil {
+			return err
+		}
+		if err := tx.Expect(a.ID, store.GlobalRegion, n); err != nil {
 			return err
 		}
 		if err := tx.PutAccount(a); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/keywright/keywright/internal/arn"
 	"github.com/keywright/keywright/internal/store"
@@ -21,9 +22,9 @@ type accountLock struct {
 	wanted int           // how many hold it or wait for it
 }
 
-// lock waits for the lock of an account: for as long as ctx allows and an update would wait for the database, where the one before it
-// may wait. The error is store.ErrUnavailable.
-func (l *accountLocks) lock(ctx context.Context, a arn.Account) (unlock func(), err error) {
+// lock waits for the lock of an account: for as long as ctx and patience allow, which is how long an update may wait for the database, as
+// the one before it may. The error is store.ErrUnavailable.
+func (l *accountLocks) lock(ctx context.Context, patience time.Duration, a arn.Account) (unlock func(), err error) {
 	l.mu.Lock()
 	k := l.locks[a]
 	if k == nil {
@@ -35,7 +36,7 @@ func (l *accountLocks) lock(ctx context.Context, a arn.Account) (unlock func(), 
 	}
 	k.wanted++
 	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, store.DefaultPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	select {
 	case k.held <- struct{}{}:

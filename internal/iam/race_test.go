@@ -1,12 +1,14 @@
 package iam_test
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 
 	"github.com/keywright/keywright/internal/iam"
 	"github.com/keywright/keywright/internal/sigv4"
+	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/iamapi"
 )
@@ -99,5 +101,40 @@ func TestChangesOnTwoServers(t *testing.T) {
 	}
 	if made[0]+made[1] != 2 {
 		t.Errorf("%v access keys of one user, of whom two are allowed", made)
+	}
+}
+
+// What another server does with the root user's access keys while EnsureAccount makes sure of one of them stays done.
+func TestEnsureAccountBesideAnotherServer(t *testing.T) {
+	one := newWorld(t)
+	two := *one
+	two.directory = two.newDirectory(10)
+	c := one.root(alice)
+	root := two.client(c)
+	for round := range 1000 {
+		out, err := root.call("CreateAccessKey", &iamapi.CreateAccessKeyRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := out.(*iamapi.CreateAccessKeyResponse).AccessKey.AccessKeyID.V
+		var both sync.WaitGroup
+		both.Go(func() {
+			if err := one.directory.EnsureAccount(t.Context(), alice, c.AccessKeyID, c.Secret); err != nil {
+				t.Error(err)
+			}
+		})
+		refused := error(nil)
+		both.Go(func() {
+			if _, err := root.call("DeleteAccessKey", &iamapi.DeleteAccessKeyRequest{AccessKeyID: str(id)}); err != nil {
+				refused = err
+			}
+		})
+		both.Wait()
+		if refused != nil {
+			t.Fatal(refused)
+		}
+		if k, err := one.store.GetAccessKey(t.Context(), id); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("round %d: the deleted key is there, %s: %v", round, k.Status, err)
+		}
 	}
 }

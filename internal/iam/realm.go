@@ -189,7 +189,7 @@ func (c *change) giveName(ctx context.Context, s *store.Store) (err error) {
 // nil for a change that has no audit record of its own. Where another server changed the account since it was read, it is read again and f
 // is run once more.
 func (d *Directory) change(ctx context.Context, call *guard.Call, a arn.Account, f func(*change) error) error {
-	unlock, err := d.changing.lock(ctx, a)
+	unlock, err := d.changing.lock(ctx, d.store.Patience(), a)
 	if err != nil {
 		return err
 	}

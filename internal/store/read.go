@@ -27,6 +27,9 @@ type Store struct {
 // DB returns the DB that was unsealed.
 func (s *Store) DB() *DB { return s.db }
 
+// Patience returns for how long an update waits, at most, for a database that does not answer.
+func (s *Store) Patience() time.Duration { return s.db.patience }
+
 // Barrier returns the barrier that the store was unsealed with.
 func (s *Store) Barrier() *seal.Barrier { return s.verifier.barrier }
 
