@@ -128,11 +128,30 @@ func (s *Store) ReplaceSmallSecret(ctx context.Context, name string, value secre
 
 // DropSmallSecret deletes what PutSmallSecret stored, if anything, without looking at it.
 func (s *Store) DropSmallSecret(ctx context.Context, name string) error {
-	err := s.Update(ctx, func(tx *Tx) error {
-		err := tx.touch(installation)
-		if err == nil {
-			_, err = tx.exec(deleteMeta, smallSecretPrefix+name)
+	return s.dropSmallSecret(ctx, name, func(*Tx, string) error { return nil })
+}
+
+// DropSameSmallSecret deletes what PutSmallSecret stored; ErrConflict if it is not was any more, ErrNotFound if it is gone.
+func (s *Store) DropSameSmallSecret(ctx context.Context, name string, was secret.Bytes) error {
+	return s.dropSmallSecret(ctx, name, func(tx *Tx, row string) error {
+		is, err := verified(ctx, &s.verifier, tx.g, "meta", scanSmallSecretRow, s.verifier.smallSecret, selectSmallSecret, row)
+		if err == nil && !is.Equal(was) {
+			err = ErrConflict
 		}
+		return err
+	})
+}
+
+func (s *Store) dropSmallSecret(ctx context.Context, name string, may func(tx *Tx, row string) error) error {
+	row := smallSecretPrefix + name
+	err := s.Update(ctx, func(tx *Tx) error {
+		if err := tx.touch(installation); err != nil {
+			return err
+		}
+		if err := may(tx, row); err != nil {
+			return err
+		}
+		_, err := tx.exec(deleteMeta, row)
 		return err
 	})
 	return doing("deleting a secret of the installation", err)

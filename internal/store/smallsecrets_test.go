@@ -36,6 +36,19 @@ func TestSmallSecrets(t *testing.T) {
 	is("one", 0)
 	is("two", 1)
 
+	// One that was replaced since somebody looked stays.
+	if err := s.PutSmallSecret(ctx, "three", make(3)()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		was  byte
+		want error
+	}{{2, store.ErrConflict}, {3, nil}, {3, store.ErrNotFound}} {
+		if err := s.DropSameSmallSecret(ctx, "three", make(c.was)()); !errors.Is(err, c.want) {
+			t.Errorf("dropping what was %d: %v, want %v", c.was, err, c.want)
+		}
+	}
+
 	// They are wrapped anew with everything else.
 	db := s.DB()
 	if err := s.Barrier().RotateDomainKeys(time.Now(), func(keys []seal.DomainKey) error { return db.AddDomainKeys(ctx, keys) }); err != nil {
