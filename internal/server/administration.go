@@ -134,11 +134,14 @@ type Administration struct {
 
 // NewAdministration opens that door, with the audit log that the server would use. It closes the installation with itself.
 func NewAdministration(c Config, in *Installation) (*Administration, error) {
-	s := plan(c, in)
-	if err := s.openAudit(); err != nil {
-		return nil, errors.Join(err, s.Close())
+	s, err := plan(c, in)
+	if err == nil {
+		err = s.openAudit()
 	}
-	if err := s.build(); err != nil {
+	if err == nil {
+		err = s.build()
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return &Administration{s.administration, s}, nil

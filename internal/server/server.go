@@ -91,21 +91,23 @@ type Server struct {
 	closeErr       error
 }
 
-// plan returns a Server of which nothing is open yet.
-func plan(c Config, in *Installation) *Server {
+// plan returns a Server of which nothing is open yet, if its configuration can be right.
+func plan(c Config, in *Installation) (*Server, error) {
 	s := &Server{config: c.Filled(), in: in, hurry: make(chan struct{})}
 	if c.Now == nil {
 		s.config.Now = time.Now
 	}
+	if err := c.check(); err != nil {
+		return s, err
+	}
 	s.quotas = quota.New(c.Quotas, s.config.Now)
-	return s
+	return s, nil
 }
 
 // New makes a server over an installation, which it closes with itself, and listens. Nothing is accepted before Run.
 func New(c Config, in *Installation) (*Server, error) {
-	s := plan(c, in)
+	s, err := plan(c, in)
 	s.metrics, s.started = metrics.New(c.Version), s.config.Now()
-	err := c.check()
 	if err == nil {
 		err = s.readRoots()
 	}
