@@ -31,6 +31,8 @@ type shared struct {
 	ceiling     float64 // of three servers' CPU per request to one's; 0 for none
 }
 
+func (k shared) chosen(only string) bool { return strings.Contains(k.name, only) }
+
 var sharedKinds = []shared{
 	{"Encrypt64", 48, encryptRequests(64), 1.10},
 	{"Decrypt64", 48, decryptRequests(64), 1.10},
@@ -73,40 +75,44 @@ func changeRequests(t *target) ([]request, error) {
 // group is servers on one database.
 type group struct {
 	servers []*target
-	pid     int // of the database
+	db      *sql.DB
+	schema  string // which they share, and which ends with them
+	pid     int    // of the database
 }
 
-// startGroup starts servers in a schema of their own.
-func startGroup(binary, dir, base, schema string, n int) (*group, error) {
-	db, err := sql.Open("pgx", base)
+// startGroup starts servers in a schema of their own. Its name is none that is there already: the database need not be empty.
+func startGroup(binary, dir, base, name string, n int) (_ *group, err error) {
+	u, err := url.Parse(base)
 	if err != nil {
+		return nil, errors.New("the URL of the database cannot be read")
+	}
+	g := &group{schema: fmt.Sprintf("bench_%s_%x", name, plaintext(8))}
+	if g.db, err = sql.Open("pgx", base); err != nil {
 		return nil, err
 	}
-	defer func() { _ = db.Close() }()
-	if _, err := db.ExecContext(context.Background(), "CREATE SCHEMA "+schema); err != nil {
+	defer func() {
+		if err != nil {
+			g.stop()
+		}
+	}()
+	if _, err := g.db.ExecContext(context.Background(), "CREATE SCHEMA "+g.schema); err != nil {
 		return nil, err
 	}
-	g := &group{}
 	var backend int
-	if err := db.QueryRowContext(context.Background(), "SELECT pg_backend_pid()").Scan(&backend); err != nil {
+	if err := g.db.QueryRowContext(context.Background(), "SELECT pg_backend_pid()").Scan(&backend); err != nil {
 		return nil, err
 	}
 	if g.pid, err = parent(backend); err != nil {
 		return nil, err
 	}
-	u, err := url.Parse(base)
-	if err != nil {
-		return nil, errors.New("the URL of the database cannot be read")
-	}
 	q := u.Query()
-	q.Set("search_path", schema)
+	q.Set("search_path", g.schema)
 	u.RawQuery = q.Encode()
 	for i := range n {
-		name := schema + strconv.Itoa(i)
-		t, err := start(exec.Command(binary, "dev", "--control", "none", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, name), "--node", name,
+		node := name + strconv.Itoa(i)
+		t, err := start(exec.Command(binary, "dev", "--control", "none", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, node), "--node", node,
 			"--store", u.String(), "--root-access-key-id", accessKey, "--root-secret-access-key", secretKey))
 		if err != nil {
-			g.stop()
 			return nil, err
 		}
 		g.servers = append(g.servers, t)
@@ -114,10 +120,15 @@ func startGroup(binary, dir, base, schema string, n int) (*group, error) {
 	return g, nil
 }
 
+// stop ends the servers and drops their schema.
 func (g *group) stop() {
 	for _, t := range g.servers {
 		t.stop()
 	}
+	if _, err := g.db.ExecContext(context.Background(), "DROP SCHEMA IF EXISTS "+g.schema+" CASCADE"); err != nil {
+		log.Printf("the schema %s stays: %v", g.schema, err)
+	}
+	_ = g.db.Close()
 }
 
 // settle waits until no server has anything left to do in the background. Several share the processors, so that one that makes keys gets
@@ -216,7 +227,7 @@ func compareServers(binary, dir, base, only string, rounds int, length time.Dura
 		return nil, at, err
 	}
 	for _, k := range sharedKinds {
-		if !strings.Contains(k.name, only) {
+		if !k.chosen(only) {
 			continue
 		}
 		r, err := compare(k, one, three, rounds, length)

@@ -30,6 +30,8 @@ type kind struct {
 	durability  string               // of audit records; empty for written
 }
 
+func (k kind) chosen(only string) bool { return strings.Contains(k.name, only) }
+
 // result is what the rounds of a case came to.
 type result struct {
 	kind
@@ -54,7 +56,7 @@ func main() {
 	length := flag.Duration("time", 2*time.Second, "length of one measurement")
 	binary := flag.String("binary", "bin/keywright", "the program to measure")
 	out := flag.String("out", "bench/RESULTS.md", "file for the table; empty for none")
-	only := flag.String("only", "", "measure only cases whose name has this in it")
+	only := flag.String("only", "", "measure only cases whose name has this in it, those of several servers included")
 	flag.Parse()
 	if *null {
 		b, err := primitiveOf(*primitive)
@@ -70,6 +72,14 @@ func main() {
 }
 
 func run(binary string, rounds int, length time.Duration, out, only string) error {
+	base := os.Getenv(database)
+	compared := slices.ContainsFunc(sharedKinds, func(k shared) bool { return k.chosen(only) })
+	switch measured := slices.ContainsFunc(kinds, func(k kind) bool { return k.chosen(only) }); {
+	case !measured && !compared:
+		return fmt.Errorf("no case has %q in its name", only)
+	case !measured && base == "":
+		return fmt.Errorf("cases with %q in their names need a database, which %s names", only, database)
+	}
 	dir, err := os.MkdirTemp("", "keywright-bench-")
 	if err != nil {
 		return err
@@ -89,7 +99,7 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 
 	var results []result
 	for _, k := range kinds {
-		if !strings.Contains(k.name, only) {
+		if !k.chosen(only) {
 			continue
 		}
 		durability := cmp.Or(k.durability, written)
@@ -106,12 +116,9 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 		log.Printf("%-16s %.2f of null (%.2f to %.2f), CPU %.2f of null", r.name, r.ratio, r.lowest, r.highest, r.cpuRatio)
 		results = append(results, r)
 	}
-	if len(results) == 0 {
-		return fmt.Errorf("no case has %q in its name", only)
-	}
 	table := report(results, rounds, length)
 	var several []sharedResult
-	if base := os.Getenv(database); base != "" {
+	if base != "" && compared {
 		var at idle
 		if several, at, err = compareServers(binary, dir, base, only, rounds, length); err != nil {
 			return err
@@ -124,6 +131,11 @@ func run(binary string, rounds int, length time.Duration, out, only string) erro
 			return err
 		}
 	}
+	return judge(results, several)
+}
+
+// judge returns an error if a case is under its floor or over its ceiling.
+func judge(results []result, several []sharedResult) error {
 	for _, r := range several {
 		if r.ceiling > 0 && r.ratio > r.ceiling {
 			return fmt.Errorf("%s with three servers takes %.2f times one server's CPU, the ceiling is %.2f", r.name, r.ratio, r.ceiling)
