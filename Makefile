@@ -25,7 +25,7 @@ setup: ## installs what the tests need, where it is missing
 
 # The store's tests run on PostgreSQL, too: on the one that KEYWRIGHT_POSTGRES names, or on one that ends with them.
 test-go: build
-	@if [ -n "$$KEYWRIGHT_POSTGRES" ]; then scripts/test; else scripts/postgres run scripts/test; fi
+	scripts/postgres with scripts/test
 
 test-conformance: build
 	scripts/conformance
@@ -41,7 +41,7 @@ fuzz: ## every fuzz target for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
 
 bench: build ## requests per second beside an empty server, CPU of three servers beside one, and what policies, grants and counting uses cost; writes bench/RESULTS.md and bench/POLICIES.txt
-	@if [ -n "$$KEYWRIGHT_POSTGRES" ]; then set -x; $(GO) run ./bench; else set -x; scripts/postgres run $(GO) run ./bench; fi
+	scripts/postgres with $(GO) run ./bench
 	$(GO) test -run '^$$' -bench '^Benchmark(Policies|ManyGrants|CountUses)$$' -benchtime 3s ./internal/pipeline ./internal/kms >bench/POLICIES.txt
 	cat bench/POLICIES.txt
 
