@@ -15,14 +15,11 @@ import (
 	"github.com/keywright/keywright/internal/audit"
 )
 
-// tampers returns how many changes to try: KEYWRIGHT_TAMPER, or 500, and fewer in a short run.
-func tampers(t *testing.T) int {
+// tampers returns how many changes to try: KEYWRIGHT_TAMPER, or the default.
+func tampers(t *testing.T, otherwise int) int {
 	text := os.Getenv("KEYWRIGHT_TAMPER")
 	if text == "" {
-		if testing.Short() {
-			return 50
-		}
-		return 500
+		return otherwise
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -269,7 +266,11 @@ func TestTampering(t *testing.T) {
 			t.Fatalf("nothing was changed: %v", &report.Findings[0])
 		}
 	}
-	n := tampers(t)
+	n := 500
+	if testing.Short() {
+		n = 50
+	}
+	n = tampers(t, n)
 	for i := range n {
 		o, dir := logs[i%len(logs)], dirs[i%len(logs)]
 		c := o.tamper(r)
