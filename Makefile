@@ -3,6 +3,7 @@
 
 export CGO_ENABLED ?= 0
 GO       ?= go
+export GO
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # How long each fuzz target runs: inputs ("8000x") or time ("10m").
 FUZZTIME ?= 8000x
