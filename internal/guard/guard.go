@@ -38,11 +38,13 @@ type Recorder interface {
 
 // Operation is one row of a service's table.
 type Operation struct {
-	Service  string    // the service's signing name, "kms"
-	Name     string    // "Encrypt"
-	ReadOnly bool      // readOnly of its audit record
-	UsesKey  bool      // it uses key material and changes nothing: made again, it does no harm
-	Internal wire.Code // error of an internal failure; empty means InternalFailure
+	Service  string // the service's signing name, "kms"
+	Name     string // "Encrypt"
+	ReadOnly bool   // readOnly of its audit record
+	// Perishable says that an answer that comes late is dropped: it uses key material, or gives out credentials, by a right that can be gone
+	// by then. It changes nothing, so that a call that is made again does no harm.
+	Perishable bool
+	Internal   wire.Code // error of an internal failure; empty means InternalFailure
 
 	// New returns an empty input to decode the request into.
 	New func() wire.Input

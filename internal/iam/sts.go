@@ -129,7 +129,7 @@ func (d *Directory) STS() []guard.Operation {
 	for i := range stsOperations {
 		op := &stsOperations[i]
 		list[i] = guard.Operation{
-			Service: "sts", Name: op.Name, ReadOnly: true, New: op.new, Show: op.show, Reply: op.reply,
+			Service: "sts", Name: op.Name, ReadOnly: true, Perishable: true, New: op.new, Show: op.show, Reply: op.reply,
 			Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
 				if err := op.admits(call); err != nil {
 					return nil, err

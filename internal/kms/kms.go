@@ -159,7 +159,7 @@ func (s *Service) bind(op *operation) guard.Operation {
 		rate = 0 // the handler charges, once it has asked the guard
 	}
 	return guard.Operation{
-		Service: "kms", Name: op.Name, ReadOnly: op.ReadOnly, UsesKey: op.Usage != "", Internal: wire.CodeKMSInternal,
+		Service: "kms", Name: op.Name, ReadOnly: op.ReadOnly, Perishable: op.Usage != "", Internal: wire.CodeKMSInternal,
 		New: op.model().New, Show: op.show, Reply: op.reply,
 		Do: func(ctx context.Context, call *guard.Call, in wire.Input) (wire.Output, error) {
 			r := requests.Get().(*request)

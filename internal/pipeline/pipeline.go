@@ -237,13 +237,13 @@ func (x *exchange) attempt(call *guard.Call) (wire.Output, error) {
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
 		return nil, x.unanswered(err)
-	case err == nil && x.op.UsesKey && call.Late(): // the process stood still: somebody may have been told since that the right is gone
+	case err == nil && x.op.Perishable && call.Late(): // the process stood still: somebody may have been told since that the right is gone
 		return nil, x.unanswered(errLate)
 	}
 	return out, err
 }
 
-// errLate says that a key was used by a right that was known too long ago.
+// errLate says that an answer is by a right that was known too long ago.
 var errLate = errors.New("it took too long to answer")
 
 // unanswered is the error for a request that nothing came of, because the store did not answer. Every SDK tries those again, and
