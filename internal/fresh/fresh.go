@@ -85,10 +85,11 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// look asks once what has changed, and tells those who wait for it. An answer that takes longer than the bound is of no use.
+// look asks once what has changed, and tells those who wait for it. An answer that takes longer than the bound is of no use; who waits for it
+// as long as that hears before that there is none.
 func (k *Keeper) look(ctx context.Context) {
 	began := time.Now()
-	asking, cancel := context.WithTimeout(ctx, k.c.MaxStaleness)
+	asking, cancel := context.WithTimeout(ctx, k.c.MaxStaleness*9/10)
 	defer cancel()
 	news, lost, err := k.c.Next(asking)
 	if err == nil {
