@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 
@@ -176,7 +177,11 @@ func (s *Server) forgetLogs(ctx context.Context) error {
 			f.String("node", strings.TrimPrefix(name, auditState+" "))
 			showForgotten(f, c)
 		}, func() error { return s.in.Store.DropSameSmallSecret(ctx, name, text) })
-		if err != nil && !errors.Is(err, store.ErrConflict) { // it lives again
+		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+			slog.Info("an audit log that was about to be forgotten is in use again, or forgotten", "log", name, "err", err)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
