@@ -130,12 +130,8 @@ func (tx *Tx) laterUse(r keyUseRow, u *KeyUse) (later, usable bool) {
 	return err == nil && last.At.After(u.At), err == nil && last.Key == u.Key
 }
 
-// usesAtOnce is how many uses PutKeyUses and PutAccessKeyUses write in one transaction at most, and firstUsesAtOnce how many of those that
-// need the lock of an account.
-const (
-	usesAtOnce      = 64
-	firstUsesAtOnce = 16
-)
+// usesAtOnce is how many uses PutKeyUses and PutAccessKeyUses write in one transaction at most.
+const usesAtOnce = 64
 
 // PutKeyUses is PutKeyUse for many. It takes no account and Region from others but to write the first use of a key, whichever server
 // writes others at the same time. After an error it can be called again with the same.
@@ -145,35 +141,58 @@ func (s *Store) PutKeyUses(ctx context.Context, uses []KeyUse) error {
 	})
 	var rest []KeyUse
 	for some := range slices.Chunk(uses, usesAtOnce) {
-		var left []KeyUse
+		var first, other []KeyUse
 		err := s.Update(ctx, func(tx *Tx) (err error) {
-			left, err = tx.replaceKeyUses(some)
+			first, other, err = tx.replaceKeyUses(some)
 			return err
 		})
 		if err != nil {
 			return doing("writing last uses of keys", err)
 		}
-		rest = append(rest, left...)
+		rest = append(append(rest, first...), other...)
 	}
-	for some := range slices.Chunk(rest, firstUsesAtOnce) {
-		err := s.Update(ctx, func(tx *Tx) error {
-			for i := range some {
-				if err := tx.PutKeyUse(&some[i]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	for some := range slices.Chunk(rest, usesAtOnce) {
+		err := s.Update(ctx, func(tx *Tx) error { return tx.putFirstUses(some) })
 		if err != nil {
+			return doing("writing first uses of keys", err)
+		}
+	}
+	return nil
+}
+
+// putFirstUses is PutKeyUse for many, most of which are first uses.
+func (tx *Tx) putFirstUses(uses []KeyUse) error {
+	for _, u := range uses {
+		if err := tx.touch(scope{u.Key.Account, u.Key.Region}); err != nil {
+			return err
+		}
+	}
+	first, other, err := tx.replaceKeyUses(uses)
+	if err != nil {
+		return err
+	}
+	writes := make([][]any, len(first))
+	for i := range first {
+		r, err := tx.g.w.verifier.keyUseRow(&first[i])
+		if err != nil {
+			return err
+		}
+		writes[i] = []any{r.body, r.tag, r.account, r.region, r.key}
+	}
+	if _, err := tx.execAll(upsertKeyUse, writes); err != nil {
+		return err
+	}
+	for i := range other {
+		if err := tx.PutKeyUse(&other[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// replaceKeyUses writes uses in place of those of before, where these are not later. It returns those of keys that have none, or another
-// one by now.
-func (tx *Tx) replaceKeyUses(uses []KeyUse) (rest []KeyUse, err error) {
+// replaceKeyUses writes uses in place of those of before, where these are not later. It returns those of keys that have none which is to be
+// believed, and those of keys that have another one by now.
+func (tx *Tx) replaceKeyUses(uses []KeyUse) (first, other []KeyUse, err error) {
 	asked := make([][]any, len(uses))
 	rows := make([]keyUseRow, len(uses))
 	for i, u := range uses {
@@ -181,7 +200,7 @@ func (tx *Tx) replaceKeyUses(uses []KeyUse) (rest []KeyUse, err error) {
 	}
 	err = tx.queryAll(selectKeyUse, asked, func(i int, row scanner) error { return rows[i].scan(row) })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var written []KeyUse
 	var writes [][]any
@@ -193,11 +212,11 @@ func (tx *Tx) replaceKeyUses(uses []KeyUse) (rest []KeyUse, err error) {
 		switch {
 		case later:
 		case !usable:
-			rest = append(rest, uses[i])
+			first = append(first, uses[i])
 		default:
 			r, err := tx.g.w.verifier.keyUseRow(&uses[i])
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			written = append(written, uses[i])
 			writes = append(writes, []any{r.body, r.tag, r.account, r.region, r.key, rows[i].tag})
@@ -206,10 +225,10 @@ func (tx *Tx) replaceKeyUses(uses []KeyUse) (rest []KeyUse, err error) {
 	counts, err := tx.execAll(updateKeyUse, writes)
 	for i, n := range counts {
 		if n == 0 {
-			rest = append(rest, written[i])
+			other = append(other, written[i])
 		}
 	}
-	return rest, err
+	return first, other, err
 }
 
 var keyUseTable = table[keyUseRow]{
