@@ -75,12 +75,7 @@ func (r *request) mayPoint(a aliasName, in wire.Input) func([]*snapshot) error {
 // pointAlias makes, moves or removes an alias between keys.
 func (r *request) pointAlias(a aliasName, t targets, in wire.Input, write func(*store.Tx) error) error {
 	return r.retry(func() error {
-		return r.changeAlias(r.ctx, a, t, r.mayPoint(a, in), func(tx *store.Tx) error {
-			if err := r.inTime(); err != nil {
-				return err
-			}
-			return write(tx)
-		})
+		return r.changeAlias(r.ctx, a, t, r.mayPoint(a, in), r.inTime, write)
 	})
 }
 

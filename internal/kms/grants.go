@@ -170,7 +170,7 @@ func (r *request) tryAddGrant(g *key.Grant) (*key.Grant, error) {
 		if err := r.grantQuota(g.Key, set.size()); err != nil {
 			return err
 		}
-		return r.changeGrants(r.ctx, g.Key, func(tx *store.Tx, others error) error {
+		return r.changeGrants(r.ctx, g.Key, r.inTime, func(tx *store.Tx, others error) error {
 			if others != nil {
 				return others
 			}
@@ -178,7 +178,7 @@ func (r *request) tryAddGrant(g *key.Grant) (*key.Grant, error) {
 			if err != nil {
 				return gone(g.Key, err)
 			}
-			if err := firstError(r.inTime(), r.op.States.blocks(k)); err != nil {
+			if err := r.op.States.blocks(k); err != nil {
 				return err
 			}
 			return tx.PutGrant(g)
@@ -205,12 +205,9 @@ func (r *request) removeGrant(name key.Name, id string, allowed func(*snapshot, 
 			if err := allowed(snap, set); err != nil {
 				return err
 			}
-			return r.changeGrants(r.ctx, name, func(tx *store.Tx, _ error) error {
+			return r.changeGrants(r.ctx, name, r.inTime, func(tx *store.Tx, _ error) error {
 				if _, err := r.asDecided(tx, snap); err != nil {
 					return gone(name, err)
-				}
-				if err := r.inTime(); err != nil {
-					return err
 				}
 				return tx.DeleteGrant(name, id)
 			}, func(set *grantSet) { set.remove(id) })

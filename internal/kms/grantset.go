@@ -253,7 +253,7 @@ func (s *Service) grantsLocked(ctx context.Context, name key.Name) (*grantSet, e
 // changeGrants runs a transaction that changes the grants of a key, and shows its outcome: when it returns, the next request
 // of anybody sees it. The transaction hears of it, by store.ErrConflict, if other servers have changed them since they were read. The
 // caller holds the lock of the key in s.grants.
-func (s *Service) changeGrants(ctx context.Context, name key.Name, write func(tx *store.Tx, others error) error, show func(*grantSet)) error {
+func (s *Service) changeGrants(ctx context.Context, name key.Name, inTime func() error, write func(tx *store.Tx, others error) error, show func(*grantSet)) error {
 	set, err := s.grantsLocked(ctx, name)
 	if err != nil {
 		return err
@@ -261,6 +261,9 @@ func (s *Service) changeGrants(ctx context.Context, name key.Name, write func(tx
 	var others error
 	var position int64
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		if err := inTime(); err != nil {
+			return err
+		}
 		if others = tx.ExpectGrants(name, set.position); others != nil && !errors.Is(others, store.ErrConflict) {
 			return others
 		}

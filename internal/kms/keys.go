@@ -86,13 +86,13 @@ func createKey(r *request, in *kmsapi.CreateKeyRequest) (*kmsapi.CreateKeyRespon
 		return nil, err
 	}
 	var snap *snapshot
-	err = store.Retry(r.ctx, func() error {
-		if r.call.Late() {
+	err = r.retry(func() error {
+		if r.waitedLong {
 			if err := r.mayStillMake(k, in); err != nil {
 				return err
 			}
 		}
-		snap, err = r.commit(r.ctx, nil, k, func(tx *store.Tx) error { return firstError(r.inTime(), r.keyQuota(tx, k.Name)) })
+		snap, err = r.commit(r.ctx, nil, k, r.inTime, func(tx *store.Tx) error { return r.keyQuota(tx, k.Name) })
 		return err
 	})
 	if err != nil {
@@ -133,14 +133,14 @@ func (r *request) makeMaterial(k *key.Key, in *kmsapi.CreateKeyRequest) error {
 	if !keyspec.SlowToMake(k.Spec) {
 		return nil
 	}
+	if err := r.call.Refresh(r.ctx); err != nil {
+		return err
+	}
 	return r.mayStillMake(k, in)
 }
 
 // mayStillMake asks again for the right to make a key.
 func (r *request) mayStillMake(k *key.Key, in *kmsapi.CreateKeyRequest) error {
-	if err := r.call.Refresh(r.ctx); err != nil {
-		return err
-	}
 	if err := firstFailure(r.renew(), func() error { return r.admitCall(in) }); err != nil {
 		return err
 	}

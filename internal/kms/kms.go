@@ -8,7 +8,6 @@ package kms
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -136,7 +135,9 @@ type request struct {
 	used      [2]*snapshot // the keys that it uses besides its own
 	charged   bool         // it was counted to the rate of its operation
 	waited    bool         // for a turn: what it knows of its key may be old
-	source    sealed       // the ciphertext that it opens, if it does
+	// waitedLong says that the change waited for longer than what it was decided by may be relied on, and is decided anew.
+	waitedLong bool
+	source     sealed // the ciphertext that it opens, if it does
 }
 
 // requests is memory for requests, used again.
@@ -305,40 +306,65 @@ func (r *request) stillAllowed(now *snapshot) error {
 	return err
 }
 
-// retry repeats a change while its transaction finds that others have taken the right to it, or could have. Each time it is decided anew, by
-// what is known then.
+// errLate says that a change was decided by what was known too long ago: whoever took the right to it on another server may have been told
+// that it is gone.
+var errLate = errors.New("the change was decided too long ago")
+
+// retry makes a change, which asks inTime at the beginning of its transaction, and makes it again while others come in between. If it waited
+// for too long it is decided anew, by what is known then; but not more than once, or else whatever waits for longer than the bound each
+// time would never be made.
 func (r *request) retry(change func() error) error {
-	return store.Retry(r.ctx, func() error {
-		if err := r.call.Refresh(r.ctx); err != nil {
-			return err
-		}
-		return change()
-	})
+	err := store.Retry(r.ctx, change)
+	if !errors.Is(err, errLate) {
+		return err
+	}
+	r.waitedLong = true
+	if err := r.refresh(); err != nil {
+		return err
+	}
+	return store.Retry(r.ctx, change)
 }
 
-// inTime is for the transaction of a change, after its first statement: before that it can wait for long. store.ErrConflict if the change
-// was decided by what was known too long ago: whoever took the right to it on another server may have been told that it is gone.
+// inTime returns errLate if the change waited for too long.
 func (r *request) inTime() error {
-	if r.call.Late() {
-		return fmt.Errorf("%w: it was decided too long ago", store.ErrConflict)
+	if !r.waitedLong && r.call.Late() {
+		return errLate
 	}
 	return nil
 }
 
+// refresh has the call decided by what is known now. That is asked for as long as a change may wait for the database.
+func (r *request) refresh() error {
+	for until := time.Now().Add(r.store.Patience()); ; {
+		err := r.call.Refresh(r.ctx)
+		if !errors.Is(err, store.ErrUnavailable) || r.ctx.Err() != nil || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-r.ctx.Done():
+		case <-time.After(refreshPause):
+		}
+	}
+}
+
+// refreshPause is how long a change waits before it asks again what others have changed.
+const refreshPause = 50 * time.Millisecond
+
 // change changes the request's key, unless its policy or state has come to forbid the operation since it was looked at.
 func (r *request) change(edit func(*key.Key) error) error {
-	snap, err := r.Service.change(r.ctx, r.key.Name, func(now *snapshot, next *key.Key) error {
-		if err := r.call.Refresh(r.ctx); err != nil {
-			return err
-		}
-		if err := r.stillAllowed(now); err != nil {
-			return err
-		}
-		if err := r.op.States.blocks(next); err != nil {
-			return err
-		}
-		return edit(next)
-	}, r.inTime)
+	var snap *snapshot
+	err := r.retry(func() (err error) {
+		snap, err = r.Service.change(r.ctx, r.key.Name, func(now *snapshot, next *key.Key) error {
+			if err := r.stillAllowed(now); err != nil {
+				return err
+			}
+			if err := r.op.States.blocks(next); err != nil {
+				return err
+			}
+			return edit(next)
+		}, r.inTime)
+		return err
+	})
 	if err != nil {
 		return gone(r.key.Name, err)
 	}

@@ -119,7 +119,7 @@ func (r *request) makeManaged(k *key.Key, alias *key.Alias) (snap *snapshot, err
 		k.Material = []key.Material{m}
 		return nil, err
 	}, func(record func() error) error {
-		snap, err = r.commit(r.ctx, nil, k, func(tx *store.Tx) error {
+		snap, err = r.commit(r.ctx, nil, k, anyTime, func(tx *store.Tx) error {
 			if err := tx.InsertAlias(alias); err != nil {
 				return err
 			}

@@ -162,7 +162,7 @@ func (r *request) tryAddReplica(replica *key.Key, in *kmsapi.ReplicateKeyRequest
 	slices.Sort(primary.Replicas)
 	set.next = append(set.next, replica)
 	set.share()
-	return r.commitRegions(r.ctx, set, func(tx *store.Tx) error { return firstError(r.inTime(), r.keyQuota(tx, replica.Name)) }, noRecord)
+	return r.commitRegions(r.ctx, set, r.inTime, func(tx *store.Tx) error { return r.keyQuota(tx, replica.Name) }, noRecord)
 }
 
 func updatePrimaryRegion(r *request, in *kmsapi.UpdatePrimaryRegionRequest) error {

@@ -117,7 +117,9 @@ func (s *Service) expireRegions(ctx context.Context, set *regionSet) error {
 			set.next[i].Drop(id)
 			set.share()
 			set.told = set.next[i]
-			commit := func(record func() error) error { return s.commitRegions(context.WithoutCancel(ctx), set, nil, record) }
+			commit := func(record func() error) error {
+				return s.commitRegions(context.WithoutCancel(ctx), set, anyTime, nil, record)
+			}
 			if err := s.guard.Act(guard.DeleteExpiredMaterial, set.next[i].Name, expiredDetails(set.next[i], id), commit); err != nil {
 				return err
 			}
@@ -152,7 +154,7 @@ func (s *Service) loadRegions(ctx context.Context, names []key.Name) (*regionSet
 // fail when the change was made. extra, if not nil, adds writes to the same transaction. Within it,
 // when it is certain that nobody has changed the keys meanwhile, record writes the change's own record, and replicas that get something
 // from it each have a record of that.
-func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(*store.Tx) error, record func() error) error {
+func (s *Service) commitRegions(ctx context.Context, set *regionSet, inTime func() error, extra func(*store.Tx) error, record func() error) error {
 	snaps := make([]*snapshot, len(set.next))
 	for i, k := range set.next {
 		var err error
@@ -172,6 +174,9 @@ func (s *Service) commitRegions(ctx context.Context, set *regionSet, extra func(
 			moments[i] = s.keys.since(k.Name)
 		}
 		err := s.store.Update(ctx, func(tx *store.Tx) error {
+			if err := inTime(); err != nil {
+				return err
+			}
 			if err := set.write(tx, extra); err != nil {
 				return err
 			}
@@ -273,7 +278,7 @@ func (r *request) changeRegionsOnce(edit func(*regionSet) error) error {
 		return err
 	}
 	set.share()
-	if err := r.commitRegions(r.ctx, set, func(*store.Tx) error { return r.inTime() }, noRecord); err != nil {
+	if err := r.commitRegions(r.ctx, set, r.inTime, nil, noRecord); err != nil {
 		return err
 	}
 	r.key = set.now[0]

@@ -8,7 +8,6 @@ import (
 	"github.com/keywright/keywright/internal/guard"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/quota"
-	"github.com/keywright/keywright/internal/store"
 	"github.com/keywright/keywright/internal/wire"
 	"github.com/keywright/keywright/internal/wire/kmsapi"
 )
@@ -142,7 +141,7 @@ func (r *request) rotateOnDemand(fresh key.Material) error {
 	next.Rotation.OnDemand++
 	turn := func(guard.Permit) (*audit.Fields, error) { return r.rotate(set, key.OnDemand, fresh), nil }
 	return r.guard.Act(guard.RotateKey, name, turn, func(record func() error) error {
-		return r.commitRegions(context.WithoutCancel(r.ctx), set, func(*store.Tx) error { return r.inTime() }, record)
+		return r.commitRegions(context.WithoutCancel(r.ctx), set, r.inTime, nil, record)
 	})
 }
 

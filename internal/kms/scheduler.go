@@ -170,7 +170,9 @@ func (s *Service) deleteKey(ctx context.Context, set *regionSet) error {
 		}
 		set.share()
 	}
-	return s.guard.Act(guard.DeleteKey, set.gone.Name, nothing, func(record func() error) error { return s.commitRegions(context.WithoutCancel(ctx), set, nil, record) })
+	return s.guard.Act(guard.DeleteKey, set.gone.Name, nothing, func(record func() error) error {
+		return s.commitRegions(context.WithoutCancel(ctx), set, anyTime, nil, record)
+	})
 }
 
 // makeReady ends the creation of a replica, or the update of a key that became or ceased to be the primary one.
@@ -182,7 +184,7 @@ func (s *Service) makeReady(ctx context.Context, set *regionSet) error {
 		k.State = key.PendingImport
 	}
 	commit := func(record func() error) error {
-		_, err := s.commit(context.WithoutCancel(ctx), set.now[0].Key, k, func(*store.Tx) error { return record() })
+		_, err := s.commit(context.WithoutCancel(ctx), set.now[0].Key, k, anyTime, func(*store.Tx) error { return record() })
 		return err
 	}
 	if made {
@@ -227,5 +229,7 @@ func (s *Service) rotateKey(ctx context.Context, snap *snapshot) error {
 			next.Rotation.Next = next.Rotation.Next.AddDate(0, 0, next.Rotation.PeriodInDays)
 		}
 		return s.rotate(set, key.Automatic, m), nil
-	}, func(record func() error) error { return s.commitRegions(context.WithoutCancel(ctx), set, nil, record) })
+	}, func(record func() error) error {
+		return s.commitRegions(context.WithoutCancel(ctx), set, anyTime, nil, record)
+	})
 }

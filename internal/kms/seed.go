@@ -199,7 +199,7 @@ func (s *Service) commitSeed(ctx context.Context, k *key.Key, aliases []aliasNam
 		return err
 	}
 	var moved []key.Name
-	_, err := s.commit(ctx, was, k, func(tx *store.Tx) error {
+	_, err := s.commit(ctx, was, k, anyTime, func(tx *store.Tx) error {
 		moved = []key.Name{k.Name}
 		if err := s.keyQuota(tx, k.Name); err != nil {
 			return err

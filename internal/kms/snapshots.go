@@ -173,7 +173,7 @@ func (s *Service) loadStored(ctx context.Context, name key.Name) (*snapshot, err
 // change replaces a key by what edit makes of it: edit gets the key as it is and a clone to change, or returns an error that
 // ends it. When change returns without an error the new state is on disk and every later request sees it. Material whose time is
 // over goes before, from all related keys; otherwise nothing depends on those, which may be damaged. Where another process changed
-// the key since it was read, or inTime, which the transaction asks, says so, edit gets it once more.
+// the key since it was read, edit gets it once more. The transaction asks inTime first.
 func (s *Service) change(ctx context.Context, name key.Name, edit changeOfKey, inTime func() error) (snap *snapshot, err error) {
 	for {
 		var expired bool
@@ -207,11 +207,11 @@ func (s *Service) tryChange(ctx context.Context, name key.Name, edit changeOfKey
 	if err := edit(now, next); err != nil {
 		return nil, false, err
 	}
-	snap, err = s.commit(ctx, now.Key, next, func(tx *store.Tx) error {
+	snap, err = s.commit(ctx, now.Key, next, inTime, func(tx *store.Tx) error {
 		if loses(now.Key, next) {
 			tx.Erase()
 		}
-		return inTime()
+		return nil
 	})
 	return snap, false, err
 }
@@ -240,6 +240,9 @@ func (s *Service) asDecided(tx *store.Tx, snap *snapshot) (*key.Key, error) {
 	return k, nil
 }
 
+// anyTime is for changes that nobody has asked for: no right to them can be taken.
+func anyTime() error { return nil }
+
 // wrapAnew wraps the material of a key that is about to be written with the newest domain key. While seals are rotated the store refuses
 // what was wrapped before, such as what was made for a change that waited; it knows then which key is the newest.
 func (s *Service) wrapAnew(k *key.Key) error {
@@ -258,8 +261,9 @@ func (s *Service) wrapAnew(k *key.Key) error {
 }
 
 // commit writes a key in place of what it was, nil if it is new, and shows its snapshot; store.ErrConflict if it was something else.
-// extra, if not nil, adds writes to the same transaction. The caller holds the key's lock, or has just made the key.
-func (s *Service) commit(ctx context.Context, was, k *key.Key, extra func(*store.Tx) error) (*snapshot, error) {
+// The transaction asks inTime before anything else, and extra, if not nil, adds writes to it. The caller holds the key's lock, or has just
+// made the key.
+func (s *Service) commit(ctx context.Context, was, k *key.Key, inTime func() error, extra func(*store.Tx) error) (*snapshot, error) {
 	var snap *snapshot
 	err := s.wrapAnew(k)
 	if err == nil {
@@ -270,6 +274,9 @@ func (s *Service) commit(ctx context.Context, was, k *key.Key, extra func(*store
 	}
 	moment := s.keys.since(k.Name)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		if err := inTime(); err != nil {
+			return err
+		}
 		if err := tx.ReplaceKey(was, k); err != nil {
 			return err
 		}
@@ -330,7 +337,7 @@ func (t targets) names(a aliasName) (list []key.Name) {
 // changeAlias runs a transaction that makes, moves or removes an alias, and shows its outcome. Before that it asks whether
 // the change is allowed, of the keys as they are: they are locked, because what may be done to a key can depend on its
 // aliases, and stay so until the outcome is seen by all.
-func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allowed func([]*snapshot) error, write func(*store.Tx) error) error {
+func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allowed func([]*snapshot) error, inTime func() error, write func(*store.Tx) error) error {
 	defer s.aliases.lock(a)()
 	names := t.names(a)
 	defer s.keys.lockTwo(names[0], names[len(names)-1])()
@@ -352,6 +359,9 @@ func (s *Service) changeAlias(ctx context.Context, a aliasName, t targets, allow
 	}
 	moment := s.aliases.since(a)
 	err := s.store.Update(ctx, func(tx *store.Tx) error {
+		if err := inTime(); err != nil {
+			return err
+		}
 		for _, snap := range keys {
 			k, err := s.asDecided(tx, snap)
 			switch {
