@@ -45,3 +45,9 @@ func (s *grantSet) All(grantee string) []*key.Grant { return s.of(grantee) }
 func (s *grantSet) Under(grantee string, context map[string]string) []*key.Grant {
 	return s.under(grantee, context)
 }
+
+// WaitingUses returns how many last uses are in memory only, and MostWaitingUses how many may be.
+func (s *Service) WaitingUses() int64 { return s.uses.count.Load() }
+
+// MostWaitingUses is in WaitingUses' comment.
+func (s *Service) MostWaitingUses() int64 { return s.uses.most() }

@@ -115,6 +115,7 @@ func (s *Service) compile(text string, bindings []key.Binding) (*policy.Document
 func (s *Service) load(ctx context.Context, name key.Name) (*snapshot, error) {
 	snap, ok := s.keys.get(name)
 	if !ok {
+		s.uses.room(ctx)
 		var err error
 		if snap, err = s.peek(ctx, name); err != nil {
 			return nil, err

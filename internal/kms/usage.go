@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keywright/keywright/internal/guard"
@@ -34,6 +35,41 @@ type uses struct {
 	many   int           // in a shard
 	full   chan struct{} // there are so many in one that they should be written
 	shards [64]useShard
+	count  atomic.Int64 // in all shards
+
+	mu      sync.Mutex
+	written chan struct{} // closed when some of them are
+}
+
+// roomPatience is how long a request waits for room for the use of one more key: much less than what it is decided by may be old.
+const roomPatience = 100 * time.Millisecond
+
+// most is how many uses may wait before those of more keys have to.
+func (u *uses) most() int64 { return 2 * int64(u.many) * int64(len(u.shards)) }
+
+// room waits, for a while, if uses of twice as many keys as may wait in memory do: they come faster than they are written down. It is for
+// requests with keys that are not in memory, which wait for the store anyway.
+func (u *uses) room(ctx context.Context) {
+	if u.count.Load() < u.most() {
+		return
+	}
+	patience := time.NewTimer(roomPatience)
+	defer patience.Stop()
+	for {
+		u.mu.Lock()
+		written := u.written
+		u.mu.Unlock()
+		if u.count.Load() < u.most() {
+			return
+		}
+		select {
+		case <-written:
+		case <-patience.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 type useShard struct {
@@ -43,7 +79,7 @@ type useShard struct {
 
 // newUses returns uses of which many are limit.
 func newUses(limit int) *uses {
-	u := &uses{seed: maphash.MakeSeed(), full: make(chan struct{}, 1)}
+	u := &uses{seed: maphash.MakeSeed(), full: make(chan struct{}, 1), written: make(chan struct{})}
 	u.many = max(limit/len(u.shards), 1)
 	for i := range u.shards {
 		u.shards[i].last = map[key.Name]store.KeyUse{}
@@ -60,8 +96,12 @@ func (u *uses) note(use store.KeyUse) {
 	s := u.shard(use.Key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if last, ok := s.last[use.Key]; !ok || !use.At.Before(last.At) {
+	last, ok := s.last[use.Key]
+	if !ok || !use.At.Before(last.At) {
 		s.last[use.Key] = use
+	}
+	if !ok {
+		u.count.Add(1)
 	}
 	if len(s.last) >= u.many {
 		select {
@@ -84,7 +124,10 @@ func (u *uses) forget(n key.Name) {
 	s := u.shard(n)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.last, n)
+	if _, ok := s.last[n]; ok {
+		delete(s.last, n)
+		u.count.Add(-1)
+	}
 }
 
 // clear drops everything.
@@ -92,6 +135,7 @@ func (u *uses) clear() {
 	for i := range u.shards {
 		s := &u.shards[i]
 		s.mu.Lock()
+		u.count.Add(-int64(len(s.last)))
 		clear(s.last)
 		s.mu.Unlock()
 	}
@@ -117,9 +161,14 @@ func (u *uses) wrote(batch []store.KeyUse) {
 		s.mu.Lock()
 		if s.last[use.Key] == use {
 			delete(s.last, use.Key)
+			u.count.Add(-1)
 		}
 		s.mu.Unlock()
 	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	close(u.written)
+	u.written = make(chan struct{})
 }
 
 // FlushUses writes down when keys were last used. What could not be written stays for the next time.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,5 +212,35 @@ func TestManyUsesAreWritten(t *testing.T) {
 		} else if time.Now().After(last) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// However fast new keys are used, no more uses wait in memory than there is room for: who needs another key waits for those to be written.
+func TestUsesWaitForRoom(t *testing.T) {
+	const clients, each = 8, 100
+	w := newWorld(t, t.TempDir())
+	w.cached = 1
+	w.restart()
+	ids := make([]string, clients*each)
+	for i := range ids {
+		ids[i], _ = w.newKey()
+	}
+	ctx, end := context.WithCancel(context.Background())
+	var schedule, using sync.WaitGroup
+	schedule.Go(func() { w.service.RunSchedule(ctx, time.Hour, nil) })
+	defer schedule.Wait()
+	defer end()
+	var waiting atomic.Int64
+	for i := range clients {
+		using.Go(func() {
+			for _, id := range ids[i*each : (i+1)*each] {
+				w.encrypt(id, []byte("x"), nil)
+				waiting.Store(max(waiting.Load(), w.service.WaitingUses()))
+			}
+		})
+	}
+	using.Wait()
+	if n, most := waiting.Load(), w.service.MostWaitingUses()+clients; n > most {
+		t.Errorf("%d uses waited in memory, where %d may", n, most)
 	}
 }
