@@ -20,7 +20,7 @@ import (
 )
 
 // sharedKeys is how many keys all write to: so many that the time to find an order of the calls about each does not grow beyond all bounds.
-const sharedKeys = 18
+const sharedKeys = 36
 
 // duesPerRound is how many rotations come due in what a fail-over takes with all that is done before, and more; so do as many deletions.
 const duesPerRound = 200
@@ -374,7 +374,7 @@ func (s *storm) verify() {
 		}
 		s.verifyMade(client)
 	}
-	if result := s.history.check(time.Minute); result != porcupine.Ok {
+	if result := s.history.check(3 * time.Minute); result != porcupine.Ok {
 		t.Errorf("no order of %d calls explains their answers: %s", len(s.history.all), result)
 	}
 	outside := 0
