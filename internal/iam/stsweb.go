@@ -35,11 +35,13 @@ func (d *Directory) assumeRoleWithWebIdentity(
 		return nil, err
 	}
 	provider, claims, err := d.verifyToken(ctx, call, v, string(in.WebIdentityToken.Expose()))
-	if err == nil {
-		err = call.Refresh(ctx) // the provider may have been asked for its keys, which takes its time
-	}
-	if err == nil {
-		v, role, err = d.findRole(ctx, in.RoleARN.V, partitionOf(call))
+	if err == nil && call.Late() { // the provider was asked for its keys, which are known now
+		if err := call.Refresh(ctx); err != nil {
+			return nil, err
+		}
+		if v, role, err = d.findRole(ctx, in.RoleARN.V, partitionOf(call)); err == nil {
+			provider, claims, err = d.verifyToken(ctx, call, v, string(in.WebIdentityToken.Expose()))
+		}
 	}
 	if err != nil {
 		return nil, err
