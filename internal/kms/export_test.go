@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"time"
 
 	"github.com/keywright/keywright/internal/key"
 )
@@ -48,6 +49,9 @@ func (s *grantSet) Under(grantee string, context map[string]string) []*key.Grant
 
 // WaitingUses returns how many last uses are in memory only, and MostWaitingUses how many may be.
 func (s *Service) WaitingUses() int64 { return s.uses.count.Load() }
+
+// WaitForRoom has requests wait for so long for the last uses of others to be written.
+func (s *Service) WaitForRoom(d time.Duration) { s.uses.patience = d }
 
 // MostWaitingUses is in WaitingUses' comment.
 func (s *Service) MostWaitingUses() int64 { return s.uses.most() }

@@ -67,6 +67,7 @@ func (s *Service) RunSchedule(ctx context.Context, every time.Duration, lease Le
 // only repeat.
 func (s *Service) flush(ctx context.Context) chan struct{} {
 	err := s.FlushUses(ctx)
+	s.uses.failing.Store(err != nil)
 	if err == nil {
 		return s.uses.full
 	}

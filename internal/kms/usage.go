@@ -37,6 +37,9 @@ type uses struct {
 	shards [64]useShard
 	count  atomic.Int64 // in all shards
 
+	patience time.Duration // of room
+	failing  atomic.Bool   // they could not be written: it makes no sense to wait for that
+
 	mu      sync.Mutex
 	written chan struct{} // closed when some of them are
 }
@@ -50,10 +53,10 @@ func (u *uses) most() int64 { return 2 * int64(u.many) * int64(len(u.shards)) }
 // room waits, for a while, if uses of twice as many keys as may wait in memory do: they come faster than they are written down. It is for
 // requests with keys that are not in memory, which wait for the store anyway.
 func (u *uses) room(ctx context.Context) {
-	if u.count.Load() < u.most() {
+	if u.count.Load() < u.most() || u.failing.Load() {
 		return
 	}
-	patience := time.NewTimer(roomPatience)
+	patience := time.NewTimer(u.patience)
 	defer patience.Stop()
 	for {
 		u.mu.Lock()
@@ -79,7 +82,7 @@ type useShard struct {
 
 // newUses returns uses of which many are limit.
 func newUses(limit int) *uses {
-	u := &uses{seed: maphash.MakeSeed(), full: make(chan struct{}, 1), written: make(chan struct{})}
+	u := &uses{seed: maphash.MakeSeed(), full: make(chan struct{}, 1), written: make(chan struct{}), patience: roomPatience}
 	u.many = max(limit/len(u.shards), 1)
 	for i := range u.shards {
 		u.shards[i].last = map[key.Name]store.KeyUse{}

@@ -221,6 +221,7 @@ func TestUsesWaitForRoom(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.cached = 1
 	w.restart()
+	w.service.WaitForRoom(time.Hour)
 	ids := make([]string, clients*each)
 	for i := range ids {
 		ids[i], _ = w.newKey()
