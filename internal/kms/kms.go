@@ -310,19 +310,28 @@ func (r *request) stillAllowed(now *snapshot) error {
 // that it is gone.
 var errLate = errors.New("the change was decided too long ago")
 
-// retry makes a change, which asks inTime at the beginning of its transaction, and makes it again while others come in between. If it waited
-// for too long it is decided anew, by what is known then; but not more than once, or else whatever waits for longer than the bound each
-// time would never be made.
+// retry is twice for a change that has to be made again while others come in between.
 func (r *request) retry(change func() error) error {
-	err := store.Retry(r.ctx, change)
+	return r.twice(func() error {
+		return store.Retry(r.ctx, func() error {
+			if err := r.refresh(); err != nil {
+				return err
+			}
+			return change()
+		})
+	})
+}
+
+// twice makes a change, which asks inTime at the beginning of its transaction. If it waited for too long it is made again, and calls refresh
+// before it is decided anew; but not more than once, or else whatever waits for longer than the bound each time would never be made.
+func (r *request) twice(change func() error) error {
+	err := change()
 	if !errors.Is(err, errLate) {
 		return err
 	}
 	r.waitedLong = true
-	if err := r.refresh(); err != nil {
-		return err
-	}
-	return store.Retry(r.ctx, change)
+	defer func() { r.waitedLong = false }()
+	return change()
 }
 
 // inTime returns errLate if the change waited for too long.
@@ -333,8 +342,11 @@ func (r *request) inTime() error {
 	return nil
 }
 
-// refresh has the call decided by what is known now. That is asked for as long as a change may wait for the database.
+// refresh has a change that waited for long decided by what is known now. That is asked for as long as a change may wait for the database.
 func (r *request) refresh() error {
+	if !r.waitedLong {
+		return nil
+	}
 	for until := time.Now().Add(r.store.Patience()); ; {
 		err := r.call.Refresh(r.ctx)
 		if !errors.Is(err, store.ErrUnavailable) || r.ctx.Err() != nil || time.Now().After(until) {
@@ -353,7 +365,10 @@ const refreshPause = 50 * time.Millisecond
 // change changes the request's key, unless its policy or state has come to forbid the operation since it was looked at.
 func (r *request) change(edit func(*key.Key) error) error {
 	var snap *snapshot
-	err := r.retry(func() (err error) {
+	err := r.twice(func() (err error) { // and again while others come in between
+		if err := r.refresh(); err != nil {
+			return err
+		}
 		snap, err = r.Service.change(r.ctx, r.key.Name, func(now *snapshot, next *key.Key) error {
 			if err := r.stillAllowed(now); err != nil {
 				return err
