@@ -62,7 +62,7 @@ func (a *Admin) Handler() http.Handler {
 			return
 		}
 		if a.fresh != nil && !own[r.PathValue("method")] {
-			if err := a.fresh(r.Context()); err != nil {
+			if err := a.confirmed(r.Context()); err != nil {
 				say(w, http.StatusServiceUnavailable, failure{err.Error()})
 				return
 			}
@@ -75,6 +75,28 @@ func (a *Admin) Handler() http.Handler {
 		say(w, http.StatusOK, answer)
 	})
 	return mux
+}
+
+// An administrator's command is no SDK that tries again, so the door does: for freshFor, and the pauses grow by freshPause.
+const (
+	freshFor   = 5 * time.Second
+	freshPause = 100 * time.Millisecond
+)
+
+// confirmed waits until what is remembered of the store is known to hold. Nothing has been done yet, so that it may ask more than once.
+func (a *Admin) confirmed(ctx context.Context) error {
+	began := time.Now()
+	for try := 1; ; try++ {
+		err := a.fresh(ctx)
+		if err == nil || time.Since(began) >= freshFor {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(try) * freshPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func say(w http.ResponseWriter, status int, body any) {
