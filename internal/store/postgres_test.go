@@ -97,6 +97,7 @@ func behind(at func(*store.Store) string) func(testing.TB, *store.Store) *sql.DB
 }
 
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	postgres(t) // skips
 	storetest.Run(t, postgresHarness())
 }

@@ -148,11 +148,13 @@ func TestNewerSchemaOnPostgres(t *testing.T) {
 // TestPostgresOfTheNextVersion runs the suite with programs of today and of the next version in turn, on the schema of the next one. What
 // writes or copies everything is left to the newest.
 func TestPostgresOfTheNextVersion(t *testing.T) {
+	t.Parallel()
 	postgres(t) // skips
 	next := expanding(t, newestSchema(t))
 	programs := []string{next, ""}
 	for first, name := range []string{"next", "today"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			opened := map[string]int{} // at each URL
 			storetest.Run(t, harness(func(t testing.TB, dsn string) *store.Store {
 				t.Helper()

@@ -36,6 +36,7 @@ func (d dirs) open(t testing.TB, dir string) *store.Store {
 }
 
 func TestSQLiteFile(t *testing.T) {
+	t.Parallel()
 	d := dirs{}
 	storetest.Run(t, storetest.Harness{
 		Open: func(t testing.TB) *store.Store { return d.open(t, t.TempDir()) },
@@ -51,6 +52,7 @@ func TestSQLiteFile(t *testing.T) {
 }
 
 func TestSQLiteMemory(t *testing.T) {
+	t.Parallel()
 	d := dirs{}
 	storetest.Run(t, storetest.Harness{
 		Open: func(t testing.TB) *store.Store { return d.open(t, "") },
