@@ -58,7 +58,7 @@ func (l Look) Ahead() time.Duration {
 	return min(0, l.After.Sub(l.Clock))
 }
 
-// Beat says that this process lives, and returns those that have said so within the last while, this one among them, with a look at
+// Beat says that this process lives, and returns those that have said so within the last while, this one among them, by name, with a look at
 // the database's clock. Without others that use the store there is only this one, and no clock.
 func (s *Store) Beat(ctx context.Context, self Node, within time.Duration) (live []Node, look Look, err error) {
 	self.Self = true
@@ -72,16 +72,19 @@ func (s *Store) Beat(ctx context.Context, self Node, within time.Duration) (live
 	if _, err := s.execShared(ctx, putNode, me, self.Name, self.Version); err != nil {
 		return nil, look, doing("saying that this process lives", err)
 	}
+	var ms int64
 	scan := func(rows *sql.Rows) (n Node, err error) {
 		var id string
-		var ms int64
 		err = rows.Scan(&id, &n.Name, &n.Version, &ms)
-		n.Self, look.Clock = id == me, time.UnixMilli(ms).UTC()
+		n.Self = id == me
 		return n, err
 	}
 	look.Before = time.Now()
 	live, err = collect(ctx, s.looks, scan, selectNodes, within.Milliseconds())
 	look.After = time.Now()
+	if len(live) > 0 {
+		look.Clock = time.UnixMilli(ms).UTC()
+	}
 	return live, look, doing("looking which processes live", err)
 }
 
