@@ -54,7 +54,7 @@ var stair = []string{
 	"internal/sigv4",
 	"internal/turns",
 	"internal/arn",
-	"internal/steps",
+	"internal/steps internal/fipstest",
 	"internal/secret",
 }
 

@@ -1,14 +1,11 @@
 package keyspec_test
 
 import (
-	"bytes"
 	"crypto/fips140"
-	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 
+	"github.com/keywright/keywright/internal/fipstest"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 )
@@ -30,32 +27,5 @@ func TestAllowed(t *testing.T) {
 
 // TestFIPSMode runs tests of this package again, in a process in FIPS mode: what is allowed works there too.
 func TestFIPSMode(t *testing.T) {
-	if fips140.Enabled() {
-		t.Skip("this is FIPS mode")
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests := []string{
-		"TestAllowed", "TestModeIsOn", "TestSigning", "TestEncryption", "TestMAC", "TestAgreement", "TestEncapsulation", "TestKeysKeepTheirEncodings",
-	}
-	cmd := exec.Command(exe, "-test.v", "-test.run", "^("+strings.Join(tests, "|")+")$")
-	cmd.Env = append(os.Environ(), "GODEBUG=fips140=on")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v: %s", err, out)
-	}
-	for _, name := range tests {
-		if !bytes.Contains(out, []byte("\n--- PASS: "+name+" (")) {
-			t.Errorf("%s did not run: %s", name, out)
-		}
-	}
-}
-
-// TestModeIsOn tells the test above that the mode was on.
-func TestModeIsOn(t *testing.T) {
-	if !fips140.Enabled() {
-		t.Skip("for FIPS mode")
-	}
+	fipstest.Run(t, "TestAllowed", "TestSigning", "TestEncryption", "TestMAC", "TestAgreement", "TestEncapsulation", "TestKeysKeepTheirEncodings")
 }

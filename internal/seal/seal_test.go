@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keywright/keywright/internal/fipstest"
 	"github.com/keywright/keywright/internal/seal"
 	"github.com/keywright/keywright/internal/secret"
 )
@@ -497,18 +497,8 @@ func TestPassphraseCost(t *testing.T) {
 	}
 }
 
-// TestFIPSMode runs the test above in a process of its own in FIPS 140-3 mode, which cannot be switched on later.
-func TestFIPSMode(t *testing.T) {
-	if fips140.Enabled() {
-		t.Skip("the whole run is in FIPS mode already: the test above ran in it")
-	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPassphraseCost$", "-test.v")
-	cmd.Env = append(os.Environ(), "GODEBUG=fips140=on")
-	out, err := cmd.CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestPassphraseCost")) {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
+// TestFIPSMode runs the test above in a process of its own in FIPS 140-3 mode.
+func TestFIPSMode(t *testing.T) { fipstest.Run(t, "TestPassphraseCost") }
 
 func TestParamsAreBounded(t *testing.T) {
 	const salt = `"salt":"AAAAAAAAAAAAAAAAAAAAAA=="`

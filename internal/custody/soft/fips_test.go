@@ -1,42 +1,23 @@
 package soft_test
 
 import (
-	"bytes"
-	"crypto/fips140"
 	"errors"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/keywright/keywright/internal/custody"
 	"github.com/keywright/keywright/internal/custody/soft"
+	"github.com/keywright/keywright/internal/fipstest"
 	"github.com/keywright/keywright/internal/key"
 	"github.com/keywright/keywright/internal/keyspec"
 	"github.com/keywright/keywright/internal/keywrap"
 )
 
-// TestFIPSMode runs the test below again, in a process in FIPS mode.
-func TestFIPSMode(t *testing.T) {
-	if fips140.Enabled() {
-		t.Skip("this is FIPS mode")
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.v", "-test.run", "^TestImportStaysInTheModule$")
-	cmd.Env = append(os.Environ(), "GODEBUG=fips140=on")
-	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestImportStaysInTheModule")) {
-		t.Errorf("%v: %s", err, out)
-	}
-}
-
 // In FIPS mode neither the key nor the wrapping key of an import may be of a spec outside the module, whatever was made
 // before.
 func TestImportStaysInTheModule(t *testing.T) {
-	if !fips140.Enabled() {
-		t.Skip("for FIPS mode")
+	if !fipstest.Run(t) {
+		return
 	}
 	e, now := soft.New(root(t.Context(), t.Fatal)()), time.Now()
 	imports := func(s key.Spec, w custody.Wrapping) error {
