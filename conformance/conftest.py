@@ -24,8 +24,9 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         for applies, name in ((POSTGRES, "sqlite"), (NODES > 1, "alone")):
             for mark in item.iter_markers(name):
+                (why,) = mark.args  # no mark without its reason
                 if applies:
-                    item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+                    item.add_marker(pytest.mark.skip(reason=why))
 
 
 def pytest_sessionfinish(session, exitstatus):

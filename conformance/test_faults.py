@@ -15,7 +15,7 @@ import botocore.config
 import botocore.exceptions
 import pytest
 
-from harness.server import ACCOUNT, BINARY, NODES, POSTGRES, REGION, Server, plain_environment
+from harness.server import ACCOUNT, BINARY, POSTGRES, REGION, Server, plain_environment
 from harness.wire import Wire
 
 SEED = """
@@ -49,6 +49,9 @@ class Control:
         return self.ask("POST", "/v1/faults", members)["id"]
 
 
+ONE = pytest.mark.alone("clock and faults are those of the one server that is asked to change them")
+
+
 @pytest.fixture(scope="function" if POSTGRES else "module")  # what is in a database is not reset
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
@@ -59,8 +62,6 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def control(server):
-    if NODES > 1:
-        pytest.skip("clock and faults are those of one server")
     control = Control(server)
     if not POSTGRES:
         control.ask("POST", "/v1/reset")
@@ -80,6 +81,7 @@ def records(server, name):
 
 
 @pytest.mark.parametrize("code,status", [("ThrottlingException", 400), ("KMSInternalException", 500), ("DependencyTimeoutException", 500)])
+@ONE
 def test_retries_see_the_fault(server, control, code, status):
     """One attempt fails with the service's error; with retries the same call succeeds. Every attempt has its record."""
     control.fault(operation="Encrypt", error=code, times=1)
@@ -96,6 +98,7 @@ def test_retries_see_the_fault(server, control, code, status):
     assert len(records(server, "Encrypt")) == before + 3
 
 
+@ONE
 def test_state_that_is_not(server, control):
     """An error that no SDK retries, for one key only."""
     kms = server.boto3()
@@ -106,6 +109,7 @@ def test_state_that_is_not(server, control):
     kms.encrypt(KeyId=other, Plaintext=b"x")
 
 
+@ONE
 def test_broken_connections(server, control):
     """A lost answer is what idempotence is for: the call was done."""
     kms = retrying(server, 1)
@@ -122,6 +126,7 @@ def test_broken_connections(server, control):
     assert len(kms.list_keys()["Keys"]) == 4, "the call that lost its answer, and its second try"
 
 
+@ONE
 def test_slow_answers(server, control):
     control.fault(operation="Decrypt", latency="1500ms", times=1)
     with pytest.raises(botocore.exceptions.ReadTimeoutError):
@@ -129,6 +134,7 @@ def test_slow_answers(server, control):
     assert retrying(server, 1).decrypt(CiphertextBlob=FIXTURE)["Plaintext"] == b"fixture"
 
 
+@ONE
 def test_throttle_and_recover(server, control):
     """Above the rate there are ThrottlingExceptions only, and default retries get everything through."""
     control.fault(operation="GenerateRandom", error="ThrottlingException", rate=10)
@@ -144,6 +150,7 @@ def test_throttle_and_recover(server, control):
         patient.generate_random(NumberOfBytes=1)
 
 
+@ONE
 def test_rotation_after_a_year(server, control):
     kms = server.boto3()
     key = kms.create_key()["KeyMetadata"]["KeyId"]
@@ -160,6 +167,7 @@ def test_rotation_after_a_year(server, control):
     assert kms.get_key_rotation_status(KeyId=key)["NextRotationDate"] > datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1400)
 
 
+@ONE
 def test_deletion(server, control):
     kms = server.boto3()
     key = kms.create_key()["KeyMetadata"]["KeyId"]
@@ -171,6 +179,7 @@ def test_deletion(server, control):
         kms.describe_key(KeyId=key)
 
 
+@ONE
 def test_expiry_of_imported_material(server, control):
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import padding
@@ -189,6 +198,7 @@ def test_expiry_of_imported_material(server, control):
     assert records(server, "DeleteExpiredKeyMaterial")
 
 
+@ONE
 def test_sessions_end(server, control):
     """Temporary credentials end by the moved clock; signatures go on."""
     session = server.boto3("sts").get_session_token(DurationSeconds=900)["Credentials"]
@@ -200,6 +210,7 @@ def test_sessions_end(server, control):
     server.boto3().list_keys()
 
 
+@ONE
 def test_clock_that_stands(server, control):
     control.ask("POST", "/v1/clock", {"set": "2031-05-01T12:00:00Z", "freeze": True})
     created = server.boto3().create_key()["KeyMetadata"]["CreationDate"]
@@ -207,6 +218,7 @@ def test_clock_that_stands(server, control):
 
 
 @pytest.mark.sqlite("a reset refuses a database, which others may share")
+@ONE
 def test_seed_and_reset(server, control, capsys):
     """Everything goes but what the server began with; the fixture decrypts again, and the root user's credentials hold."""
     kms, iam = server.boto3(), server.boto3("iam")
@@ -235,6 +247,7 @@ def test_seed_and_reset(server, control, capsys):
 
 
 @pytest.mark.sqlite("a reset refuses a database, which others may share")
+@ONE
 def test_records_of_the_endpoint(server, control):
     """What the endpoint does to a server has its records, which stay."""
     before = {name: len(records(server, name)) for name in ("ResetServer", "SetClock", "SeedKey")}
@@ -250,6 +263,7 @@ def test_records_of_the_endpoint(server, control):
 
 
 @pytest.mark.sqlite("a reset refuses a database, which others may share")
+@ONE
 def test_reset_under_load(server, control):
     """Resets while others call: nobody sees a half of it."""
     import threading
@@ -298,6 +312,7 @@ def test_bad_seed(tmp_path, text, said):
     assert refused.returncode == 1 and said in refused.stderr and "c2hvcnQ=" not in refused.stderr
 
 
+@ONE
 def test_commands(server, control, tmp_path):
     """What people type."""
     there = {"KEYWRIGHT_CONTROL": control.url}
@@ -341,6 +356,7 @@ def test_commands(server, control, tmp_path):
 
 @pytest.mark.parametrize("headers", [{"X-Keywright-Dev": ""}, {"X-Keywright-Dev": "1"}, {"Origin": "https://example.com"}, {"Host": "example.com"}, {"Host": "localhost.example.com"},
                                      {"Sec-Fetch-Site": "cross-site"}])
+@ONE
 def test_no_web_pages(server, control, headers):
     made = server.boto3().create_key()["KeyMetadata"]["KeyId"]
     for method in ("POST", "OPTIONS"):

@@ -203,7 +203,6 @@ def storm(server, region, key, seconds):
     return [int(n) / seconds for n in run.stdout.split()]
 
 
-@pytest.mark.skipif(not SOAK, reason="times are judged in the soak only")
 @pytest.mark.alone("what stands before several can do less than one")
 def test_near_what_the_machine_can_do(server):
     """An account asks for all that the machine can do, of which it may have half: another one gets on."""
@@ -214,12 +213,14 @@ def test_near_what_the_machine_can_do(server):
     rate = int(most / 2)
     set_rate(server, rate, region)
     time.sleep(2)
-    alone = finish(other_calls(server, region, 5))
+    alone = finish(other_calls(server, region, 5)) if SOAK else None
     beside = other_calls(server, region, SECONDS)
     served, refused = storm(server, region, key, SECONDS + 1)
     beside = finish(beside)
-    print(f"\nserved {served:.0f}/s of {rate}/s, refused {refused:.0f}/s, of {most:.0f}/s that the machine can do; another account: {not_slowed(alone, beside)}")
-    assert abs(served - rate) <= 0.1 * rate and refused > 0  # the last interval may have been given and not have passed
+    assert 0 < served <= 1.1 * rate  # the last interval may have been given and not have passed
+    if SOAK:  # how much a machine can do that has other things to do, and how soon it answers, is not judged with every change
+        print(f"\nserved {served:.0f}/s of {rate}/s, refused {refused:.0f}/s, of {most:.0f}/s that the machine can do; another account: {not_slowed(alone, beside)}")
+        assert served >= 0.9 * rate and refused > 0
 
 
 def test_records_of_refusals(server):
