@@ -192,7 +192,7 @@ func (s *simulation) run(apart, length time.Duration, rest bool) (m measured) {
 		}
 		time.Sleep(apart)
 	}
-	if settled := s.settle(); !settled && rest {
+	if !s.settle() && rest {
 		s.t.Error("they do not come to rest")
 	}
 	for _, n := range []*atomic.Int64{&s.looks, &s.looking, &s.heard, &s.changes, &s.failed, &s.unmade} {
@@ -252,8 +252,8 @@ func TestSimulatedNodes(t *testing.T) {
 
 // model says how many seconds of a processor a look takes with so many nodes, and what a node does besides in a second.
 type model struct {
-	look, each, rest float64
-	rests            [2]float64 // of which rest is the mean
+	look, each float64
+	rests      [2]float64 // with few and with more nodes
 }
 
 // newModel makes a model of what two numbers of nodes cost that look often and seldom.
@@ -265,12 +265,14 @@ func newModel(n1, n2 int, often, seldom [2]measured, cost func(measured) float64
 	look1, rest1 := split(0, n1)
 	look2, rest2 := split(1, n2)
 	each := (look2 - look1) / float64(n2-n1)
-	return model{look1 - each*float64(n1), each, (rest1 + rest2) / 2, [2]float64{rest1, rest2}}
+	return model{look1 - each*float64(n1), each, [2]float64{rest1, rest2}}
 }
+
+func (m model) rest() float64 { return (m.rests[0] + m.rests[1]) / 2 }
 
 // processors returns how many of them n nodes keep busy.
 func (m model) processors(n int, bound time.Duration) float64 {
-	return float64(n) * ((m.look+m.each*float64(n))*4/bound.Seconds() + m.rest)
+	return float64(n) * ((m.look+m.each*float64(n))*4/bound.Seconds() + m.rest())
 }
 
 // TestManyNodes measures what nodes cost the database, tells from that what more of them would, and tries.
@@ -299,8 +301,8 @@ func TestManyNodes(t *testing.T) {
 	database := newModel(few, more, often, seldom, func(m measured) float64 { return m.database })
 	nodes := newModel(few, more, often, seldom, func(m measured) float64 { return m.nodes })
 	for name, m := range map[string]model{"database": database, "nodes": nodes} {
-		t.Logf("%s: a look takes %.0f µs of CPU and %.2f for each node; the rest %.0f µs a second and node: %.0f and %.0f", name, m.look*1e6, m.each*1e6, m.rest*1e6, m.rests[0]*1e6, m.rests[1]*1e6)
-		if !(m.look > 0 && m.each > 0 && m.rest > 0) {
+		t.Logf("%s: a look takes %.0f µs of CPU and %.2f for each node; the rest %.0f µs a second and node: %.0f and %.0f", name, m.look*1e6, m.each*1e6, m.rest()*1e6, m.rests[0]*1e6, m.rests[1]*1e6)
+		if !(m.look > 0 && m.each > 0 && m.rest() > 0) {
 			t.Errorf("that is no model of the %s: measure where nothing else is done", name)
 		}
 	}
